@@ -1,0 +1,46 @@
+"""A diffusion model behind an AWS Lambda Function URL, or on this machine.
+
+>>> import lambdiff
+>>> image = lambdiff.generate("a cat in a top hat", seed=7)  # doctest: +SKIP
+>>> image.save("cat.png")  # doctest: +SKIP
+
+Copied into the image. Names load on first use, so that `import lambdiff` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lambdiff._version import __version__
+
+if TYPE_CHECKING:
+    from lambdiff import errors as errors
+    from lambdiff.client import Client as Client
+    from lambdiff.client import Failure as Failure
+    from lambdiff.client import generate as generate
+    from lambdiff.errors import LambdiffError as LambdiffError
+    from lambdiff.image import GeneratedImage as GeneratedImage
+
+_HOMES = {
+    "Client": "lambdiff.client",
+    "Failure": "lambdiff.client",
+    "generate": "lambdiff.client",
+    "GeneratedImage": "lambdiff.image",
+    "LambdiffError": "lambdiff.errors",
+}
+
+__all__ = ["Client", "Failure", "GeneratedImage", "LambdiffError", "__version__", "errors", "generate"]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name == "errors":
+        return importlib.import_module("lambdiff.errors")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'lambdiff' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

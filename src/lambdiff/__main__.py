@@ -1,0 +1,5 @@
+"""`python -m lambdiff` is `lambdiff`."""
+
+from lambdiff.cli import main
+
+main()
