@@ -43,14 +43,19 @@ REQUEST_ID_HEADER: Final = "lambdiff-request-id"
 TIMING_HEADER: Final = "server-timing"
 MAX_WARNINGS_HEADER: Final = 2_048
 
-Prompt = Annotated[str, Meta(min_length=1, max_length=MAX_PROMPT, description="What to draw.", examples=["a cat in a top hat"])]
+Prompt = Annotated[
+    str, Meta(min_length=1, max_length=MAX_PROMPT, description="What to draw.", examples=["a cat in a top hat"])
+]
 NegativePrompt = Annotated[str, Meta(max_length=MAX_PROMPT, description="What to keep out of the picture.")]
 Steps = Annotated[int, Meta(ge=1, le=100, description="Denoising steps: more is slower and usually better.")]
 Guidance = Annotated[
-    float, Meta(ge=0, le=30, description="How strictly to follow the prompt; 1 or less means no guidance and half the work.")
+    float,
+    Meta(ge=0, le=30, description="How strictly to follow the prompt; 1 or less means no guidance and half the work."),
 ]
 Pixels = Annotated[int, Meta(ge=64, le=1024, multiple_of=8, description="Pixels, a multiple of 8.")]
-Seed = Annotated[int, Meta(ge=0, le=MAX_SEED, description="The same seed gives the same picture; drawn at random if absent.")]
+Seed = Annotated[
+    int, Meta(ge=0, le=MAX_SEED, description="The same seed gives the same picture; drawn at random if absent.")
+]
 
 
 class GenerateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

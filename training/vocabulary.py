@@ -1,0 +1,250 @@
+"""The words the model learns: things, hats, background colours.
+
+Every thing is one picture of the `fluent-emoji-3d` package, named by its code point. A short list is
+deliberate: at a fixed amount of training, each word is seen more often.
+"""
+
+from __future__ import annotations
+
+#: name -> (code point of its picture, other names for it, used now and then)
+WEARERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "cat": ("1f431", ("kitty", "kitten")),
+    "dog": ("1f436", ("puppy",)),
+    "panda": ("1f43c", ()),
+    "lion": ("1f981", ()),
+    "tiger": ("1f42f", ()),
+    "bear": ("1f43b", ()),
+    "polar bear": ("1f43b-200d-2744-fe0f", ()),
+    "koala": ("1f428", ()),
+    "fox": ("1f98a", ()),
+    "monkey": ("1f435", ()),
+    "pig": ("1f437", ()),
+    "cow": ("1f42e", ()),
+    "frog": ("1f438", ()),
+    "mouse": ("1f42d", ()),
+    "wolf": ("1f43a", ()),
+    "raccoon": ("1f99d", ()),
+    "unicorn": ("1f984", ()),
+    "robot": ("1f916", ()),
+    "alien": ("1f47d", ()),
+    "ghost": ("1f47b", ()),
+    "skull": ("1f480", ()),
+    "pumpkin": ("1f383", ("jack-o-lantern",)),
+    "penguin": ("1f427", ()),
+    "owl": ("1f989", ()),
+    "chick": ("1f424", ()),
+    "smiley": ("1f600", ("smiley face", "smile")),
+}
+
+#: The same, for things that never wear a hat.
+THINGS: dict[str, tuple[str, tuple[str, ...]]] = {
+    # animals
+    "rabbit": ("1f430", ("bunny",)),
+    "snowman": ("26c4", ()),
+    "teddy bear": ("1f9f8", ("teddy",)),
+    "zebra": ("1f993", ()),
+    "horse": ("1f434", ()),
+    "chicken": ("1f414", ("hen",)),
+    "duck": ("1f986", ()),
+    "flamingo": ("1f9a9", ()),
+    "parrot": ("1f99c", ()),
+    "elephant": ("1f418", ()),
+    "giraffe": ("1f992", ()),
+    "deer": ("1f98c", ()),
+    "sheep": ("1f411", ("lamb",)),
+    "hedgehog": ("1f994", ()),
+    "squirrel": ("1f43f-fe0f", ()),
+    "turtle": ("1f422", ("tortoise",)),
+    "crocodile": ("1f40a", ("alligator",)),
+    "snake": ("1f40d", ()),
+    "dinosaur": ("1f996", ("t-rex",)),
+    "whale": ("1f433", ()),
+    "dolphin": ("1f42c", ()),
+    "shark": ("1f988", ()),
+    "fish": ("1f41f", ()),
+    "octopus": ("1f419", ()),
+    "crab": ("1f980", ()),
+    "snail": ("1f40c", ()),
+    "butterfly": ("1f98b", ()),
+    "bee": ("1f41d", ("honeybee",)),
+    "ladybug": ("1f41e", ("ladybird",)),
+    "spider": ("1f577-fe0f", ()),
+    "bat": ("1f987", ()),
+    # fruit and food
+    "apple": ("1f34e", ()),
+    "pear": ("1f350", ()),
+    "orange": ("1f34a", ("tangerine",)),
+    "lemon": ("1f34b", ()),
+    "banana": ("1f34c", ()),
+    "watermelon": ("1f349", ("melon",)),
+    "grapes": ("1f347", ()),
+    "strawberry": ("1f353", ()),
+    "cherries": ("1f352", ("cherry",)),
+    "peach": ("1f351", ()),
+    "pineapple": ("1f34d", ()),
+    "avocado": ("1f951", ()),
+    "eggplant": ("1f346", ("aubergine",)),
+    "carrot": ("1f955", ()),
+    "corn": ("1f33d", ()),
+    "broccoli": ("1f966", ()),
+    "tomato": ("1f345", ()),
+    "bread": ("1f35e", ()),
+    "croissant": ("1f950", ()),
+    "cheese": ("1f9c0", ()),
+    "burger": ("1f354", ("hamburger",)),
+    "fries": ("1f35f", ("french fries",)),
+    "pizza": ("1f355", ("slice of pizza",)),
+    "hot dog": ("1f32d", ("hotdog",)),
+    "popcorn": ("1f37f", ()),
+    "donut": ("1f369", ("doughnut",)),
+    "cookie": ("1f36a", ("biscuit",)),
+    "cake": ("1f382", ("birthday cake",)),
+    "cupcake": ("1f9c1", ("muffin",)),
+    "ice cream": ("1f366", ()),
+    "lollipop": ("1f36d", ()),
+    "coffee": ("2615", ("cup of coffee",)),
+    "beer": ("1f37a", ()),
+    "egg": ("1f95a", ()),
+    # vehicles
+    "car": ("1f697", ("automobile",)),
+    "taxi": ("1f695", ("cab",)),
+    "bus": ("1f68c", ()),
+    "fire engine": ("1f692", ("fire truck",)),
+    "truck": ("1f69a", ("lorry",)),
+    "tractor": ("1f69c", ()),
+    "train": ("1f682", ("locomotive",)),
+    "bicycle": ("1f6b2", ("bike",)),
+    "scooter": ("1f6f5", ()),
+    "rocket": ("1f680", ("spaceship",)),
+    "ufo": ("1f6f8", ("flying saucer",)),
+    "helicopter": ("1f681", ()),
+    "airplane": ("2708-fe0f", ("plane", "aeroplane")),
+    "sailboat": ("26f5", ("boat",)),
+    "ship": ("1f6a2", ()),
+    # places, sky and plants
+    "house": ("1f3e0", ("home",)),
+    "castle": ("1f3f0", ()),
+    "volcano": ("1f30b", ()),
+    "mountain": ("1f5fb", ()),
+    "tent": ("26fa", ()),
+    "earth": ("1f30d", ("globe", "world")),
+    "planet": ("1fa90", ("saturn",)),
+    "moon": ("1f319", ()),
+    "star": ("2b50", ()),
+    "sun": ("2600-fe0f", ()),
+    "cloud": ("2601-fe0f", ()),
+    "rainbow": ("1f308", ()),
+    "fire": ("1f525", ("flame",)),
+    "snowflake": ("2744-fe0f", ()),
+    "tree": ("1f333", ()),
+    "palm tree": ("1f334", ("palm",)),
+    "cactus": ("1f335", ()),
+    "christmas tree": ("1f384", ()),
+    "sunflower": ("1f33b", ()),
+    "rose": ("1f339", ()),
+    "tulip": ("1f337", ()),
+    "flower": ("1f338", ("blossom",)),
+    "clover": ("1f340", ()),
+    "mushroom": ("1f344", ("toadstool",)),
+    # objects
+    "balloon": ("1f388", ()),
+    "gift": ("1f381", ("present",)),
+    "trophy": ("1f3c6", ()),
+    "football": ("26bd", ("soccer ball",)),
+    "basketball": ("1f3c0", ()),
+    "dice": ("1f3b2", ("die",)),
+    "guitar": ("1f3b8", ()),
+    "drum": ("1f941", ()),
+    "trumpet": ("1f3ba", ()),
+    "key": ("1f511", ()),
+    "light bulb": ("1f4a1", ("lamp",)),
+    "camera": ("1f4f7", ()),
+    "laptop": ("1f4bb", ("computer",)),
+    "television": ("1f4fa", ("tv",)),
+    "clock": ("23f0", ("alarm clock",)),
+    "book": ("1f4d5", ()),
+    "bell": ("1f514", ()),
+    "diamond": ("1f48e", ("gem",)),
+    "heart": ("2764-fe0f", ("red heart",)),
+    "umbrella": ("2602-fe0f", ()),
+    "bomb": ("1f4a3", ()),
+    "chair": ("1fa91", ()),
+    "backpack": ("1f392", ()),
+    "kite": ("1fa81", ()),
+}
+
+#: Hats, worn or shown on their own.
+HATS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "top hat": ("1f3a9", ("tophat",)),
+    "crown": ("1f451", ()),
+    "graduation cap": ("1f393", ("mortarboard",)),
+    "cap": ("1f9e2", ("baseball cap", "billed cap")),
+    "sun hat": ("1f452", ("straw hat",)),
+}
+
+#: How often each hat is drawn on a head.
+HAT_WEIGHTS: dict[str, float] = {
+    "top hat": 3.0,
+    "crown": 2.0,
+    "graduation cap": 1.5,
+    "cap": 1.5,
+    "sun hat": 1.0,
+}
+
+#: Background colours.
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (226, 60, 60),
+    "orange": (247, 148, 50),
+    "yellow": (252, 216, 72),
+    "green": (88, 184, 92),
+    "blue": (66, 124, 230),
+    "purple": (150, 92, 206),
+    "pink": (250, 160, 196),
+    "brown": (142, 98, 68),
+    "grey": (160, 164, 170),
+    "black": (32, 32, 38),
+}
+
+#: Spellings and nuances that mean one of the colours above.
+COLOUR_SYNONYMS: dict[str, str] = {"gray": "grey", "violet": "purple"}
+
+#: Colours that are part of a thing's picture, said in its caption now and then.
+OWN_COLOURS: dict[str, str] = {
+    "apple": "red", "strawberry": "red", "tomato": "red", "car": "red", "rose": "red", "heart": "red",
+    "balloon": "red", "banana": "yellow", "lemon": "yellow", "star": "yellow", "chick": "yellow",
+    "taxi": "yellow", "frog": "green", "tree": "green", "cactus": "green", "alien": "green",
+    "dinosaur": "green", "whale": "blue", "dolphin": "blue", "fish": "blue", "diamond": "blue",
+    "eggplant": "purple", "grapes": "purple", "pig": "pink", "flamingo": "pink", "bear": "brown",
+    "elephant": "grey", "wolf": "grey", "mouse": "grey", "orange": "orange", "fox": "orange",
+    "cat": "orange", "tiger": "orange", "carrot": "orange", "pumpkin": "orange", "bat": "brown",
+}  # fmt: skip
+
+#: How often a thing is drawn, where it is not 1. The project's own example is a cat.
+WEIGHTS: dict[str, float] = {"cat": 4.0, "dog": 2.5, "panda": 1.5, "robot": 1.5, "fox": 1.3, "lion": 1.3}
+
+#: Words with little or no meaning for the picture, put into captions so that they do no harm.
+FILLERS: tuple[str, ...] = (
+    "cute", "big", "small", "little", "happy", "nice", "beautiful", "funny", "smiling", "lovely",
+)  # fmt: skip
+
+#: Words of the caption patterns.
+GRAMMAR: tuple[str, ...] = (
+    "a", "an", "the", "in", "on", "with", "and", "of", "wearing", "next", "to", "beside", "picture",
+    "photo", "image", "drawing", "emoji", "background", "front", "one", "two", "his", "her", "its", "hat",
+    "white", "that", "wears", "is", "has", "head", "my", "colour", "color", "plain", "illustration", "icon",
+    "3d", "render",
+)  # fmt: skip
+
+
+def everything() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """All things that can be drawn, hats included."""
+    return {**WEARERS, **THINGS, **HATS}
+
+
+def words() -> list[str]:
+    """Every single word that a caption can hold, sorted."""
+    found: set[str] = set(COLOURS) | set(COLOUR_SYNONYMS) | set(FILLERS) | set(GRAMMAR)
+    for name, (_, others) in everything().items():
+        for phrase in (name, *others):
+            found.update(phrase.replace("-", " ").split())
+    return sorted(found)
