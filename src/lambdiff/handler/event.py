@@ -1,0 +1,149 @@
+"""A Function URL's event (payload format 2.0) <-> an HTTP request and reply. Copied into the image.
+
+The format: https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html#urls-payloads.
+`HttpResponse` is also what every endpoint, remote or in process, hands to the client: standard library only.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from lambdiff.errors import MalformedRequest
+
+
+class Context(Protocol):
+    """What is used of the second argument of a Lambda handler."""
+
+    aws_request_id: str
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until Lambda kills the function."""
+
+
+@dataclass(frozen=True)
+class HttpRequest:
+    """A request as the handler sees it.
+
+    Attributes:
+        headers: names in lower case.
+        body: decoded; empty where there is none.
+        request_id: printable ASCII, at most 64 characters.
+        deadline: `time.monotonic()` at which the function is killed; None where nothing kills it.
+        sent_at: seconds since 1970 at which the edge took the request; None where it does not say.
+    """
+
+    method: str
+    path: str = "/"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    deadline: float | None = None
+    sent_at: float | None = None
+
+
+@dataclass(frozen=True)
+class HttpResponse:
+    """A reply of any endpoint; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def content_type(self) -> str:
+        """The media type alone: `image/png`."""
+        return media_type(self.headers.get("content-type", ""))
+
+
+def media_type(content_type: str) -> str:
+    """A Content-Type without its parameters, in lower case.
+
+    Example:
+        >>> media_type("Application/JSON; charset=utf-8")
+        'application/json'
+    """
+    return content_type.partition(";")[0].strip().lower()
+
+
+def parse(event: Any, context: Context | None = None) -> HttpRequest:
+    """Read an event. Path, headers and body may be missing; the method may not.
+
+    Raises:
+        MalformedRequest: no Function URL's event; the message names the part that is wrong.
+    """
+    event = _part({"event": event}, "event", dict, None)
+    request_context = _part(event, "requestContext", dict, {})
+    http = _part(request_context, "http", dict, {})
+    headers = _part(event, "headers", dict, {})
+    if not all(isinstance(text, str) for pair in headers.items() for text in pair):
+        raise MalformedRequest("The event's headers are not all text.")
+    milliseconds = request_context.get("timeEpoch")
+    return HttpRequest(
+        method=_part(http, "method", str, None).upper(),
+        path=_part(event, "rawPath", str, "") or "/",
+        headers={name.lower(): value for name, value in headers.items()},
+        body=_body(_part(event, "body", str, ""), _part(event, "isBase64Encoded", bool, False)),
+        request_id=request_id(event, context),
+        deadline=_deadline(context),
+        sent_at=milliseconds / 1000 if isinstance(milliseconds, int) and 0 < milliseconds < 1e15 else None,
+    )
+
+
+def request_id(event: Any, context: Context | None = None) -> str:
+    """The id under which AWS logs the request, or a new one if the event has none that is fit for a header."""
+    outer = event.get("requestContext") if isinstance(event, dict) else None
+    for candidate in (getattr(context, "aws_request_id", None), outer.get("requestId") if isinstance(outer, dict) else None):
+        if isinstance(candidate, str) and re.fullmatch(r"[\w.:=-]{1,64}", candidate, re.ASCII):
+            return candidate
+    return str(uuid.uuid4())
+
+
+def render(response: HttpResponse) -> dict[str, Any]:
+    """A reply as Lambda wants it from a handler: text as it is, everything else as base64."""
+    text = response.content_type.endswith("json")
+    return {
+        "statusCode": response.status,
+        "headers": dict(response.headers),
+        "body": response.body.decode() if text else base64.b64encode(response.body).decode(),
+        "isBase64Encoded": not text,
+    }
+
+
+def rendered_size(response: HttpResponse) -> int:
+    """Bytes that Lambda counts for a binary reply: base64, and the JSON around it, rounded up."""
+    headers = sum(len(name) + len(value) + 8 for name, value in response.headers.items())
+    return 4 * -(-len(response.body) // 3) + 2 * headers + 128
+
+
+def _part(parent: dict[str, Any], name: str, kind: type, default: Any) -> Any:
+    value = parent.get(name)
+    if value is None:
+        value = default
+    if not isinstance(value, kind):
+        state = "is missing" if value is None else f"is no {kind.__name__}"
+        raise MalformedRequest(
+            f"This is no Function URL's event of payload format 2.0: {name} {state}.",
+            problems=[(name, state)],
+        )
+    return value
+
+
+def _body(body: str, is_base64: bool) -> bytes:
+    try:
+        return base64.b64decode(body, validate=True) if is_base64 else body.encode()
+    except (binascii.Error, ValueError):
+        detail = "is not base64" if is_base64 else "holds a lone surrogate"
+        raise MalformedRequest(f"The body {detail}.", problems=[("body", detail)]) from None
+
+
+def _deadline(context: Context | None) -> float | None:
+    if context is None:
+        return None
+    return time.monotonic() + context.get_remaining_time_in_millis() / 1000

@@ -1,0 +1,111 @@
+"""Progress of a picture: a bar on a terminal, a bar in a notebook, nothing in a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from lambdiff import config
+from lambdiff.endpoint import OnStep
+from lambdiff.files import write_whole
+
+
+@contextlib.contextmanager
+def terminal(expected: float | None, count: int = 1, *, show: bool | None = None) -> Iterator[Any]:
+    """A bar on stderr while pictures are made; gives an object with `on_step` and `advance`.
+
+    Args:
+        expected: seconds that a picture took last time, or None.
+        count: how many pictures.
+        show: force on or off; by default on where stderr is a terminal.
+    """
+    if not (sys.stderr.isatty() if show is None else show):
+        yield _Silent()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    hint = f"about {expected:.0f} s" if expected and expected >= 1 else ""
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[hint]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield _Bar(bar, bar.add_task("drawing", total=count if count > 1 else None, hint=hint), count)
+
+
+class _Silent:
+    on_step: OnStep | None = None
+
+    def advance(self) -> None:
+        """Nothing to show."""
+
+
+class _Bar:
+    def __init__(self, bar: Any, task: Any, count: int) -> None:
+        self._bar, self._task, self._count = bar, task, count
+
+    def on_step(self, done: int, total: int) -> None:
+        """Show the steps of the one picture that is drawn on this machine."""
+        if self._count == 1:
+            self._bar.update(self._task, description=f"step {done} of {total}", completed=done, total=total)
+
+    def advance(self) -> None:
+        """One more picture is there."""
+        if self._count > 1:
+            self._bar.advance(self._task)
+
+
+@contextlib.contextmanager
+def notebook() -> Iterator[OnStep | None]:
+    """A bar under the cell in a notebook, which is taken away when the picture is there; elsewhere nothing."""
+    if not _in_notebook():
+        yield None
+        return
+    from IPython.display import HTML, display  # type: ignore[import-not-found, unused-ignore]
+
+    started = time.perf_counter()
+
+    def html(done: int, total: int) -> Any:
+        value = f'value="{done}" ' if done else ""
+        return HTML(f'<progress {value}max="{total}"></progress> step {done} of {total}, {time.perf_counter() - started:.1f} s')
+
+    handle = display(HTML("<progress></progress> drawing"), display_id=True)
+
+    def on_step(done: int, total: int) -> None:
+        handle.update(html(done, total))
+
+    try:
+        yield on_step
+    finally:
+        handle.update(HTML(""))
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def expected_seconds(where: str) -> float | None:
+    """Seconds that the last picture of this endpoint took, or None."""
+    try:
+        return msgspec.json.decode((config.home() / "seconds.json").read_bytes(), type=dict[str, float]).get(where)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def remember_seconds(where: str, seconds: float) -> None:
+    """Keep the time of a picture as the next one's expectation; failing to is no error."""
+    path = config.home() / "seconds.json"
+    try:
+        known = msgspec.json.decode(path.read_bytes(), type=dict[str, float])
+    except (OSError, msgspec.DecodeError):
+        known = {}
+    known[where] = round(seconds, 2)
+    with contextlib.suppress(Exception):
+        write_whole(path, msgspec.json.encode(known), force=True, mode=0o600)
