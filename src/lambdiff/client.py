@@ -14,8 +14,8 @@ import msgspec
 
 from lambdiff import resolve
 from lambdiff.contract import GenerateRequest, Health
-from lambdiff.endpoint import OnStep
 from lambdiff.errors import Cancelled, EndpointFailed, LambdiffError
+from lambdiff.handler.engine.base import OnStep
 from lambdiff.image import GeneratedImage
 from lambdiff.problems import raise_for_problem
 
@@ -191,9 +191,7 @@ class Client:
             >>> batch = client.generate_many(["a cat", "a dog"], seed=7)  # doctest: +SKIP
             >>> [image.save(f"{i}.png") for i, image in enumerate(batch.images)]  # doctest: +SKIP
         """
-        requests = [
-            {**parameters, **({"prompt": each} if isinstance(each, str) else dict(each))} for each in prompts
-        ]
+        requests = [{**parameters, **({"prompt": each} if isinstance(each, str) else dict(each))} for each in prompts]
         for request in requests:
             GenerateRequest.from_fields({name: value for name, value in request.items() if value is not None})
         jobs: queue.SimpleQueue[tuple[int, dict[str, Any]]] = queue.SimpleQueue()
@@ -212,7 +210,7 @@ class Client:
                     done.put((index, self.generate(**request, on_step=lambda _done, _all: stopped.is_set())))
                 except LambdiffError as error:
                     done.put((index, Failure(index, request, error)))
-                except BaseException as error:  # noqa: BLE001 (handed to the caller's thread, which raises it)
+                except BaseException as error:  # handed to the caller's thread, which raises it
                     done.put((index, error))
 
         # Daemon threads, not an executor: on Ctrl-C the program must end although a call may run for minutes yet.

@@ -85,12 +85,12 @@ class CallerKeys:
     def get(self) -> ReadOnlyCredentials:
         """The caller's keys, renewed by botocore."""
         self._session = self._session or session(self._profile)
-        with _translated("Your AWS credentials"):
+        with _Translated("Your AWS credentials"):
             found = self._session.get_credentials()
             if found is None:
                 raise CredentialsError(
                     "There are no AWS credentials to sign with.",
-                    fix="Sign in (`aws sso login` or `aws configure`), set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                    fix="Sign in (`aws sso login`, `aws configure`), set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
                     "or draw on this machine with --local.",
                 )
             self.source = f"profile {self._profile}" if self._profile else f"your AWS credentials ({found.method})"
@@ -125,7 +125,7 @@ class SecretKeys:
         return True
 
     def _read(self) -> ReadOnlyCredentials:
-        with _translated(f"The secret {self._arn}"):
+        with _Translated(f"The secret {self._arn}"):
             client = session(self._profile).client("secretsmanager", region_name=self._region)
             text = client.get_secret_value(SecretId=self._arn)["SecretString"]
         try:
@@ -151,7 +151,7 @@ class RoleKeys:
         """The role's keys; botocore renews them fifteen minutes before their end."""
         from botocore.credentials import RefreshableCredentials
 
-        with self._lock, _translated(f"The role {self._arn}"):
+        with self._lock, _Translated(f"The role {self._arn}"):
             if self._credentials is None:
                 self._credentials = RefreshableCredentials.create_from_metadata(
                     self._assume(), refresh_using=self._assume, method="sts-assume-role"
@@ -190,7 +190,7 @@ def session(profile: str | None = None, region: str | None = None) -> boto3.Sess
         raise CredentialsError(f"{error}.", fix="Choose one of `aws configure list-profiles`.") from None
 
 
-class _translated:  # noqa: N801 (used as a statement, `with _translated(...)`)
+class _Translated:
     """Turns botocore's exceptions into a `CredentialsError` that says what to do."""
 
     def __init__(self, subject: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import requests
@@ -18,10 +17,10 @@ from lambdiff._version import __version__
 from lambdiff.contract import JSON, MAX_PAYLOAD
 from lambdiff.credentials import Signer
 from lambdiff.errors import EndpointFailed, EndpointTimeout, EndpointUnreachable
+from lambdiff.handler.engine.base import OnStep
 from lambdiff.handler.event import HttpResponse
 from lambdiff.signing import FunctionUrlAuth
 
-OnStep = Callable[[int, int], "bool | None"]
 ATTEMPTS: Final = 6
 CONNECT_TIMEOUT: Final = 10.0
 READ_MARGIN: Final = 30.0
@@ -160,7 +159,7 @@ class FunctionUrl:
 
 
 class _KeepAliveAdapter(HTTPAdapter):
-    """TCP keep-alive each minute: NAT gateways drop connections that are silent for 350 s, and an image may take longer."""
+    """TCP keep-alive each minute: NAT gateways drop connections silent for 350 s, and an image may take longer."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         options = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
@@ -199,22 +198,23 @@ def _never_connected(error: requests.ConnectionError) -> bool:
 
 def _unreachable(url: str, why: str) -> EndpointUnreachable:
     return EndpointUnreachable(
-        f"{url} cannot be reached: {why}.", fix="Check the network and the URL (`lambdiff status`); nothing was generated."
+        f"{url} cannot be reached: {why}.",
+        fix="Nothing was generated. Check the network and the URL (`lambdiff status`).",
     )
 
 
 def _too_late(seconds: float) -> EndpointTimeout:
     return EndpointTimeout(
         "The endpoint did not answer in time.",
-        fix="Nothing was repeated, since the image may have been paid for; see `lambdiff logs`, then ask for fewer steps "
-        "or a smaller size.",
+        fix="Nothing was repeated, since the image may have been paid for; see `lambdiff logs`, then ask for fewer "
+        "steps or a smaller size.",
     )
 
 
 def _broken(error: Exception) -> EndpointFailed:
     return EndpointFailed(
         f"The connection broke before the picture was complete: {_cause(error)}.",
-        fix="Nothing was repeated, since the image may have been paid for; run the command again if you want that.",
+        fix="Nothing was repeated, since the image may have been paid for; run it again if you want that.",
     )
 
 

@@ -108,7 +108,7 @@ class GeneratedImage:
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise EndpointFailed(
                 f"The picture arrived damaged: {error}.",
-                fix="The request was not repeated, since the image was paid for; run it again with the same seed if you want it.",
+                fix="It was not asked for again, since it was paid for once; run it again if you want that.",
             ) from None
         return image
 

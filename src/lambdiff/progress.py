@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from lambdiff import config
-from lambdiff.endpoint import OnStep
 from lambdiff.files import write_whole
+from lambdiff.handler.engine.base import OnStep
 
 
 @contextlib.contextmanager
@@ -72,7 +72,9 @@ def notebook() -> Iterator[OnStep | None]:
 
     def html(done: int, total: int) -> Any:
         value = f'value="{done}" ' if done else ""
-        return HTML(f'<progress {value}max="{total}"></progress> step {done} of {total}, {time.perf_counter() - started:.1f} s')
+        return HTML(
+            f'<progress {value}max="{total}"></progress> step {done} of {total}, {time.perf_counter() - started:.1f} s'
+        )
 
     handle = display(HTML("<progress></progress> drawing"), display_id=True)
 

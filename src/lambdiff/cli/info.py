@@ -1,0 +1,33 @@
+"""`lambdiff info`: what a picture says about itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from lambdiff import metadata
+from lambdiff.cli import echo_json
+from lambdiff.cli.options import json_option
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@json_option
+def info(file: Path, as_json: bool) -> None:
+    """Show the prompt, seed and all other parameters inside a picture.
+
+    \b
+    lambdiff info cat.png
+    lambdiff generate --like cat.png -o again.png
+    """
+    recorded = metadata.read(file)
+    if as_json:
+        echo_json(recorded)
+        return
+    for name, value in msgspec.to_builtins(recorded.generation).items():
+        click.echo(f"{name:20} {value}")
+    for name, value in msgspec.to_builtins(recorded).items():
+        if name != "generation" and value:
+            click.echo(f"{name:20} {value}")

@@ -1,0 +1,41 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def endpoint_options(command: F) -> F:
+    """--url, --region, --profile, --deployment: which endpoint, and who asks."""
+    for option in (
+        click.option("--deployment", metavar="NAME", help="A saved deployment (LAMBDIFF_DEPLOYMENT)."),
+        click.option("--profile", metavar="NAME", help="The AWS profile to use (AWS_PROFILE)."),
+        click.option("--region", metavar="REGION", help="The endpoint's region (LAMBDIFF_REGION)."),
+        click.option("--url", metavar="URL", help="A Function URL (LAMBDIFF_URL)."),
+    ):
+        command = option(command)
+    return command
+
+
+def json_option(command: F) -> F:
+    """--json: the report as one JSON document on stdout."""
+    return click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")(command)
+
+
+class Size(click.ParamType):
+    """A size in pixels, `512x512`."""
+
+    name = "WxH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """(width, height)."""
+        match = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", str(value))  # noqa: RUF001 (people do write the cross)
+        if not match:
+            self.fail(f"{value!r} is not a size; write it like 512x512", param, ctx)
+        return int(match[1]), int(match[2])
