@@ -55,7 +55,9 @@ def raise_for_problem(reply: HttpResponse) -> None:
         fields = "; ".join(f"{error.field}: {error.detail}" for error in problem.errors) if problem else ""
         raise EndpointRefused(
             f"The endpoint refused the request ({status}): {fields or said}",
-            fix="`lambdiff status` shows what its model accepts." if problem else "Check that the URL is a lambdiff endpoint.",
+            fix="`lambdiff status` shows what its model accepts."
+            if problem
+            else "Check that the URL is a lambdiff endpoint.",
             status=status,
             request_id=request_id,
         )
@@ -68,7 +70,10 @@ def raise_for_problem(reply: HttpResponse) -> None:
             request_id=request_id,
         )
     raise EndpointFailed(
-        f"The endpoint failed ({status}): {said}", fix=f"See `lambdiff logs{logs}`.", status=status, request_id=request_id
+        f"The endpoint failed ({status}): {said}",
+        fix=f"See `lambdiff logs{logs}`.",
+        status=status,
+        request_id=request_id,
     )
 
 

@@ -87,7 +87,8 @@ def target(
     """
     if local and (url or deployment):
         raise ConfigurationError(
-            "This machine cannot be combined with a URL or a deployment.", fix="Give either --local, or --url/--deployment."
+            "This machine cannot be combined with a URL or a deployment.",
+            fix="Give either --local, or --url/--deployment.",
         )
     if url and deployment:
         raise ConfigurationError("A URL and a deployment are given.", fix="Give one of --url and --deployment.")
