@@ -5,6 +5,7 @@
     LambdiffError                 1   anything below; alone: a bug in lambdiff
     ├── InvalidRequest            2   a parameter is missing, unknown or out of range (`problems` lists each field)
     │   └── MalformedRequest      2   the body is not a JSON object
+    ├── MetadataError             2   a file is no picture, or holds no parameters that can be read
     ├── ConfigurationError        3   no usable endpoint, region or deployment
     │   ├── CredentialsError      3   nobody to sign the request, or the secret cannot be read
     │   ├── MissingExtra          3   an optional part of lambdiff is not installed
@@ -63,6 +64,12 @@ class InvalidRequest(LambdiffError):
 
 class MalformedRequest(InvalidRequest):
     """The body is not a JSON object: nothing in it can be named."""
+
+
+class MetadataError(LambdiffError):
+    """A file is no picture, or one that holds no parameters that can be read."""
+
+    exit_code = 2
 
 
 class ConfigurationError(LambdiffError):

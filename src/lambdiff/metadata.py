@@ -22,16 +22,15 @@ import msgspec
 from msgspec import Struct
 
 from lambdiff._version import __version__
-from lambdiff.contract import GenerateRequest, Generation, ImageFormat, ModelIdentity
-from lambdiff.errors import LambdiffError
+from lambdiff.contract import GenerateRequest, Generation, ModelIdentity
+from lambdiff.errors import InvalidRequest, LambdiffError, MetadataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 KEY: Final = "lambdiff"
 MAX_FILE: Final = 64 * 1024 * 1024
-MAX_PIXELS: Final = 64 * 1024 * 1024
-"""Pictures are at most 1,024 x 1,024 here; other tools' are larger, but not by this much."""
+"""Bytes of a file that is read. The number of pixels and the sizes of text chunks are bounded by Pillow."""
 
 # The web UI's names: https://github.com/AUTOMATIC1111/stable-diffusion-webui/blob/master/modules/sd_samplers_kdiffusion.py
 SAMPLERS: Final = {"ddim": "DDIM", "dpmpp_2m": "DPM++ 2M", "euler": "Euler", "lcm": "LCM", "pndm": "PLMS"}
@@ -40,12 +39,6 @@ _EXIF_IFD: Final = 0x8769
 _USER_COMMENT: Final = 0x9286
 _IMAGE_HISTORY: Final = 0x9213
 _SOFTWARE: Final = 0x0131
-
-
-class MetadataError(LambdiffError):
-    """A file is no picture, or one with no parameters that can be read."""
-
-    exit_code = 2
 
 
 class Recorded(Struct, frozen=True, kw_only=True):
@@ -65,6 +58,32 @@ class Recorded(Struct, frozen=True, kw_only=True):
     exact: bool = False
     settings: dict[str, str] = {}
 
+    @classmethod
+    def of(cls, generation: Generation, model: ModelIdentity) -> Recorded:
+        """The record of a picture that has just been drawn."""
+        return cls(
+            request=GenerateRequest(**msgspec.structs.asdict(generation)),
+            model=model.name,
+            revision=model.revision,
+            version=__version__,
+            exact=True,
+        )
+
+    @property
+    def generation(self) -> Generation:
+        """The parameters with nothing left open.
+
+        Raises:
+            MetadataError: another tool's text leaves some open, or has values that lambdiff does not know.
+        """
+        try:
+            return msgspec.convert(msgspec.structs.asdict(self.request), type=Generation)
+        except msgspec.ValidationError as error:
+            raise MetadataError(
+                f"The picture does not say everything about its making: {error}.",
+                fix="Use `request`, which holds what it says.",
+            ) from None
+
 
 class _Record(Struct, frozen=True, kw_only=True):
     """The JSON form of the exact record."""
@@ -75,26 +94,26 @@ class _Record(Struct, frozen=True, kw_only=True):
     version: str
 
 
-def write(image: Image, generation: Generation, model: ModelIdentity, image_format: ImageFormat | None = None) -> bytes:
-    """Encode a picture with its parameters inside.
+def encode(image: Image, recorded: Recorded, image_format: str | None = None) -> bytes:
+    """Encode a picture with its parameters inside; the same input gives the same bytes.
 
     Args:
         image: RGB.
-        generation: how it was made.
-        model: what made it.
-        image_format: the encoding; None for `generation.image_format`.
+        recorded: how it was made; complete, as `Recorded.of` or a picture of lambdiff gives it.
+        image_format: png, jpeg or webp; None for the one in `recorded`.
 
-    Returns:
-        The file's bytes; the same input gives the same bytes.
+    Raises:
+        MetadataError: `recorded` is another tool's and leaves something open.
     """
-    generation = msgspec.structs.replace(generation, image_format=image_format or generation.image_format)
-    text = to_text(generation, model)
+    generation = recorded.generation
+    if image_format:
+        generation = msgspec.structs.replace(generation, image_format=image_format)
+    text = to_text(generation, recorded.model, recorded.version)
     record = msgspec.json.encode(
-        _Record(generation=generation, model=model.name, revision=model.revision, version=__version__)
+        _Record(generation=generation, model=recorded.model, revision=recorded.revision, version=recorded.version)
     )
     stream = io.BytesIO()
     if generation.image_format == "png":
-        # Level 1 costs 5% of the size of level 6 in photographs and a third of its time.
         image.save(stream, "PNG", compress_level=1, pnginfo=_png_text(text, record.decode()))
     elif generation.image_format == "jpeg":
         image.save(stream, "JPEG", quality=92, subsampling=0, exif=_exif(text, record))
@@ -104,49 +123,43 @@ def write(image: Image, generation: Generation, model: ModelIdentity, image_form
 
 
 def read(source: bytes | Path) -> Recorded:
-    """The parameters inside a picture of lambdiff or of any tool that writes the web UI's text.
+    """The parameters inside a picture of lambdiff, or of any tool that writes the web UI's text.
 
-    Nothing is decompressed but the file's text.
+    Only the file's texts are decompressed, never its pixels.
 
     Raises:
         MetadataError: no picture, too large, damaged, or without parameters.
     """
     with _opened(source) as image:
         text, record = _texts(image)
-    settings: dict[str, str] = {}
-    foreign = None
-    if text:
-        foreign, settings = from_text(text)
+    foreign, settings = from_text(text) if text else (None, {})
+    if record and (exact := _exact(record)) is not None:
+        return msgspec.structs.replace(exact, settings=settings)
+    if foreign is not None:
+        return Recorded(request=foreign, model=settings.get("Model", ""), settings=settings)
     if record:
-        try:
-            exact = msgspec.json.decode(record, type=_Record)
-            # Through the contract: a file may claim anything.
-            request = GenerateRequest.from_fields(msgspec.to_builtins(exact.generation))
-        except (msgspec.DecodeError, LambdiffError):
-            if foreign is None:
-                raise MetadataError("The picture's parameters are damaged.", fix="Use the original file.") from None
-        else:
-            return Recorded(
-                request=request,
-                model=exact.model,
-                revision=exact.revision,
-                version=exact.version,
-                exact=True,
-                settings=settings,
-            )
-    if foreign is None:
-        raise MetadataError(
-            "The picture holds no generation parameters.",
-            fix="Use a picture of lambdiff or of the web UI that was not edited or sent through a messenger.",
-        )
-    return Recorded(request=foreign, model=settings.get("Model", ""), settings=settings)
+        raise MetadataError("The picture's parameters are damaged.", fix="Use the original file.")
+    raise MetadataError(
+        "The picture holds no generation parameters.",
+        fix="Use a picture as lambdiff or the web UI wrote it: editors and messengers remove the parameters.",
+    )
 
 
-def to_text(generation: Generation, model: ModelIdentity) -> str:
+def _exact(record: bytes) -> Recorded | None:
+    try:
+        found = msgspec.json.decode(record, type=_Record)
+        # Through the contract's own checks: a file may claim anything.
+        request = GenerateRequest.from_fields(msgspec.to_builtins(found.generation))
+    except (msgspec.DecodeError, InvalidRequest):
+        return None
+    return Recorded(request=request, model=found.model, revision=found.revision, version=found.version, exact=True)
+
+
+def to_text(generation: Generation, model: str, version: str = __version__) -> str:
     """The `parameters` text.
 
     Example:
-        >>> print(to_text(generation, model))  # doctest: +SKIP
+        >>> print(to_text(generation, "sd-turbo"))  # doctest: +SKIP
         a cat in a top hat
         Negative prompt: dog
         Steps: 20, Sampler: Euler, CFG scale: 7, Seed: 42, Size: 512x512, Model: sd-turbo, Version: lambdiff 0.1.0
@@ -158,8 +171,8 @@ def to_text(generation: Generation, model: ModelIdentity) -> str:
         "CFG scale": int(scale) if scale == int(scale) else scale,
         "Seed": generation.seed,
         "Size": f"{generation.width}x{generation.height}",
-        "Model": model.name,
-        "Version": f"lambdiff {__version__}",
+        "Model": model,
+        "Version": f"lambdiff {version}",
     }
     lines = [generation.prompt]
     if generation.negative_prompt:
@@ -226,15 +239,27 @@ def _png_text(text: str, record: str) -> Any:
     return info
 
 
-def _exif(text: str, record: bytes) -> Any:
-    from PIL.Image import Exif
+def _exif(text: str, record: bytes) -> bytes:
+    """EXIF with the texts, in the byte order and with the types that readers of the web UI's files expect.
 
-    exif = Exif()
-    exif[_SOFTWARE] = f"lambdiff {__version__}"
-    exif[_IMAGE_HISTORY] = record
-    # The character code and the byte order that readers of the web UI's files expect.
-    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + text.encode("utf-16-be")
-    return exif
+    Pillow's `Exif` writes UserComment as BYTE where the standard asks for UNDEFINED (Exif 2.32, 4.6.5), so the two
+    directories are put together here.
+    """
+    from PIL import TiffTags
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    exif = ImageFileDirectory_v2(prefix=b"MM")
+    exif.tagtype[_USER_COMMENT] = TiffTags.UNDEFINED
+    exif[_USER_COMMENT] = b"UNICODE\0" + text.encode("utf-16-be")
+    root = ImageFileDirectory_v2(prefix=b"MM")
+    root[_SOFTWARE] = f"lambdiff {__version__}"
+    root.tagtype[_IMAGE_HISTORY] = TiffTags.ASCII
+    root[_IMAGE_HISTORY] = record
+    root.tagtype[_EXIF_IFD] = TiffTags.LONG
+    root[_EXIF_IFD] = 0
+    header = b"MM\0*\0\0\0\x08"
+    root[_EXIF_IFD] = len(header) + len(root.tobytes(len(header)))
+    return b"Exif\0\0" + header + root.tobytes(len(header)) + exif.tobytes(root[_EXIF_IFD])
 
 
 @contextlib.contextmanager
@@ -242,19 +267,14 @@ def _opened(source: bytes | Path) -> Iterator[Image]:
     import PIL.Image
 
     try:
-        if isinstance(source, Path):
-            if source.stat().st_size > MAX_FILE:
-                raise MetadataError(f"{source.name} is larger than {MAX_FILE >> 20} MiB.", fix="Use the original file.")
-            source = source.read_bytes()
+        content = source if isinstance(source, bytes) else _content(source)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large and of damaged files; both are handled here
-            with PIL.Image.open(io.BytesIO(source), formats=("PNG", "JPEG", "WEBP")) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise MetadataError("The picture has too many pixels.", fix="Use the original file.")
+            with PIL.Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP")) as image:
                 yield image
-    except OSError as error:
-        if error.strerror:
-            raise MetadataError(f"The file cannot be read: {error.strerror}.", fix="Name a picture.") from None
+    except PIL.Image.DecompressionBombError:
+        raise MetadataError("The picture has too many pixels.", fix="Use the original file.") from None
+    except PIL.UnidentifiedImageError:
         raise MetadataError("The file is no PNG, JPEG or WebP picture.", fix="Name a picture.") from None
     except LambdiffError:
         raise
@@ -262,9 +282,19 @@ def _opened(source: bytes | Path) -> Iterator[Image]:
         raise MetadataError("The picture is damaged.", fix="Use the original file.") from None
 
 
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MAX_FILE + 1)
+    except OSError as error:
+        raise MetadataError(f"{path} cannot be read: {error.strerror}.", fix="Name a picture.") from None
+    if len(content) > MAX_FILE:
+        raise MetadataError(f"{path} is larger than {MAX_FILE >> 20} MiB.", fix="Use the original file.")
+    return content
+
+
 def _texts(image: Image) -> tuple[str, bytes]:
     if image.format == "PNG":
-        getattr(image, "text", None)  # reads the chunks after the pixels as well
         text, record = image.info.get("parameters", ""), image.info.get(KEY, "")
         return (text if isinstance(text, str) else ""), str(record).encode()
     exif = image.getexif()

@@ -13,9 +13,11 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from lambdiff.errors import MalformedRequest
+
+T = TypeVar("T")
 
 
 class Context(Protocol):
@@ -72,34 +74,44 @@ def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def parse(event: Any, context: Context | None = None) -> HttpRequest:
+def parse(event: object, context: Context | None = None) -> HttpRequest:
     """Read an event. Path, headers and body may be missing; the method may not.
 
     Raises:
         MalformedRequest: no Function URL's event; the message names the part that is wrong.
     """
-    event = _part({"event": event}, "event", dict, None)
-    request_context = _part(event, "requestContext", dict, {})
-    http = _part(request_context, "http", dict, {})
-    headers = _part(event, "headers", dict, {})
+    if not isinstance(event, dict):
+        raise MalformedRequest("The event is no JSON object.", problems=[("event", "is no JSON object")])
+    request_context: dict[str, Any] = _part(event, "requestContext", {})
+    http: dict[str, Any] = _part(request_context, "http", {})
+    headers: dict[str, Any] = _part(event, "headers", {})
     if not all(isinstance(text, str) for pair in headers.items() for text in pair):
-        raise MalformedRequest("The event's headers are not all text.")
+        raise MalformedRequest("The event's headers are not all text.", problems=[("headers", "are not all text")])
     milliseconds = request_context.get("timeEpoch")
+    method = _part(http, "method", "").upper()
+    if not method:
+        raise MalformedRequest(
+            "This is no event of payload format 2.0: requestContext.http.method is missing.",
+            problems=[("method", "is missing")],
+        )
     return HttpRequest(
-        method=_part(http, "method", str, None).upper(),
-        path=_part(event, "rawPath", str, "") or "/",
+        method=method,
+        path=_part(event, "rawPath", "") or "/",
         headers={name.lower(): value for name, value in headers.items()},
-        body=_body(_part(event, "body", str, ""), _part(event, "isBase64Encoded", bool, False)),
+        body=_body(_part(event, "body", ""), _part(event, "isBase64Encoded", False)),
         request_id=request_id(event, context),
         deadline=_deadline(context),
         sent_at=milliseconds / 1000 if isinstance(milliseconds, int) and 0 < milliseconds < 1e15 else None,
     )
 
 
-def request_id(event: Any, context: Context | None = None) -> str:
+def request_id(event: object, context: Context | None = None) -> str:
     """The id under which AWS logs the request, or a new one if the event has none that is fit for a header."""
     outer = event.get("requestContext") if isinstance(event, dict) else None
-    for candidate in (getattr(context, "aws_request_id", None), outer.get("requestId") if isinstance(outer, dict) else None):
+    for candidate in (
+        getattr(context, "aws_request_id", None),
+        outer.get("requestId") if isinstance(outer, dict) else None,
+    ):
         if isinstance(candidate, str) and re.fullmatch(r"[\w.:=-]{1,64}", candidate, re.ASCII):
             return candidate
     return str(uuid.uuid4())
@@ -122,16 +134,13 @@ def rendered_size(response: HttpResponse) -> int:
     return 4 * -(-len(response.body) // 3) + 2 * headers + 128
 
 
-def _part(parent: dict[str, Any], name: str, kind: type, default: Any) -> Any:
+def _part(parent: dict[str, Any], name: str, default: T) -> T:
     value = parent.get(name)
     if value is None:
-        value = default
-    if not isinstance(value, kind):
-        state = "is missing" if value is None else f"is no {kind.__name__}"
-        raise MalformedRequest(
-            f"This is no Function URL's event of payload format 2.0: {name} {state}.",
-            problems=[(name, state)],
-        )
+        return default
+    if not isinstance(value, type(default)):
+        detail = f"is no {type(default).__name__}"
+        raise MalformedRequest(f"This is no event of payload format 2.0: {name} {detail}.", problems=[(name, detail)])
     return value
 
 

@@ -40,7 +40,7 @@ def parameters(generation: Generation) -> dict[str, Any]:
 
 def failure(error: BaseException) -> list[str]:
     """Types and frames of an exception and its causes, innermost last, without messages, code or locals."""
-    lines = []
+    lines: list[str] = []
     seen: BaseException | None = error
     while seen is not None and len(lines) < 100:
         lines.append(type(seen).__qualname__)
