@@ -1,0 +1,259 @@
+"""The stack: a container-image function behind an IAM-protected Function URL, and who may call it.
+
+    image -> Function -> [version, alias] -> Function URL <- invoker (user with a key in a secret, or a role)
+                |
+                +-- role that writes its own log group, alarms, [schedule, budget]
+
+Nothing has a fixed name, so that any number of deployments fit into one account. No policy has a wildcard.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import aws_cdk as cdk
+from aws_cdk import aws_budgets as budgets
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_ecr_assets as assets
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_secretsmanager as secretsmanager
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sns_subscriptions as subscriptions
+from constructs import Construct
+
+from lambdiff.infra.settings import StackSettings
+
+KEY_SERIAL: Final = "KeySerial"
+"""Template parameter: a higher number makes CloudFormation replace the access key (`lambdiff rotate`)."""
+
+# Platform and architecture are looked up together: on an arm64 laptop, one without the other builds an image that
+# the function cannot start.
+_PLATFORMS: Final = {
+    "x86_64": (lambda_.Architecture.X86_64, assets.Platform.LINUX_AMD64),
+    "arm64": (lambda_.Architecture.ARM_64, assets.Platform.LINUX_ARM64),
+}
+_RETENTION: Final = {
+    1: logs.RetentionDays.ONE_DAY,
+    3: logs.RetentionDays.THREE_DAYS,
+    7: logs.RetentionDays.ONE_WEEK,
+    14: logs.RetentionDays.TWO_WEEKS,
+    30: logs.RetentionDays.ONE_MONTH,
+    90: logs.RetentionDays.THREE_MONTHS,
+    180: logs.RetentionDays.SIX_MONTHS,
+    365: logs.RetentionDays.ONE_YEAR,
+}
+
+
+class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy is told to skip aws_cdk: it takes a minute
+    """One endpoint."""
+
+    def __init__(self, scope: Construct, settings: StackSettings) -> None:
+        super().__init__(
+            scope,
+            settings.stack_name,
+            stack_name=settings.stack_name,
+            description="A diffusion model behind an IAM-protected Lambda Function URL, made by lambdiff.",
+            env=cdk.Environment(account=settings.account, region=settings.region),
+        )
+        self.settings = settings
+        self.log_group = logs.LogGroup(
+            self,
+            "Logs",
+            retention=_RETENTION[settings.log_retention_days],
+            removal_policy=cdk.RemovalPolicy.DESTROY,
+        )
+        self.function = self._function()
+        self.target: lambda_.IFunction = self._snapstart_alias() if settings.snapstart else self.function
+        self.url = self.target.add_function_url(auth_type=lambda_.FunctionUrlAuthType.AWS_IAM)
+        if settings.auth == "role":
+            self._invoker_role()
+        else:
+            self._invoker_user()
+        topic = self._topic()
+        self._alarms(topic)
+        if settings.keep_warm_minutes:
+            self._keep_warm(settings.keep_warm_minutes)
+        if settings.monthly_budget_usd:
+            self._budget(settings.monthly_budget_usd)
+        self._outputs()
+        for key, value in {"lambdiff:deployment": settings.name, **settings.tags}.items():
+            cdk.Tags.of(self).add(key, value)
+
+    def _function(self) -> lambda_.DockerImageFunction:
+        architecture, platform = _PLATFORMS[self.settings.architecture]
+        # A role of its own rather than AWSLambdaBasicExecutionRole, which may write to every log group there is.
+        role = iam.Role(self, "FunctionRole", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+        self.log_group.grant_write(role)
+        return lambda_.DockerImageFunction(
+            self,
+            "Function",
+            code=lambda_.DockerImageCode.from_image_asset(
+                self.settings.context,
+                platform=platform,
+                build_args={"BASE_IMAGE": self.settings.base_image, "ENGINE": self.settings.engine},
+                display_name=f"lambdiff image ({self.settings.engine})",
+            ),
+            description=f"lambdiff endpoint {self.settings.name}",
+            architecture=architecture,
+            memory_size=self.settings.memory_mb,
+            timeout=cdk.Duration.seconds(self.settings.timeout_s),
+            ephemeral_storage_size=cdk.Size.mebibytes(self.settings.tmp_mb),
+            reserved_concurrent_executions=self.settings.reserved_concurrency,
+            log_group=self.log_group,
+            role=role,
+        )
+
+    def _snapstart_alias(self) -> lambda_.Alias:
+        resource = self.function.node.default_child
+        if not isinstance(resource, lambda_.CfnFunction):  # pragma: no cover - CDK would have changed its meaning
+            raise TypeError("the function's default child is no CfnFunction")
+        # On the resource, because the construct's own property knows SnapStart for zip runtimes only.
+        resource.snap_start = lambda_.CfnFunction.SnapStartProperty(apply_on="PublishedVersions")
+        return lambda_.Alias(self, "Live", alias_name="live", version=self.function.current_version)
+
+    def _invoker_user(self) -> None:
+        serial = cdk.CfnParameter(
+            self, KEY_SERIAL, type="Number", default=1, min_value=1, description="Raised by `lambdiff rotate`."
+        )
+        user = iam.User(self, "Invoker")
+        self.url.grant_invoke_url(user)
+        key = iam.AccessKey(self, "InvokerKey", user=user, serial=serial.value_as_number)
+        secret = secretsmanager.Secret(
+            self,
+            "InvokerSecret",
+            description=f"Access key that may call the lambdiff endpoint {self.settings.name}",
+            secret_object_value={
+                # The id alone opens nothing; the secret half stays a reference in the template.
+                "AWS_ACCESS_KEY_ID": cdk.SecretValue.unsafe_plain_text(key.access_key_id),
+                "AWS_SECRET_ACCESS_KEY": key.secret_access_key,
+            },
+            removal_policy=cdk.RemovalPolicy.DESTROY,
+        )
+        acknowledge(
+            secret,
+            "AwsSolutions-SMG4",
+            "The secret mirrors an IAM access key, which Secrets Manager cannot rotate by itself without a function "
+            "of its own; `lambdiff rotate` replaces key and secret in one stack update.",
+        )
+        cdk.CfnOutput(self, "SecretArn", value=secret.secret_arn, description="Holds the invoker's key pair")
+
+    def _invoker_role(self) -> None:
+        role = iam.Role(
+            self,
+            "InvokerRole",
+            description=f"May call the lambdiff endpoint {self.settings.name}",
+            assumed_by=iam.CompositePrincipal(*(iam.ArnPrincipal(arn) for arn in self.settings.principals)),
+        )
+        self.url.grant_invoke_url(role)
+        cdk.CfnOutput(self, "RoleArn", value=role.role_arn, description="To be assumed by those who call")
+
+    def _topic(self) -> sns.Topic | None:
+        if not self.settings.alarm_email:
+            return None
+        topic = sns.Topic(self, "Alarms", enforce_ssl=True)
+        # Enforcing TLS replaces the topic's default policy, and with it the alarms' right to publish.
+        topic.add_to_resource_policy(
+            iam.PolicyStatement(
+                actions=["sns:Publish"],
+                principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
+                resources=[topic.topic_arn],
+                conditions={"StringEquals": {"aws:SourceAccount": self.settings.account}},
+            )
+        )
+        topic.add_subscription(subscriptions.EmailSubscription(self.settings.alarm_email))
+        return topic
+
+    def _alarms(self, topic: sns.Topic | None) -> None:
+        period = cdk.Duration.minutes(5)
+        slow_ms = int(self.settings.timeout_s * 800)
+        for name, metric, threshold, text in (
+            ("Errors", self.function.metric_errors(period=period, statistic="Sum"), 1, "requests failed"),
+            ("Throttles", self.function.metric_throttles(period=period, statistic="Sum"), 1, "requests were throttled"),
+            (
+                "Duration",
+                self.function.metric_duration(period=period, statistic="Maximum"),
+                slow_ms,
+                "a request took more than 80 % of the time-out",
+            ),
+        ):
+            alarm = cloudwatch.Alarm(
+                self,
+                f"{name}Alarm",
+                metric=metric,
+                threshold=threshold,
+                evaluation_periods=1,
+                comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+                treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+                alarm_description=f"lambdiff endpoint {self.settings.name}: {text}",
+            )
+            if topic is not None:
+                alarm.add_alarm_action(actions.SnsAction(topic))
+
+    def _keep_warm(self, minutes: int) -> None:
+        event = {
+            "version": "2.0",
+            "rawPath": "/",
+            "rawQueryString": "",
+            "headers": {"content-type": "application/json"},
+            "requestContext": {"http": {"method": "POST", "path": "/", "protocol": "HTTP/1.1"}},
+            # One step of a real request: a health check would keep an environment without the model in memory.
+            "body": '{"prompt":"warm","num_inference_steps":1}',
+            "isBase64Encoded": False,
+        }
+        events.Rule(
+            self,
+            "KeepWarm",
+            description=f"Keeps one environment of the lambdiff endpoint {self.settings.name} warm",
+            schedule=events.Schedule.rate(cdk.Duration.minutes(minutes)),
+            targets=[
+                targets.LambdaFunction(self.target, event=events.RuleTargetInput.from_object(event), retry_attempts=0)
+            ],
+        )
+
+    def _budget(self, dollars: float) -> None:
+        subscriber = budgets.CfnBudget.SubscriberProperty(
+            address=self.settings.alarm_email or "", subscription_type="EMAIL"
+        )
+        budgets.CfnBudget(
+            self,
+            "Budget",
+            budget=budgets.CfnBudget.BudgetDataProperty(
+                budget_type="COST",
+                time_unit="MONTHLY",
+                budget_limit=budgets.CfnBudget.SpendProperty(amount=dollars, unit="USD"),
+                # All of Lambda: a filter by tag counts nothing until somebody activates the tag in Billing.
+                cost_filters={"Service": ["AWS Lambda"]},
+            ),
+            notifications_with_subscribers=[
+                budgets.CfnBudget.NotificationWithSubscribersProperty(
+                    notification=budgets.CfnBudget.NotificationProperty(
+                        comparison_operator="GREATER_THAN", notification_type=kind, threshold=percent
+                    ),
+                    subscribers=[subscriber],
+                )
+                for kind, percent in (("ACTUAL", 80), ("FORECASTED", 100))
+            ],
+        )
+
+    def _outputs(self) -> None:
+        for name, value, description in (
+            ("LambdaUrl", self.url.url, "The endpoint"),
+            ("FunctionName", self.function.function_name, "The Lambda function"),
+            ("Region", self.settings.region, "The region to sign requests for"),
+            ("LogGroup", self.log_group.log_group_name, "Where the function's logs go"),
+            ("Model", self.settings.model or "unknown", "The model inside the image"),
+            ("Engine", self.settings.engine, "The engine inside the image"),
+            ("Auth", self.settings.auth, "Who may call: a key pair or a role"),
+            ("Fingerprint", self.settings.fingerprint or "none", "Of settings and image, to see that nothing changed"),
+        ):
+            cdk.CfnOutput(self, name, value=value, description=description)
+
+
+def acknowledge(construct: Construct, rule: str, reason: str) -> None:
+    """Tell cdk-nag why a finding stands."""
+    cdk.Validations.of(construct).acknowledge(cdk.Acknowledgment(id=rule, reason=reason))

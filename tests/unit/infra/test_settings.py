@@ -1,0 +1,98 @@
+"""What a deployment may be made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lambdiff.errors import ConfigurationError
+from lambdiff.infra import settings as stack_settings
+from lambdiff.infra.settings import StackSettings
+
+PRINCIPAL = "arn:aws:iam::123456789012:role/Designers"
+
+
+def make(**changes: Any) -> StackSettings:
+    """Settings with the given changes, unchecked."""
+    values: dict[str, Any] = {"account": "123456789012", "region": "us-east-1", "context": "context"}
+    return StackSettings(**{**values, **changes})
+
+
+def test_the_defaults_are_the_ones_that_the_documentation_promises() -> None:
+    """10,240 MB, 600 s, x86_64, OpenVINO and a key pair."""
+    settings = make().check()
+    assert (settings.memory_mb, settings.timeout_s, settings.architecture) == (10_240, 600, "x86_64")
+    assert (settings.engine, settings.auth, settings.reserved_concurrency) == ("openvino", "key-pair", None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"memory_mb": 128},
+        {"memory_mb": 10_240},
+        {"timeout_s": 1},
+        {"timeout_s": 900},
+        {"tmp_mb": 10_240},
+        {"reserved_concurrency": 0},
+        {"architecture": "arm64", "engine": "diffusers"},
+        {"auth": "role", "principals": (PRINCIPAL,)},
+        {"auth": "role", "principals": ("arn:aws:iam::123456789012:root", "arn:aws:iam::123456789012:user/ann")},
+        {"snapstart": True},
+        {"monthly_budget_usd": 20.0, "alarm_email": "ann@example.org"},
+    ],
+)
+def test_usable_settings_pass_and_survive_the_way_to_the_app(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `check` accepts arrives unchanged on the other side of the environment variable."""
+    settings = make(**changes).check()
+    monkeypatch.setenv(stack_settings.VARIABLE, settings.to_json())
+    assert stack_settings.from_environment() == settings
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"memory_mb": 127}, ">= 128"),
+        ({"memory_mb": 10_241}, "<= 10240"),
+        ({"timeout_s": 0}, ">= 1"),
+        ({"timeout_s": 901}, "<= 900"),
+        ({"tmp_mb": 511}, ">= 512"),
+        ({"reserved_concurrency": -1}, ">= 0"),
+        ({"log_retention_days": 2}, "log_retention_days"),
+        ({"account": "12345"}, "account"),
+        ({"region": "everywhere"}, "region"),
+        ({"name": "Not A Name"}, "name"),
+        ({"name": "ends-in-newline\n"}, "name"),
+        ({"auth": "role", "principals": ("*",)}, "principals"),
+        ({"auth": "role", "principals": ("arn:aws:iam::123456789012:role/*",)}, "principals"),
+        ({"architecture": "arm64"}, "x86_64 only"),
+        ({"snapstart": True, "tmp_mb": 1024}, "SnapStart needs /tmp at 512 MB"),
+        ({"auth": "role"}, "at least one --principal"),
+        ({"principals": (PRINCIPAL,)}, "belongs to --auth role"),
+        ({"monthly_budget_usd": 20.0}, "--budget needs --alarm-email"),
+        ({"keep_warm_minutes": 5, "reserved_concurrency": 0}, "cannot reach"),
+        ({"alarm_email": "nobody"}, "alarm_email"),
+    ],
+)
+def test_what_lambda_would_refuse_is_refused_before_synthesis(changes: dict[str, Any], words: str) -> None:
+    """Each limit and each clash of options ends in a sentence that names it."""
+    with pytest.raises(ConfigurationError) as caught:
+        make(**changes).check()
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [None, "{", '{"account": "123456789012", "surprise": 1}', '{"memory_mb": "lots"}'])
+def test_an_app_started_by_hand_says_what_it_misses(text: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings that are absent or broken are a configuration error, not a traceback."""
+    if text is not None:
+        monkeypatch.setenv(stack_settings.VARIABLE, text)
+    with pytest.raises(ConfigurationError, match=stack_settings.VARIABLE):
+        stack_settings.from_environment()
+
+
+def test_stacks_are_named_after_deployments() -> None:
+    """The default deployment has the short name."""
+    assert make().stack_name == "lambdiff"
+    assert make(name="tiny").stack_name == "lambdiff-tiny"

@@ -1,0 +1,308 @@
+"""The synthesised template, option by option."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import aws_cdk as cdk
+import cdk_nag
+import pytest
+from aws_cdk.assertions import Match, Template
+
+from lambdiff.infra import stack as stacks
+from lambdiff.infra.app import build
+from lambdiff.infra.settings import StackSettings
+
+SNAPSHOT = Path(__file__).parent / "snapshots" / "template.json"
+ROLE = "arn:aws:iam::123456789012:role/Designers"
+EVERYTHING: dict[str, Any] = {
+    "alarm_email": "ann@example.org",
+    "auth": "role",
+    "keep_warm_minutes": 5,
+    "monthly_budget_usd": 20.0,
+    "principals": (ROLE,),
+    "reserved_concurrency": 5,
+    "snapstart": True,
+    "tags": {"team": "design"},
+}
+
+
+@pytest.fixture
+def template(image_context: Path) -> Any:
+    """A function from settings to the template; each set of settings is synthesised once."""
+    return functools.partial(synthesise, str(image_context))
+
+
+@functools.lru_cache
+def _synthesise(context: str, changes: str) -> Template:
+    settings = settings_for(context, **json.loads(changes))
+    app = build(settings, tempfile.mkdtemp())
+    return Template.from_stack(app.node.find_child(settings.stack_name))
+
+
+def synthesise(context: str, **changes: Any) -> Template:
+    """The template for some settings."""
+    return _synthesise(context, json.dumps(changes, sort_keys=True))
+
+
+def settings_for(context: str, **changes: Any) -> StackSettings:
+    """Checked settings; lists, as JSON has them, become tuples."""
+    if "principals" in changes:
+        changes["principals"] = tuple(changes["principals"])
+    return StackSettings(account="123456789012", region="us-east-1", context=context, **changes).check()
+
+
+def resources(template: Template, kind: str) -> list[dict[str, Any]]:
+    """The properties of every resource of a kind."""
+    return [resource["Properties"] for resource in template.find_resources(kind).values()]
+
+
+def test_the_template_is_the_one_that_was_reviewed(template: Any) -> None:
+    """The whole default template equals the snapshot; delete the file to write it anew, then read the difference."""
+    text = json.dumps(template().to_json(), indent=2, sort_keys=True) + "\n"
+    text = re.sub(r"(container-assets-[\w-]+:)[0-9a-f]{64}", r"\1HASH", text)
+    if not SNAPSHOT.exists():
+        SNAPSHOT.parent.mkdir(exist_ok=True)
+        SNAPSHOT.write_text(text)
+        pytest.fail("wrote a new snapshot: review and commit it")
+    assert text == SNAPSHOT.read_text()
+
+
+def test_the_function_gets_the_default_size(template: Any) -> None:
+    """10,240 MB and 600 s, from an image."""
+    template().has_resource_properties(
+        "AWS::Lambda::Function",
+        {"MemorySize": 10_240, "Timeout": 600, "PackageType": "Image", "Architectures": ["x86_64"]},
+    )
+
+
+def test_size_time_and_tmp_can_be_chosen(template: Any) -> None:
+    """The three numbers arrive in the template."""
+    template(memory_mb=3008, timeout_s=60, tmp_mb=1024).has_resource_properties(
+        "AWS::Lambda::Function", {"MemorySize": 3008, "Timeout": 60, "EphemeralStorage": {"Size": 1024}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("architecture", "engine", "platform"),
+    [("x86_64", "openvino", "linux/amd64"), ("arm64", "diffusers", "linux/arm64")],
+)
+def test_platform_and_architecture_go_together(
+    architecture: str, engine: str, platform: str, image_context: Path, tmp_path: Path
+) -> None:
+    """The image is built for the processor that the function runs on, whatever the building machine is."""
+    settings = settings_for(str(image_context), architecture=architecture, engine=engine)
+    build(settings, str(tmp_path)).synth()
+    images = json.loads((tmp_path / "lambdiff.assets.json").read_text())["dockerImages"].values()
+    function = json.loads((tmp_path / "lambdiff.template.json").read_text())["Resources"]["Function76856677"]
+    assert [image["source"]["platform"] for image in images] == [platform]
+    assert [image["source"]["dockerBuildArgs"]["ENGINE"] for image in images] == [engine]
+    assert function["Properties"]["Architectures"] == [architecture]
+
+
+@pytest.mark.parametrize("options", [{}, {"auth": "role", "principals": [ROLE]}])
+def test_the_invoker_gets_both_permissions_on_this_function_only(template: Any, options: dict[str, Any]) -> None:
+    """`InvokeFunctionUrl` alone, as older tutorials grant it, is answered with 403."""
+    policies = [
+        policy
+        for policy in resources(template(**options), "AWS::IAM::Policy")
+        if policy["PolicyName"].startswith("Invoker")
+    ]
+    assert len(policies) == 1
+    function = {"Fn::GetAtt": ["Function76856677", "Arn"]}
+    assert policies[0]["PolicyDocument"]["Statement"] == [
+        {
+            "Action": "lambda:InvokeFunctionUrl",
+            "Condition": {"StringEquals": {"lambda:FunctionUrlAuthType": "AWS_IAM"}},
+            "Effect": "Allow",
+            "Resource": function,
+        },
+        {
+            "Action": "lambda:InvokeFunction",
+            "Condition": {"Bool": {"lambda:InvokedViaFunctionUrl": True}},
+            "Effect": "Allow",
+            "Resource": function,
+        },
+    ]
+
+
+def test_the_url_always_asks_for_a_signature(template: Any) -> None:
+    """No option opens the URL to everybody, and no resource policy does."""
+    for options in ({}, EVERYTHING):
+        urls = resources(template(**options), "AWS::Lambda::Url")
+        assert [url["AuthType"] for url in urls] == ["AWS_IAM"]
+    template().resource_count_is("AWS::Lambda::Permission", 0)
+
+
+def test_the_key_pair_lives_in_the_secret_and_nowhere_else(template: Any) -> None:
+    """The secret holds references; no output shows the secret half."""
+    secret = resources(template(), "AWS::SecretsManager::Secret")[0]
+    assert secret["SecretString"]["Fn::Join"][1] == [
+        '{"AWS_ACCESS_KEY_ID":"',
+        {"Ref": "InvokerKeyD7892D57"},
+        '","AWS_SECRET_ACCESS_KEY":"',
+        {"Fn::GetAtt": ["InvokerKeyD7892D57", "SecretAccessKey"]},
+        '"}',
+    ]
+    assert "SecretAccessKey" not in json.dumps(template().to_json()["Outputs"])
+
+
+def test_a_rotation_is_one_parameter(template: Any) -> None:
+    """The key's serial is a template parameter, so that rotating needs neither CDK nor the image."""
+    template().has_parameter(stacks.KEY_SERIAL, {"Type": "Number", "Default": 1})
+    template().has_resource_properties("AWS::IAM::AccessKey", {"Serial": {"Ref": stacks.KEY_SERIAL}})
+
+
+def test_a_role_replaces_user_key_and_secret(template: Any) -> None:
+    """`--auth role`: nothing long-lived is made, and only the named principals are trusted."""
+    with_role = template(auth="role", principals=[ROLE, "arn:aws:iam::210987654321:root"])
+    for kind in ("AWS::IAM::User", "AWS::IAM::AccessKey", "AWS::SecretsManager::Secret"):
+        with_role.resource_count_is(kind, 0)
+    trusted = [
+        statement["Principal"]["AWS"]
+        for role in resources(with_role, "AWS::IAM::Role")
+        for statement in role["AssumeRolePolicyDocument"]["Statement"]
+        if "AWS" in statement["Principal"]
+    ]
+    assert trusted == [ROLE, "arn:aws:iam::210987654321:root"]
+    with_role.has_output("RoleArn", Match.any_value())
+
+
+@pytest.mark.parametrize("limit", [0, 7])
+def test_concurrency_is_reserved_as_asked(template: Any, limit: int) -> None:
+    """0, the kill switch, is a number like any other."""
+    template(reserved_concurrency=limit).has_resource_properties(
+        "AWS::Lambda::Function", {"ReservedConcurrentExecutions": limit}
+    )
+
+
+def test_concurrency_is_left_alone_when_nobody_asked(template: Any) -> None:
+    """An account that could not keep 100 unreserved must not be given a reservation."""
+    template().has_resource_properties("AWS::Lambda::Function", {"ReservedConcurrentExecutions": Match.absent()})
+
+
+def test_logs_expire_and_have_no_fixed_name(template: Any) -> None:
+    """A fixed name would break the second deployment in an account."""
+    template(log_retention_days=7).has_resource(
+        "AWS::Logs::LogGroup",
+        {"DeletionPolicy": "Delete", "Properties": {"RetentionInDays": 7, "LogGroupName": Match.absent()}},
+    )
+
+
+def test_three_alarms_watch_the_function(template: Any) -> None:
+    """Errors, throttles, and a duration at 80 % of the time-out."""
+    alarms = {alarm["MetricName"]: alarm for alarm in resources(template(timeout_s=100), "AWS::CloudWatch::Alarm")}
+    assert set(alarms) == {"Errors", "Throttles", "Duration"}
+    assert alarms["Duration"]["Threshold"] == 80_000
+    assert all("AlarmActions" not in alarm for alarm in alarms.values())
+    template().resource_count_is("AWS::SNS::Topic", 0)
+
+
+def test_alarms_reach_an_address(template: Any) -> None:
+    """With an address each alarm publishes, CloudWatch may do so, and only over TLS."""
+    with_mail = template(alarm_email="ann@example.org")
+    assert all(len(alarm["AlarmActions"]) == 1 for alarm in resources(with_mail, "AWS::CloudWatch::Alarm"))
+    with_mail.has_resource_properties("AWS::SNS::Subscription", {"Protocol": "email", "Endpoint": "ann@example.org"})
+    statements = resources(with_mail, "AWS::SNS::TopicPolicy")[0]["PolicyDocument"]["Statement"]
+    assert {statement["Effect"] for statement in statements} == {"Deny", "Allow"}
+    allowed = next(statement for statement in statements if statement["Effect"] == "Allow")
+    assert allowed["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+
+
+def test_a_budget_is_made_only_when_asked_for(template: Any) -> None:
+    """Twenty dollars a month, told at 80 % spent and at 100 % forecast."""
+    template().resource_count_is("AWS::Budgets::Budget", 0)
+    budget = resources(template(monthly_budget_usd=20.0, alarm_email="ann@example.org"), "AWS::Budgets::Budget")[0]
+    assert budget["Budget"]["BudgetLimit"] == {"Amount": 20, "Unit": "USD"}
+    assert [entry["Notification"]["Threshold"] for entry in budget["NotificationsWithSubscribers"]] == [80, 100]
+
+
+def test_keeping_warm_sends_a_request_that_loads_the_model(template: Any) -> None:
+    """The schedule's event is a Function URL event with a valid one-step prompt."""
+    template().resource_count_is("AWS::Events::Rule", 0)
+    rule = resources(template(keep_warm_minutes=4), "AWS::Events::Rule")[0]
+    assert rule["ScheduleExpression"] == "rate(4 minutes)"
+    event = json.loads(rule["Targets"][0]["Input"])
+    assert event["requestContext"]["http"]["method"] == "POST"
+    from lambdiff.contract import GenerateRequest
+
+    assert GenerateRequest.from_json(event["body"].encode()).num_inference_steps == 1
+
+
+def test_snapstart_publishes_a_version_and_puts_the_url_on_its_alias(template: Any) -> None:
+    """Without a version there is no snapshot; a URL on `$LATEST` would never use it."""
+    snap = template(snapstart=True)
+    snap.has_resource_properties("AWS::Lambda::Function", {"SnapStart": {"ApplyOn": "PublishedVersions"}})
+    snap.resource_count_is("AWS::Lambda::Version", 1)
+    snap.has_resource_properties("AWS::Lambda::Url", {"Qualifier": "live"})
+    invoker = next(p for p in resources(snap, "AWS::IAM::Policy") if p["PolicyName"].startswith("Invoker"))
+    assert {json.dumps(s["Resource"]) for s in invoker["PolicyDocument"]["Statement"]} == {'{"Ref": "Live848578DF"}'}
+    template().resource_count_is("AWS::Lambda::Version", 0)
+
+
+def test_everything_is_tagged(template: Any) -> None:
+    """The deployment's name and the caller's own tags are on every resource that takes tags."""
+    tagged = template(tags={"team": "design"}, name="tiny").to_json()["Resources"]
+    wanted = [{"Key": "lambdiff:deployment", "Value": "tiny"}, {"Key": "team", "Value": "design"}]
+    kinds = {r["Type"]: r["Properties"]["Tags"] for r in tagged.values() if "Tags" in r["Properties"]}
+    assert {"AWS::Lambda::Function", "AWS::IAM::User", "AWS::SecretsManager::Secret", "AWS::Logs::LogGroup"} <= set(
+        kinds
+    )
+    assert all(tags == wanted for tags in kinds.values())
+
+
+@pytest.mark.parametrize("options", [{}, EVERYTHING])
+def test_no_policy_has_a_wildcard(template: Any, options: dict[str, Any]) -> None:
+    """Neither an action nor a resource; the one `*` allowed is in the statement that denies plain HTTP."""
+    for kind in ("AWS::IAM::Policy", "AWS::SNS::TopicPolicy", "AWS::IAM::ManagedPolicy"):
+        for policy in resources(template(**options), kind):
+            for statement in policy["PolicyDocument"]["Statement"]:
+                if statement["Effect"] == "Allow":
+                    assert "*" not in json.dumps(statement)
+    for role in resources(template(**options), "AWS::IAM::Role"):
+        assert "ManagedPolicyArns" not in role
+
+
+@pytest.mark.parametrize("options", [{}, EVERYTHING])
+def test_the_assembly_says_nothing_about_the_building_machine(
+    options: dict[str, Any], image_context: Path, tmp_path: Path
+) -> None:
+    """No absolute path, no user name, no access key in any file that is uploaded."""
+    build(settings_for(str(image_context), **options), str(tmp_path)).synth()
+    for file in (tmp_path / "lambdiff.template.json", tmp_path / "lambdiff.assets.json"):
+        text = file.read_text()
+        assert str(image_context) not in text
+        assert str(tmp_path) not in text
+        assert str(Path.home()) not in text
+        assert not re.search(r"AKIA[A-Z0-9]{16}", text)
+
+
+@pytest.mark.parametrize("options", [{}, EVERYTHING, {"alarm_email": "ann@example.org"}])
+def test_cdk_nag_finds_nothing_unacknowledged(options: dict[str, Any], image_context: Path, tmp_path: Path) -> None:
+    """AwsSolutions passes; a violation would end the synthesis with an error."""
+    app = build(settings_for(str(image_context), **options), str(tmp_path))
+    cdk.Validations.of(app).add_plugins(cdk_nag.AwsSolutionsChecks(app))
+    app.synth()
+    assert json.loads((tmp_path / "validation-report.json").read_text())["pluginReports"] == []
+
+
+def test_cdk_nag_really_looks(image_context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the acknowledgement the known finding stops the synthesis, so the test above can fail."""
+    monkeypatch.setattr(stacks, "acknowledge", lambda *_: None)
+    app = build(settings_for(str(image_context)), str(tmp_path))
+    cdk.Validations.of(app).add_plugins(cdk_nag.AwsSolutionsChecks(app))
+    with pytest.raises(RuntimeError, match="ValidationFailed"):
+        app.synth()
+    assert "AwsSolutions-SMG4" in (tmp_path / "validation-report.json").read_text()
+
+
+def test_the_outputs_are_the_ones_that_clients_read(template: Any) -> None:
+    """`LambdaUrl` and `SecretArn` are what the tutorials' clients look for."""
+    assert set(template().to_json()["Outputs"]) == {
+        "Auth", "Engine", "Fingerprint", "FunctionName", "LambdaUrl", "LogGroup", "Model", "Region", "SecretArn",
+    }  # fmt: skip
