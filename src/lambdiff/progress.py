@@ -32,8 +32,12 @@ def terminal(expected: float | None, count: int = 1, *, show: bool | None = None
 
     hint = f"about {expected:.0f} s" if expected and expected >= 1 else ""
     columns = (
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[hint]}"),
-    )  # fmt: skip
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[hint]}"),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         yield _Bar(bar, bar.add_task("drawing", total=count if count > 1 else None, hint=hint), count)
 

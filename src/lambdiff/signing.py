@@ -42,6 +42,7 @@ class FunctionUrlAuth(AuthBase):
         self.region = region
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        """Replace whatever signature the request has by a fresh one."""
         for name in _STALE:
             request.headers.pop(name, None)
         content_type = request.headers.get("Content-Type")

@@ -128,9 +128,9 @@ def _request(
 
         from lambdiff import metadata
 
-        recorded = msgspec.to_builtins(metadata.read(like).generation)
-        recorded.pop("image_format")
-        given = {**recorded, **given}
+        recorded = msgspec.structs.asdict(metadata.read(like).request)
+        recorded.pop("image_format")  # the name of the new file decides
+        given = {**{name: value for name, value in recorded.items() if value is not None}, **given}
     if "prompt" not in given:
         raise click.UsageError('There is no prompt. Example: lambdiff generate "a cat in a top hat" -o cat.png')
     return given

@@ -26,8 +26,9 @@ def info(file: Path, as_json: bool) -> None:
     if as_json:
         echo_json(recorded)
         return
-    for name, value in msgspec.to_builtins(recorded.generation).items():
-        click.echo(f"{name:20} {value}")
-    for name, value in msgspec.to_builtins(recorded).items():
-        if name != "generation" and value:
+    for name, value in msgspec.structs.asdict(recorded.request).items():
+        if value not in {None, ""}:
+            click.echo(f"{name:20} {value}")
+    for name in ("model", "revision", "version"):
+        if value := getattr(recorded, name):
             click.echo(f"{name:20} {value}")

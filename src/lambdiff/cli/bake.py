@@ -1,0 +1,74 @@
+"""`lambdiff bake`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lambdiff.cli import echo_json
+
+
+@click.command()
+@click.argument("source")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The folder to make.")
+@click.option("--engine", type=click.Choice(["openvino", "diffusers"]), default="openvino", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "f32", "f16", "int8"]),
+    default="auto",
+    show_default=True,
+    help="How weights are stored; auto is f16.",
+)
+@click.option(
+    "--decoder",
+    default="full",
+    show_default=True,
+    metavar="full|tiny|FOLDER",
+    help="The model's own decoder, TAESD (faster, a little softer), or the folder of an AutoencoderTiny.",
+)
+@click.option("--revision", metavar="COMMIT", help="The hub's commit; needed for models outside the catalogue.")
+@click.option("--name", help="The model's name in replies; by default the catalogue's or the folder's.")
+@click.option("--licence", help="The weights' licence, for a model outside the catalogue.")
+@click.option("--force", is_flag=True, help="Replace the folder if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+def bake(
+    source: str,
+    output: Path,
+    *,
+    engine: str,
+    precision: str,
+    decoder: str,
+    revision: str | None,
+    name: str | None,
+    licence: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Turn a diffusion model into a folder that an endpoint can serve.
+
+    SOURCE is a name from `lambdiff models`, a hub id, or a folder that diffusers saved.
+
+    \b
+    lambdiff bake tiny-sd -o tiny-sd --precision int8 --decoder tiny
+    lambdiff generate "a cat in a top hat" --local -o cat.png   (with LAMBDIFF_MODEL_DIR=tiny-sd)
+    """
+    from lambdiff import bake as baking
+
+    manifest = baking.bake(
+        source,
+        output,
+        force=force,
+        progress=lambda text: click.echo(text, err=True),
+        engine=engine,
+        precision=precision,
+        decoder=decoder,
+        revision=revision,
+        name=name,
+        licence=licence,
+    )
+    if as_json:
+        echo_json(manifest)
+    else:
+        size = sum(file.size for file in manifest.files)
+        click.echo(f"{output}: {manifest.name}, {manifest.engine}, {manifest.precision}, {size / 1e6:,.1f} MB")

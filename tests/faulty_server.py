@@ -1,0 +1,122 @@
+"""A real HTTP server on loopback that misbehaves as a script says, and counts what reached it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+Answer = Callable[[socket.socket], None]
+
+
+class FaultyServer:
+    """Reads whole requests and gives each to the next answer of the script; the last one is used again.
+
+    Attributes:
+        posts: bodies of the POSTs that arrived, in order.
+        heads: the request heads, in order.
+    """
+
+    def __init__(self, *script: Answer) -> None:
+        self._script = list(script)
+        self.posts: list[bytes] = []
+        self.heads: list[str] = []
+        self._lock = threading.Lock()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
+
+    def __enter__(self) -> FaultyServer:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            while request := self._read(connection):
+                head, body = request
+                with self._lock:
+                    self.heads.append(head)
+                    if head.startswith("POST"):
+                        self.posts.append(body)
+                    answer = self._script.pop(0) if len(self._script) > 1 else self._script[0]
+                answer(connection)
+
+    @staticmethod
+    def _read(connection: socket.socket) -> tuple[str, bytes] | None:
+        received = b""
+        while b"\r\n\r\n" not in received:
+            chunk = connection.recv(65536)
+            if not chunk:
+                return None
+            received += chunk
+        head, _, body = received.partition(b"\r\n\r\n")
+        length = next(
+            (int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0
+        )
+        while len(body) < length:
+            body += connection.recv(65536)
+        return head.decode("latin-1"), body
+
+
+def reply(status: int, body: bytes = b"", *, length: int | None = None, **headers: str) -> Answer:
+    """A whole reply; `length` lies about the body's size."""
+    lines = [f"HTTP/1.1 {status} Status", f"content-length: {len(body) if length is None else length}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    content = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+
+    def send(connection: socket.socket) -> None:
+        connection.sendall(content)
+        if length is not None:
+            connection.close()
+
+    return send
+
+
+def reset(connection: socket.socket) -> None:
+    """Break the connection with a TCP reset, after the request was read."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def close(connection: socket.socket) -> None:
+    """Close the connection without a word."""
+    connection.close()
+
+
+def stall(seconds: float) -> Answer:
+    """Say nothing for a while, then close."""
+
+    def wait(connection: socket.socket) -> None:
+        time.sleep(seconds)
+        connection.close()
+
+    return wait
+
+
+def drip(body: bytes, pause: float, **headers: str) -> Answer:
+    """Send the reply a few bytes at a time."""
+
+    def send(connection: socket.socket) -> None:
+        lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        connection.sendall("\r\n".join(["HTTP/1.1 200 OK", f"content-length: {len(body)}", *lines, "", ""]).encode())
+        for start in range(0, len(body), max(1, len(body) // 20)):
+            connection.sendall(body[start : start + max(1, len(body) // 20)])
+            time.sleep(pause)
+
+    return send

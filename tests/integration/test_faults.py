@@ -1,0 +1,233 @@
+"""The client against a server that misbehaves: the error, its exit code, and how often the image was asked for."""
+
+from __future__ import annotations
+
+import email.utils
+import io
+import socket
+import time
+
+import pytest
+from PIL import Image
+
+from faulty_server import Answer, FaultyServer, close, drip, reply, reset, stall
+from lambdiff import errors, metadata
+from lambdiff.client import Client, Failure
+from lambdiff.contract import GenerateRequest, ModelIdentity
+from lambdiff.credentials import Keys
+from stub_engine import MANIFEST, pattern
+
+
+def picture(seed: int = 7) -> bytes:
+    """A whole PNG as the handler makes it."""
+    generation = GenerateRequest(prompt="a cat", seed=seed).resolve(MANIFEST.defaults)
+    image = Image.fromarray(pattern(seed, 64, 64))
+    return metadata.encode(
+        image, metadata.Recorded.of(generation, ModelIdentity(name="stub", revision="r", licence="MIT"))
+    )
+
+
+PNG = picture()
+GOOD = reply(200, PNG, content_type="image/png", lambdiff_model="stub")
+
+
+@pytest.fixture(autouse=True)
+def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Back off for milliseconds instead of seconds."""
+    from tenacity import wait_none
+
+    monkeypatch.setattr("lambdiff.endpoint.wait_random_exponential", lambda **_: wait_none())
+
+
+def client(server: FaultyServer, timeout_s: float = 5) -> Client:
+    """A client of the server; the read time-out is the function's plus a margin."""
+    return Client(server.url, region="us-east-1", credentials=Keys("AKIDEXAMPLE", "secret"), timeout_s=timeout_s)
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "posts"),
+    [
+        ([reset], errors.EndpointFailed, 1),
+        ([close], errors.EndpointFailed, 1),
+        ([reply(200, PNG[:500], length=len(PNG), content_type="image/png")], errors.EndpointFailed, 1),
+        ([reply(200, PNG[: len(PNG) // 2], content_type="image/png")], errors.EndpointFailed, 1),
+        ([reply(200, b"<html>hello</html>", content_type="text/html")], errors.EndpointFailed, 1),
+        ([reply(200, b"", content_type="image/png")], errors.EndpointFailed, 1),
+        ([reply(200, b"x" * 7_000_000, content_type="image/png")], errors.EndpointFailed, 1),
+        ([reply(301, location="https://elsewhere.example/")], errors.EndpointRefused, 1),
+        ([reply(307, location="https://elsewhere.example/")], errors.EndpointRefused, 1),
+        ([reply(403, b'{"Message":"Forbidden"}')], errors.AccessDenied, 1),
+        ([reply(429, b'{"Message":"Rate Exceeded."}')], errors.Throttled, 6),
+        ([reply(500, b'{"Message":"Internal Server Error"}')], errors.EndpointFailed, 1),
+        ([reply(502, b'{"Message":"Internal Server Error"}')], errors.EndpointFailed, 1),
+        ([reply(503, b"<html>down</html>", content_type="text/html")], errors.EndpointFailed, 1),
+        ([reply(504, b"")], errors.EndpointFailed, 1),
+    ],
+)  # fmt: skip
+def test_a_fault_is_reported_and_nothing_is_paid_twice(
+    script: list[Answer], error: type[errors.LambdiffError], posts: int
+) -> None:
+    """Each fault has its error with a fix; the request is repeated only where it cannot have run."""
+    with FaultyServer(*script) as server, client(server) as caller:
+        with pytest.raises(error) as caught:
+            caller.generate("a cat")
+        assert type(caught.value) is error
+        assert caught.value.fix
+        assert len(server.posts) == posts
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        reply(429, b'{"Message":"Rate Exceeded."}'),
+        reply(409, b'{"Message":"The operation cannot be performed at this time. The function is currently in the '
+                   b'following state: Pending"}'),
+        reply(502, b'{"Message":"The function is inactive and must be activated."}'),
+    ],
+)  # fmt: skip
+def test_a_request_that_cannot_have_run_is_sent_again(refusal: Answer) -> None:
+    """Throttled and Inactive functions get the same request again, signed afresh, until it works."""
+    with FaultyServer(refusal, refusal, GOOD) as server, client(server) as caller:
+        assert caller.generate("a cat", seed=7).seed == 7
+        assert len(server.posts) == 3
+        assert len(set(server.posts)) == 1
+
+
+def test_a_time_out_while_waiting_is_never_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A silent endpoint ends in a time-out that says the image may have been paid for."""
+    monkeypatch.setattr("lambdiff.endpoint.READ_MARGIN", 0.2)
+    with FaultyServer(stall(3)) as server, client(server, timeout_s=0.3) as caller:
+        with pytest.raises(errors.EndpointTimeout) as caught:
+            caller.generate("a cat")
+        assert "paid" in caught.value.fix
+        assert len(server.posts) == 1
+
+
+def test_a_slow_drip_arrives_whole() -> None:
+    """A reply that trickles in is a picture all the same."""
+    with FaultyServer(drip(PNG, 0.01, content_type="image/png")) as server, client(server) as caller:
+        assert caller.generate("a cat").image.size == (64, 64)
+
+
+def test_an_endless_drip_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reply that never ends is given up at the deadline, not at the next silence."""
+    monkeypatch.setattr("lambdiff.endpoint.CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr("lambdiff.endpoint.READ_MARGIN", 0.1)
+    slow = drip(b"x" * 2_000_000, 0.3, content_type="image/png")
+    started = time.monotonic()
+    with FaultyServer(slow) as server, client(server, timeout_s=0.4) as caller, pytest.raises(errors.EndpointTimeout):
+        caller.generate("a cat")
+    assert time.monotonic() - started < 4
+
+
+def test_nobody_listens() -> None:
+    """A refused connection is told apart: nothing was generated."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/"
+    with Client(url, region="us-east-1", credentials=Keys("a", "b")) as caller:
+        with pytest.raises(errors.EndpointUnreachable, match="cannot be reached") as caught:
+            caller.generate("a cat")
+        assert "Nothing was generated" in caught.value.fix
+
+
+def test_no_network() -> None:
+    """A name that does not resolve reads as such."""
+    with Client(
+        "https://abc.lambda-url.us-east-1.on.aws.invalid/", region="us-east-1", credentials=Keys("a", "b")
+    ) as caller, pytest.raises(errors.EndpointUnreachable):
+        caller.generate("a cat")
+
+
+def test_a_dead_proxy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxy variables are respected, and a dead proxy is not mistaken for the endpoint."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{free.getsockname()[1]}")
+    with Client("https://abc.lambda-url.us-east-1.on.aws/", credentials=Keys("a", "b")) as caller:
+        with pytest.raises(errors.EndpointUnreachable, match="proxy"):
+            caller.generate("a cat")
+
+
+def test_a_wrong_clock_is_explained() -> None:
+    """A 403 with a date ten minutes away tells how far the clock is off."""
+    date = email.utils.formatdate(time.time() + 600, usegmt=True)
+    with FaultyServer(reply(403, b'{"message":"Signature not yet current"}', date=date)) as server:
+        with client(server) as caller, pytest.raises(errors.AccessDenied) as caught:
+            caller.generate("a cat")
+    assert "clock is 10 minutes behind" in caught.value.fix
+
+
+def test_rotated_keys_are_read_again_once() -> None:
+    """A 403 makes the client read the secret once more, and sign with the new pair."""
+    from botocore.credentials import ReadOnlyCredentials
+
+    class Rotating:
+        source = "secret"
+        pairs = ("AKIAOLD", "AKIANEW")
+        reads = 0
+
+        def get(self) -> ReadOnlyCredentials:
+            return ReadOnlyCredentials(self.pairs[self.reads], "secret", None)
+
+        def refresh(self) -> bool:
+            self.reads += 1
+            return True
+
+    with FaultyServer(reply(403, b'{"Message":"Forbidden"}'), GOOD) as server:
+        caller = client(server)
+        caller.endpoint.signer = Rotating()  # type: ignore[attr-defined]
+        caller.endpoint._auth._credentials = caller.endpoint.signer.get  # type: ignore[attr-defined]
+        assert caller.generate("a cat").seed == 7
+        assert ["AKIAOLD" in server.heads[0], "AKIANEW" in server.heads[1]] == [True, True]
+        assert len(server.posts) == 2
+
+
+def test_some_of_many_fail_and_the_rest_is_kept() -> None:
+    """Five good and three bad calls give five pictures in their places and three failures in theirs."""
+    bad = reply(500, b"{}")
+    with FaultyServer(GOOD, bad, GOOD, GOOD, bad, bad, GOOD, GOOD) as server, client(server) as caller:
+        batch = caller.generate_many(["a cat"] * 8, max_workers=1)
+    assert [isinstance(result, Failure) for result in batch] == [False, True, False, False, True, True, False, False]
+    assert [failure.index for failure in batch.failures] == [1, 4, 5]
+    assert len(batch.images) == 5
+    assert len(server.posts) == 8
+
+
+def test_one_slow_call_does_not_hold_up_the_rest() -> None:
+    """Results come as they end, and are ordered at the end."""
+    order: list[int] = []
+
+    def slow(connection: socket.socket) -> None:
+        time.sleep(0.5)
+        GOOD(connection)
+
+    with FaultyServer(slow, GOOD) as server, client(server) as caller:
+        batch = caller.generate_many(["a cat"] * 4, max_workers=2, on_result=lambda index, _: order.append(index))
+    assert len(batch.images) == 4
+    assert order[-1] in {0, 1}
+    assert order != sorted(order)
+
+
+def test_the_connection_is_used_again() -> None:
+    """Calls one after the other share a connection."""
+    accepted: set[int] = set()
+
+    def remember(connection: socket.socket) -> None:
+        accepted.add(connection.fileno())
+        GOOD(connection)
+
+    with FaultyServer(remember) as server, client(server) as caller:
+        ports = []
+        for _ in range(3):
+            caller.generate("a cat")
+            ports.append(len(accepted))
+    assert ports == [1, 1, 1]
+
+
+def test_a_saved_picture_is_the_bytes_that_came(tmp_path) -> None:
+    """Saving changes nothing; another suffix encodes anew and keeps the parameters."""
+    with FaultyServer(GOOD) as server, client(server) as caller:
+        image = caller.generate("a cat")
+    assert image.save(tmp_path / "a.png").read_bytes() == PNG
+    webp = image.save(tmp_path / "a.webp").read_bytes()
+    assert Image.open(io.BytesIO(webp)).format == "WEBP"
+    assert metadata.read(webp).request.seed == 7

@@ -1,0 +1,70 @@
+"""config.py: the deployments of this machine."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+
+from lambdiff import config
+from lambdiff.config import Deployment
+from lambdiff.errors import ConfigurationError
+
+
+def make(name: str, **more: object) -> Deployment:
+    """A deployment with a plausible URL."""
+    return Deployment(name=name, url=f"https://{name}.lambda-url.us-east-1.on.aws/", region="us-east-1", **more)
+
+
+def test_no_file_is_no_deployment() -> None:
+    """Without a file there is nothing to choose."""
+    assert config.load().deployments == {}
+    assert config.choose_deployment() is None
+
+
+def test_saved_and_read_again_by_its_owner_only() -> None:
+    """What is saved comes back whole, in a file that nobody else may read."""
+    path = config.save(make("a", auth="key-pair", secret_arn="arn:aws:secretsmanager:x"))
+    assert config.load().get("a") == make("a", auth="key-pair", secret_arn="arn:aws:secretsmanager:x")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_the_last_saved_is_the_default_until_it_is_removed() -> None:
+    """The default follows the newest deployment and falls back to another one."""
+    config.save(make("a"))
+    config.save(make("b"))
+    chosen = config.choose_deployment()
+    assert chosen is not None
+    assert chosen.value.name == "b"
+    config.remove("b")
+    assert config.load().default == "a"
+    config.remove("a")
+    assert config.choose_deployment() is None
+
+
+def test_the_environment_beats_the_file_and_the_argument_beats_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each choice says where it came from."""
+    for name in ("a", "b", "c"):
+        config.save(make(name))
+    monkeypatch.setenv("LAMBDIFF_DEPLOYMENT", "b")
+    assert str(config.choose_deployment()).endswith("(LAMBDIFF_DEPLOYMENT)")
+    chosen = config.choose_deployment("a")
+    assert chosen is not None
+    assert (chosen.value.name, chosen.source) == ("a", "--deployment")
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    """A typing error is answered with the names there are."""
+    config.save(make("prod"))
+    with pytest.raises(ConfigurationError, match="no deployment 'prd'") as caught:
+        config.choose_deployment("prd")
+    assert "prod" in caught.value.fix
+
+
+def test_a_damaged_file_is_named_and_kept() -> None:
+    """A file that cannot be read is neither ignored nor overwritten."""
+    config.save(make("a"))
+    config.path().write_text("{")
+    with pytest.raises(ConfigurationError, match=r"deployments\.json cannot be read"):
+        config.save(make("b"))
+    assert config.path().read_text() == "{"
