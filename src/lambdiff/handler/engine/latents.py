@@ -27,9 +27,7 @@ def drawn_size(generation: Generation, manifest: Manifest) -> tuple[int, int]:
     return manifest.native_size or (generation.width, generation.height)
 
 
-def initial_latents(
-    generation: Generation, manifest: Manifest, noise: np.random.Generator
-) -> NDArray[np.float32]:
+def initial_latents(generation: Generation, manifest: Manifest, noise: np.random.Generator) -> NDArray[np.float32]:
     """Standard normal noise of shape (1, channels, height / factor, width / factor); the generator's first draw."""
     width, height = drawn_size(generation, manifest)
     latents = manifest.latents

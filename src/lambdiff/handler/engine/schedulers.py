@@ -56,9 +56,7 @@ class Scheduler(Protocol):
         """The next sample, from the model's output at this step and the unscaled sample it was made from."""
 
 
-def make(
-    name: SchedulerName, diffusion: Diffusion, num_inference_steps: int, noise: np.random.Generator
-) -> Scheduler:
+def make(name: SchedulerName, diffusion: Diffusion, num_inference_steps: int, noise: np.random.Generator) -> Scheduler:
     """A scheduler for one request.
 
     Args:
@@ -95,7 +93,7 @@ def spaced(diffusion: Diffusion, steps: int) -> Doubles:
         return np.linspace(0, count - 1, steps)[::-1]
     if diffusion.timestep_spacing == "leading":
         return np.arange(steps)[::-1] * float(count // steps) + diffusion.steps_offset
-    return np.round(count - np.arange(steps) * (count / steps)) - 1
+    return np.round(np.arange(count, 0, -count / steps)[:steps]) - 1
 
 
 class _Base:

@@ -1,0 +1,198 @@
+"""The torch half of baking: a pipeline's modules as OpenVINO models, each compared with the original."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import diffusers
+import nncf
+import numpy as np
+import openvino
+import torch
+import transformers
+from torch import Tensor, nn
+
+from lambdiff.bake import Facts, latents_of, read_json
+from lambdiff.errors import ModelError
+
+if TYPE_CHECKING:
+    from lambdiff.bake import Progress, Settings
+
+# Largest relative error (Frobenius norm) of a converted part; the reasons are rounding at f32 and storage below.
+BOUNDS: Final = {"f32": 1e-3, "f16": 1e-2, "int8": 1e-1}
+
+
+class _TextEncoder(nn.Module):
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.model(input_ids, return_dict=False)[0]  # type: ignore[no-any-return]
+
+
+class _UNet(nn.Module):
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, timestep_cond: Tensor | None = None
+    ) -> Tensor:
+        return self.model(  # type: ignore[no-any-return]
+            sample, timestep, encoder_hidden_states, timestep_cond=timestep_cond, return_dict=False
+        )[0]
+
+
+class _Decoder(nn.Module):
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.model.decode(latents, return_dict=False)[0]  # type: ignore[no-any-return]
+
+
+def convert(folder: Path, made: Path, chosen: Settings, tiny: Path | None, progress: Progress) -> Facts:
+    """Write `text_encoder`, `unet`, `decoder` and `tokenizer.json` into `made`.
+
+    Raises:
+        ModelError: a part does not load whole, is of an unsupported kind, or differs from the original when converted.
+    """
+    precision = "f16" if chosen.precision == "auto" else chosen.precision
+    random = torch.Generator().manual_seed(0)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=random)
+
+    text_encoder = _load(transformers.CLIPTextModel, folder / "text_encoder")
+    max_length = _write_tokenizer(folder, made, text_encoder.config.max_position_embeddings)
+    ids = torch.randint(0, text_encoder.config.vocab_size, (3, max_length), generator=random)
+    _part(_TextEncoder(text_encoder), {"input_ids": ids}, made / "text_encoder.xml", precision, progress)
+    text_width = text_encoder.config.hidden_size
+    del text_encoder
+
+    unet = _load(diffusers.UNet2DConditionModel, folder / "unet")
+    _check_unet(unet.config, text_width)
+    # Sizes that the UNet cannot halve evenly, so that the traced graph restores them whatever they are.
+    inputs = {
+        "sample": noise(2, unet.config.in_channels, 17, 19),
+        "timestep": torch.tensor([500.0]),
+        "encoder_hidden_states": noise(2, max_length, text_width),
+    }
+    guidance_embedding = unet.config.time_cond_proj_dim
+    if guidance_embedding:
+        inputs["timestep_cond"] = noise(2, guidance_embedding)
+    _part(_UNet(unet), inputs, made / "unet.xml", precision, progress)
+    channels, sample_size = unet.config.in_channels, unet.config.sample_size
+    del unet
+
+    vae_folder = tiny or folder / "vae"
+    vae_config = read_json(vae_folder / "config.json")
+    latents = latents_of(vae_config)
+    if latents.channels != channels:
+        raise ModelError(
+            f"The decoder reads {latents.channels} channels, the UNet draws {channels}.", fix="Use --decoder full."
+        )
+    is_tiny = vae_config.get("_class_name") == "AutoencoderTiny"
+    vae = _load(diffusers.AutoencoderTiny if is_tiny else diffusers.AutoencoderKL, vae_folder)
+    # The decoder is the part whose weights are few and whose errors are seen at once: never below f16.
+    storage = "f16" if precision == "int8" else precision
+    _part(_Decoder(vae), {"latents": noise(1, channels, 17, 19)}, made / "decoder.xml", storage, progress)
+    return Facts(
+        precision=precision,
+        latents=latents,
+        max_length=max_length,
+        sample_size=sample_size,
+        guidance_embedding=guidance_embedding,
+        tiny_decoder=is_tiny,
+    )
+
+
+def _load(cls: Any, folder: Path) -> Any:
+    """A module in f32 with every one of its parameters read from the folder's safetensors."""
+    try:
+        loaded = cls.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, torch_dtype=torch.float32, local_files_only=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"{folder} cannot be read: {str(error).splitlines()[0][:200]}", fix="Download or save the model again."
+        ) from error
+    model, report = loaded
+    if lost := [*report["missing_keys"], *(str(key) for key in report.get("mismatched_keys", []))]:
+        raise ModelError(
+            f"{folder} lacks {len(lost)} of the model's parameters, {sorted(lost)[0]} for one.",
+            fix="Save the pipeline with the installed versions of diffusers and transformers.",
+        )
+    return model.eval()
+
+
+def _check_unet(config: Any, text_width: int) -> None:
+    for key in ("addition_embed_type", "encoder_hid_dim", "class_embed_type", "num_class_embeds"):
+        if config.get(key) is not None:
+            raise ModelError(f"The UNet has {key}, which is not supported.", fix="Bake it with --engine diffusers.")
+    if config.in_channels != config.out_channels:
+        raise ModelError("The UNet is not one for text to image.", fix="Bake a text-to-image model.")
+    if config.cross_attention_dim != text_width:
+        raise ModelError(
+            f"The UNet reads embeddings of width {config.cross_attention_dim}, the text encoder makes {text_width}.",
+            fix="Download or save the model again.",
+        )
+
+
+def _write_tokenizer(folder: Path, made: Path, positions: int) -> int:
+    """The tokenizer as one file, padding included; returns the number of tokens of a prompt."""
+    try:
+        tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"{folder / 'tokenizer'} cannot be read: {str(error).splitlines()[0][:200]}",
+            fix="Download or save the model again.",
+        ) from error
+    length = min(int(tokenizer.model_max_length), positions)
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.enable_padding(pad_id=tokenizer.pad_token_id, pad_token=tokenizer.pad_token, length=length)
+    backend.save(str(made / "tokenizer.json"))
+    return length
+
+
+def _part(module: nn.Module, inputs: dict[str, Tensor], path: Path, precision: str, progress: Progress) -> None:
+    """Trace a module, store it, and compare what was stored with the module on inputs of another size."""
+    progress(f"converting {path.stem}")
+    module.eval()
+    model = openvino.convert_model(module, example_input=inputs)
+    for port, name in zip(model.inputs, inputs, strict=True):
+        port.get_tensor().set_names({name})
+    model.reshape({name: _dynamic(value, name) for name, value in inputs.items()})
+    if precision == "int8":
+        model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
+    openvino.save_model(model, path, compress_to_fp16=precision != "f32")
+    progress(f"comparing {path.stem}")
+    other = {name: _other_size(value) for name, value in inputs.items()}
+    expected = module(*other.values()).numpy()
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    found = openvino.Core().compile_model(path, "CPU", settings)({k: v.numpy() for k, v in other.items()})[0]
+    error = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+    if not error <= BOUNDS[precision]:
+        raise ModelError(
+            f"The converted {path.stem} differs from the original by {error:.1e} (allowed: {BOUNDS[precision]:.0e}).",
+            fix="Bake with a higher --precision, or report this model.",
+        )
+    progress(f"{path.stem}: relative error {error:.1e}")
+
+
+def _dynamic(value: Tensor, name: str) -> list[int]:
+    """The input's shape with batch and picture size left open."""
+    if name == "timestep":
+        return [1]
+    if value.ndim == 4:
+        return [-1, value.shape[1], -1, -1]
+    return [-1, *value.shape[1:]]
+
+
+def _other_size(value: Tensor) -> Tensor:
+    """The same data as a picture of even size, or as one row of the batch."""
+    return value[:1, :, :16, :16].contiguous() if value.ndim == 4 else value[:1].contiguous()

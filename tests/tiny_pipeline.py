@@ -1,0 +1,129 @@
+"""Small Stable-Diffusion-shaped pipelines with random weights, saved as diffusers folders in about a second."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+WORDS = "a cat dog in the top hat with on red blue background two".split()
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+def save(folder: Path, *, seed: int = 0, tiny_decoder: bool = False, **changes: Any) -> Path:
+    """Write a pipeline of about 0.3 million parameters: 4 latent channels, factor 4, text width 32, 16 tokens.
+
+    Args:
+        folder: written to; made if need be.
+        seed: of the weights.
+        tiny_decoder: an AutoencoderTiny in place of the AutoencoderKL.
+        changes: of the scheduler's configuration; `time_cond_proj_dim` goes to the UNet.
+    """
+    import torch
+    from diffusers import AutoencoderKL, AutoencoderTiny, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    tokenizer = make_tokenizer()
+    torch.manual_seed(seed)
+    unet = UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=(32, 64, 64),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=8,
+        cross_attention_dim=32,
+        attention_head_dim=4,
+        time_cond_proj_dim=changes.pop("time_cond_proj_dim", None),
+    )
+    if tiny_decoder:
+        vae = AutoencoderTiny(
+            encoder_block_out_channels=(16, 16, 16),
+            decoder_block_out_channels=(16, 16, 16),
+            num_encoder_blocks=(1, 1, 1),
+            num_decoder_blocks=(1, 1, 1),
+        )
+    else:
+        vae = AutoencoderKL(
+            block_out_channels=(16, 32, 32),
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            latent_channels=4,
+            norm_num_groups=8,
+        )
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            projection_dim=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=16,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    # Untrained layers say almost the same for every prompt and every latent: make them louder.
+    with torch.no_grad():
+        for parameter in text_encoder.parameters():
+            parameter.mul_(3)
+        unet.conv_out.weight.mul_(4)
+    scheduler = PNDMScheduler(
+        **{"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+        | {"skip_prk_steps": True}
+        | changes
+    )
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def make_tokenizer() -> Any:
+    """CLIP's tokenizer with a vocabulary of single letters and the words of `WORDS`."""
+    from transformers import CLIPTokenizer
+
+    letters = [chr(c) for c in range(33, 127)]
+    vocab: dict[str, int] = {}
+    merges: list[tuple[str, str]] = []
+    for token in (*letters, *(f"{letter}</w>" for letter in letters)):
+        vocab.setdefault(token, len(vocab))
+    for word in WORDS:
+        parts = [*word[:-1], f"{word[-1]}</w>"]
+        while len(parts) > 1:
+            if (parts[0], parts[1]) not in merges:
+                merges.append((parts[0], parts[1]))
+            parts[:2] = [parts[0] + parts[1]]
+            vocab.setdefault(parts[0], len(vocab))
+    for token in (START, END):
+        vocab.setdefault(token, len(vocab))
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=16)
+
+
+def as_pickles(folder: Path) -> None:
+    """Turn the weights of a saved pipeline into torch pickles, the form of older models."""
+    import torch
+    from safetensors.torch import load_file
+
+    for path in folder.rglob("*.safetensors"):
+        torch.save(
+            load_file(path),
+            path.with_name(path.name.replace(".safetensors", ".bin").replace("model.bin", "pytorch_model.bin")),
+        )
+        path.unlink()
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    """Change some keys of a JSON file; None removes a key."""
+    content = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
