@@ -8,9 +8,8 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-
 import vocabulary as V
+from PIL import Image
 
 SIZE = 128
 Array = np.ndarray
@@ -77,9 +76,11 @@ class Scenes:
         view += part[..., :3]
 
     def jitter(self, most: int) -> int:
+        """A whole number from -most to most."""
         return self.random.randint(-most, most)
 
     def centred(self, canvas: Array, name: str, longest: int, x: int, y: int) -> None:
+        """Lays a thing over the canvas, its middle at (x, y)."""
         picture = self.sized(name, longest)
         self.paste(canvas, picture, x - picture.shape[1] // 2, y - picture.shape[0] // 2)
 

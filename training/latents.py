@@ -1,0 +1,88 @@
+"""The fixed encoder: a linear projection of 8x8 pixel patches onto their principal components.
+
+It is fitted in seconds instead of trained for an hour, its first components are the mean colour of a patch
+(so colours cannot drift), and the denoiser can start at once while the decoder is still being trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from scenes import Scenes
+from torch import Tensor
+
+PATCH = 8
+CHANNELS = 12
+
+
+def patches(pictures: Tensor) -> Tensor:
+    """(n, 3, h, w) pictures -> (n, 192, h / 8, w / 8)."""
+    return torch.nn.functional.pixel_unshuffle(pictures, PATCH)
+
+
+def to_tensor(pictures: np.ndarray) -> Tensor:
+    """uint8 (n, h, w, 3) -> float (n, 3, h, w) in -1 ... 1."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+class Codec:
+    """Pictures to latents of about unit deviation, and (bluntly, without a network) back."""
+
+    def __init__(self, mean: Tensor, basis: Tensor, scale: Tensor) -> None:
+        self.mean, self.basis, self.scale = mean, basis, scale
+
+    @classmethod
+    def fit(cls, scenes: Scenes, count: int = 3000, damping: float = 0.7) -> Codec:
+        """Principal components of the patches of `count` scenes.
+
+        Each component is divided by its deviation to the power of `damping`: at 1 all would weigh the same, at 0
+        the small ones would drown in noise until the very last steps.
+        """
+        x = patches(to_tensor(scenes.batch(count)[0])).movedim(1, -1).reshape(-1, 3 * PATCH * PATCH)
+        mean = x.mean(0)
+        covariance = torch.cov((x - mean).T)
+        values, vectors = torch.linalg.eigh(covariance)
+        deviations, basis = values.flip(0)[:CHANNELS].sqrt(), vectors.flip(1)[:, :CHANNELS].T.contiguous()
+        scale = deviations**-damping / deviations[0] ** (1 - damping)
+        return cls(mean, basis, scale)
+
+    @classmethod
+    def load(cls, path: Path) -> Codec:
+        """Reads what `save` wrote."""
+        return cls(**load_file(path))
+
+    def save(self, path: Path) -> None:
+        """Writes mean, basis and scale as safetensors."""
+        save_file({"mean": self.mean, "basis": self.basis, "scale": self.scale}, path)
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """(n, 3, h, w) in -1 ... 1 -> (n, CHANNELS, h / 8, w / 8)."""
+        x = patches(pictures) - self.mean[:, None, None]
+        return torch.einsum("nphw,cp->nchw", x, self.basis) * self.scale[:, None, None]
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Back to pictures by the transposed projection, blocky at the edges."""
+        x = torch.einsum("nchw,cp->nphw", latents / self.scale[:, None, None], self.basis)
+        return torch.nn.functional.pixel_shuffle(x + self.mean[:, None, None], PATCH).clamp(-1, 1)
+
+    def to(self, device: torch.device) -> Codec:
+        """A copy on another device."""
+        return Codec(self.mean.to(device), self.basis.to(device), self.scale.to(device))
+
+
+def main() -> None:
+    """Fits the encoder and writes it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the emoji .webp pictures")
+    parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
+    args = parser.parse_args()
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    Codec.fit(Scenes(args.data, seed=1)).save(args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Muon for matrices and convolutions, AdamW for the rest."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+@torch.no_grad()
+def orthogonalise(matrix: Tensor, steps: int = 4) -> Tensor:
+    """The nearest half-orthogonal matrix, roughly, by Newton-Schulz iterations in bfloat16."""
+    x = matrix.bfloat16()
+    tall = x.shape[0] > x.shape[1]
+    if tall:
+        x = x.T
+    x = x / (x.norm() + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return (x.T if tall else x).float()
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, then orthogonalised updates (Jordan and others, 2024). Convolutions are flattened to matrices."""
+
+    def __init__(self, params: list[Tensor], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """One update of every parameter that has a gradient."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                buffer.lerp_(p.grad, 1 - group["momentum"])
+                update = p.grad.lerp(buffer, group["momentum"]).flatten(1)
+                update = orthogonalise(update) * max(1.0, update.shape[0] / update.shape[1]) ** 0.5
+                p.add_(update.view_as(p), alpha=-group["lr"])
+
+
+def split(*modules: torch.nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Parameters for Muon (inner matrices), and those for AdamW (ends, embeddings, norms, biases)."""
+    inner, outer = [], []
+    ends = ("conv_in", "conv_out", "embedding", "time_emb_proj")
+    for module in modules:
+        for name, p in module.named_parameters():
+            (outer if p.ndim < 2 or any(e in name for e in ends) else inner).append(p)
+    return inner, outer

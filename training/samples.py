@@ -1,0 +1,95 @@
+"""Draws a sheet of fixed prompts with fixed seeds, each with its prompt below it."""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, StableDiffusionPipeline
+from PIL import Image, ImageDraw
+
+PROMPTS: tuple[str, ...] = (
+    "a cat in a top hat", "a cat in a top hat", "a cat", "a dog in a crown", "a panda wearing a graduation cap",
+    "a fox", "a red apple", "a pizza", "a rocket", "a frog on a pink background",
+    "a lion in a top hat", "a strawberry", "a penguin", "an octopus on a blue background", "a cactus", "a burger",
+    "a robot in a top hat", "a butterfly", "a cat and a dog", "a banana next to a pear",
+    "a sunflower", "a unicorn in a crown", "a koala in a cap", "an avocado", "a whale", "a balloon on yellow",
+    "a tiger wearing a sun hat", "a polar bear in a crown", "a car", "a ghost in a top hat on purple",
+    "a kitty wearing a crown", "the house", "an owl in a graduation cap", "a donut on a green background",
+    "a guitar", "a castle", "a pig in a cap on a blue background", "a rose", "a fish and a crab", "a cup of coffee",
+)  # fmt: skip
+SCHEDULERS = {"ddim": DDIMScheduler, "euler": EulerDiscreteScheduler, "dpm": DPMSolverMultistepScheduler}
+
+
+def with_scheduler(pipeline: StableDiffusionPipeline, name: str) -> StableDiffusionPipeline:
+    """Swaps the scheduler, keeping the noise schedule and the trailing spacing."""
+    pipeline.scheduler = SCHEDULERS[name].from_config(pipeline.scheduler.config, timestep_spacing="trailing")
+    return pipeline
+
+
+@torch.no_grad()
+def draw(
+    pipeline: StableDiffusionPipeline, prompts: tuple[str, ...], steps: int, guidance: float, seed: int = 0
+) -> list[Image.Image]:
+    """One picture for each prompt; the n-th has seed + n, whatever the others are."""
+    noise = torch.cat(
+        [
+            torch.randn(1, pipeline.unet.config.in_channels, 16, 16, generator=torch.Generator().manual_seed(seed + n))
+            for n in range(len(prompts))
+        ]
+    )
+    return pipeline(
+        list(prompts),
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        latents=noise,
+        height=128,
+        width=128,
+    ).images
+
+
+def sheet(pictures: list[Image.Image], captions: list[str], columns: int = 10) -> Image.Image:
+    """All pictures on one, a caption of up to two lines under each."""
+    rows = (len(pictures) + columns - 1) // columns
+    page = Image.new("RGB", (columns * 136, rows * 160), "white")
+    pen = ImageDraw.Draw(page)
+    for n, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        x, y = n % columns * 136 + 4, n // columns * 160 + 2
+        page.paste(picture, (x, y))
+        cut = caption.rfind(" ", 0, 23) if len(caption) > 22 else len(caption)
+        pen.text((x, y + 129), caption[:cut], fill="black")
+        pen.text((x, y + 141), caption[cut:].strip(), fill="black")
+    return page
+
+
+def main() -> None:
+    """Draws the sheet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, required=True, help="a diffusers folder")
+    parser.add_argument("--out", type=Path, required=True, help="the .png to write")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--scheduler", choices=SCHEDULERS, default="ddim")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--prompt", action="append", help="draw these instead (may be repeated)")
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(args.threads)
+    torch.set_flush_denormal(True)
+    pipeline = StableDiffusionPipeline.from_pretrained(args.model, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    with_scheduler(pipeline, args.scheduler)
+    prompts = tuple(args.prompt) if args.prompt else PROMPTS
+    begun = time.monotonic()
+    pictures = draw(pipeline, prompts, args.steps, args.guidance, args.seed)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    sheet(pictures, list(prompts)).save(args.out)
+    print(f"{args.out}: {len(prompts)} pictures in {time.monotonic() - begun:.1f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""Trains the text encoder and the denoiser together on scenes drawn as they are needed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import torch
+from latents import Codec, to_tensor
+from optimiser import Muon, split
+from parts import Average, device, make_scheduler, make_text_encoder, make_tokenizer, make_unet, save_atomically
+from scenes import Scenes
+
+
+def learning_rate(progress: float, step: int, hold: float = 0.35) -> float:
+    """Factor on the rate: a short warm-up, constant, then a cosine to zero at the end of the time."""
+    warm = min(1.0, (step + 1) / 100)
+    if progress <= hold:
+        return warm
+    return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - hold) / (1 - hold))))
+
+
+def main() -> None:  # noqa: PLR0912
+    """Trains until the time is up."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the emoji .webp pictures")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the log")
+    parser.add_argument("--minutes", type=float, default=60, help="wall-clock time in all, earlier runs included")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--optimiser", choices=("muon", "adamw"), default="muon")
+    parser.add_argument("--rate", type=float, default=1e-3, help="AdamW's rate; Muon's is --muon-rate")
+    parser.add_argument("--muon-rate", type=float, default=0.015)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+
+    torch.set_num_threads(args.threads)
+    torch.set_flush_denormal(True)
+    torch.manual_seed(args.seed)
+    where = device()
+    args.out.mkdir(parents=True, exist_ok=True)
+    codec_file, checkpoint = args.out / "codec.safetensors", args.out / "unet.pt"
+    if not codec_file.exists():
+        Codec.fit(Scenes(args.data, seed=1)).save(codec_file)
+    codec = Codec.load(codec_file).to(where)
+
+    tokenizer = make_tokenizer()
+    text_encoder, unet = make_text_encoder(tokenizer).to(where), make_unet().to(where)
+    model = torch.nn.ModuleDict({"text_encoder": text_encoder, "unet": unet})
+    alphas = make_scheduler().alphas_cumprod.to(where)
+    if args.optimiser == "muon":
+        inner, outer = split(text_encoder, unet)
+        optimisers = [Muon(inner, args.muon_rate), torch.optim.AdamW(outer, args.rate, (0.9, 0.99), weight_decay=0.01)]
+    else:
+        optimisers = [torch.optim.AdamW(model.parameters(), args.rate, (0.9, 0.99), weight_decay=0.01)]
+    rates = [[g["lr"] for g in o.param_groups] for o in optimisers]
+    average = Average(model)
+
+    step, spent = 0, 0.0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=where)
+        model.load_state_dict(state["model"])
+        average.state = state["average"]
+        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        step, spent = state["step"], state["minutes"]
+    scenes = Scenes(args.data, seed=args.seed + 1000 + step)
+
+    def save(minutes: float) -> None:
+        save_atomically(
+            {
+                "model": model.state_dict(),
+                "average": average.state,
+                "optimisers": [o.state_dict() for o in optimisers],
+                "step": step,
+                "samples": step * args.batch,
+                "minutes": minutes,
+            },
+            checkpoint,
+        )
+
+    begun, saved_at, told_at, losses = time.monotonic(), 0.0, 0.0, []
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {len(tokenizer)} tokens", flush=True)
+    with (args.out / "unet.log").open("a") as log:
+        while True:
+            now = time.monotonic() - begun
+            minutes = spent + now / 60
+            if minutes >= args.minutes:
+                break
+            factor = learning_rate(minutes / args.minutes, step)
+            for optimiser, initial in zip(optimisers, rates, strict=True):
+                for group, rate in zip(optimiser.param_groups, initial, strict=True):
+                    group["lr"] = rate * factor
+
+            pictures, texts = scenes.batch(args.batch)
+            x = codec.encode(to_tensor(pictures).to(where))
+            ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(where)
+            # one timestep from each of `batch` equal parts of the range: less noise in the loss
+            t = ((torch.arange(args.batch) + torch.rand(args.batch)) * (1000 / args.batch)).long().clamp(max=999)
+            t = t.to(where)
+            a = alphas[t].sqrt()[:, None, None, None]
+            s = (1 - alphas[t]).sqrt()[:, None, None, None]
+            noise = torch.randn_like(x)
+            with torch.autocast(where.type, torch.bfloat16):
+                v = unet(a * x + s * noise, t, text_encoder(ids).last_hidden_state).sample
+            error = (v.float() - (a * noise - s * x)).square().mean((1, 2, 3))
+            # min-SNR (gamma 5) at the clean end only: the noisy end, where words decide most, keeps its weight
+            weight = (5 / (alphas[t] / (1 - alphas[t]) + 1)).clamp(max=1)
+            loss = (error * weight).mean()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            if torch.isfinite(loss):
+                for optimiser in optimisers:
+                    optimiser.step()
+            model.zero_grad(set_to_none=True)
+            step += 1
+            average.update(model, step)
+            losses.append(loss.item())
+
+            if now - told_at > 15:
+                line = {
+                    "minutes": round(minutes, 2),
+                    "step": step,
+                    "samples": step * args.batch,
+                    "loss": round(sum(losses) / len(losses), 4),
+                    "samples_per_second": round(len(losses) * args.batch / (now - told_at), 1),
+                }
+                told_at = now
+                losses.clear()
+                print(json.dumps(line), file=log, flush=True)
+            if now - saved_at > 180:
+                saved_at = now
+                save(minutes)
+    save(args.minutes)
+
+
+if __name__ == "__main__":
+    main()
