@@ -13,7 +13,6 @@ from lambdiff import contract, output, progress
 from lambdiff.cli import echo_json
 from lambdiff.cli.options import Size, endpoint_options, json_option
 from lambdiff.client import Client, Failure
-from lambdiff.errors import InvalidRequest
 from lambdiff.image import GeneratedImage
 
 _MAX_IMAGES = 1_000
@@ -83,14 +82,13 @@ def generate(
         raise click.UsageError("-o - is one picture's bytes on stdout: leave out --json, --open and -n.")
     request = _request(prompt, size, like, parameters)
     request["image_format"] = output.choose_format(out, request.get("image_format"))
-    if count > 1:
-        request.setdefault("seed", secrets.randbelow(contract.MAX_SEED + 2 - count))
-        if isinstance(request["seed"], int) and request["seed"] + count - 1 > contract.MAX_SEED:
-            raise click.UsageError(f"With -n {count} the last seed would be over {contract.MAX_SEED}.")
+    # Drawn here and not by the endpoint, so that every file's name can be checked before anything is paid for.
+    request.setdefault("seed", secrets.randbelow(contract.MAX_SEED + 2 - count))
     contract.GenerateRequest.from_fields(request)
+    if request["seed"] + count - 1 > contract.MAX_SEED:
+        raise click.UsageError(f"With -n {count} the last seed would be over {contract.MAX_SEED}.")
     plan = output.Plan(out, request["prompt"], request["image_format"], count, force=force)
-    if request.get("seed") is not None:
-        plan.check([request["seed"] + i for i in range(count)])
+    plan.check([request["seed"] + i for i in range(count)])
 
     def talk(text: str) -> None:
         if not quiet:
@@ -175,5 +173,3 @@ def _draw(
             client.generate_many(requests, max_workers=workers, on_result=on_result)
     return [made[i] for i in sorted(made)], [failed[i] for i in sorted(failed)]
 
-
-__all__ = ["InvalidRequest", "generate"]

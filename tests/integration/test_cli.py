@@ -1,0 +1,287 @@
+"""The command line against a real Function URL on loopback, signatures checked."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lambdiff import config, metadata
+from lambdiff.cli import COMMANDS, cli, main
+from lambdiff.handler.app import App
+from lambdiff.local.serve import FunctionUrl
+from lambdiff.local.sigv4 import Credentials
+from stub_engine import StubEngine
+
+KEY, SECRET = "AKIDEXAMPLE", "very-secret-key"
+
+
+@dataclass
+class Result:
+    """What a command left behind."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def json(self) -> dict:
+        """stdout as JSON."""
+        return json.loads(self.out)
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
+    """Run a command in this process and collect exit code, stdout and stderr."""
+
+    def run(*args: str | os.PathLike[str]) -> Result:
+        capfdbinary.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(arg) for arg in args])
+        out, err = capfdbinary.readouterr()
+        return Result(int(ended.value.code or 0), out, err.decode())
+
+    return run
+
+
+@pytest.fixture
+def engine() -> StubEngine:
+    """The engine behind the endpoint."""
+    return StubEngine()
+
+
+@pytest.fixture
+def url(engine: StubEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An endpoint that this environment's credentials may call; the current folder is the test's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("LAMBDIFF_REGION", "us-east-1")
+    app = App(lambda: engine)
+    with FunctionUrl(app, Credentials(KEY, SECRET, None), "us-east-1", concurrency=4) as function:
+        monkeypatch.setenv("LAMBDIFF_URL", function.url)
+        yield function.url
+
+
+def test_a_prompt_becomes_a_file(url: str, run: Run) -> None:
+    """The file is a picture with its parameters inside, its name is on stdout, and a pipe sees no progress."""
+    result = run("generate", "a cat in a top hat", "-o", "cat.png", "--seed", "7", "--size", "128x64", "--steps", "3")
+    assert (result.code, result.out, result.err) == (0, b"cat.png\n", "")
+    assert Image.open("cat.png").size == (128, 64)
+    request = metadata.read(Path("cat.png")).request
+    assert (request.prompt, request.seed, request.num_inference_steps) == ("a cat in a top hat", 7, 3)
+
+
+def test_every_parameter_reaches_the_picture(url: str, run: Run) -> None:
+    """Both spellings of each flag arrive at the other end."""
+    run("generate", "x", "-o", "a.webp", "--num-inference-steps", "4", "--guidance-scale", "3.5", "--negative-prompt",
+        "dog", "--width", "72", "--height", "80", "--scheduler", "ddim", "--seed", "1")  # fmt: skip
+    run("generate", "x", "-o", "b.webp", "--steps", "4", "--guidance", "3.5", "--negative", "dog", "--size", "72x80",
+        "--scheduler", "ddim", "--seed", "1", "--format", "webp")  # fmt: skip
+    assert Path("a.webp").read_bytes() == Path("b.webp").read_bytes()
+    request = metadata.read(Path("a.webp")).request
+    assert (request.guidance_scale, request.negative_prompt, request.scheduler) == (3.5, "dog", "ddim")
+
+
+def test_bytes_on_stdout(url: str, run: Run) -> None:
+    """-o - gives the picture's bytes and nothing else."""
+    result = run("generate", "a cat", "-o", "-", "--format", "jpeg")
+    assert result.code == 0
+    assert Image.open(io.BytesIO(result.out)).format == "JPEG"
+
+
+def test_a_prompt_from_stdin(url: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """- reads the prompt from stdin."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("a cät\n".encode())))
+    run("generate", "-", "-o", "a.png")
+    assert metadata.read(Path("a.png")).request.prompt == "a cät"
+
+
+def test_many_pictures_have_consecutive_seeds(url: str, run: Run) -> None:
+    """-n makes numbered files with seeds that count up."""
+    result = run("generate", "a cat", "-n", "3", "--seed", "10", "-o", "cat.png", "--json")
+    assert [image["file"] for image in result.json["images"]] == ["cat-1.png", "cat-2.png", "cat-3.png"]
+    assert [metadata.read(Path(f"cat-{i}.png")).request.seed for i in (1, 2, 3)] == [10, 11, 12]
+
+
+def test_seeds_in_names_and_no_name_at_all(url: str, run: Run) -> None:
+    """A pattern gets the seed; without -o the prompt names the file and a second run replaces nothing."""
+    assert (
+        run("generate", "a cat", "-n", "2", "--seed", "5", "-o", "cat-{seed}.webp").out == b"cat-5.webp\ncat-6.webp\n"
+    )
+    assert run("generate", "a cat").out == b"a-cat.png\n"
+    assert run("generate", "a cat").out == b"a-cat-2.png\n"
+
+
+def test_json_reports_what_was_used_and_where_it_came_from(url: str, run: Run) -> None:
+    """--json has file, seed, parameters, timings and the endpoint with its source."""
+    report = run("generate", "a cat", "-o", "a.png", "--json").json
+    (image,) = report["images"]
+    assert image["parameters"]["prompt"] == "a cat"
+    assert image["seed"] == image["parameters"]["seed"]
+    assert image["timings"]["total"] > 0
+    assert report["endpoint"] == f"{url} (LAMBDIFF_URL)"
+    assert report["region"] == "us-east-1 (LAMBDIFF_REGION)"
+    assert report["failures"] == []
+
+
+def test_info_and_like_repeat_a_picture(url: str, run: Run) -> None:
+    """--like gives the same bytes again, and flags beat what the picture says."""
+    run("generate", 'a "cat", in: a\ttop hat', "-o", "cat.png", "--negative", "dog")
+    shown = run("info", "cat.png")
+    assert b'a "cat", in: a\ttop hat' in shown.out
+    assert run("info", "cat.png", "--json").json["request"]["negative_prompt"] == "dog"
+    assert run("generate", "--like", "cat.png", "-o", "again.png").code == 0
+    assert Path("again.png").read_bytes() == Path("cat.png").read_bytes()
+    run("generate", "--like", "cat.png", "-o", "other.png", "--seed", "1")
+    assert metadata.read(Path("other.png")).request.seed == 1
+
+
+def test_an_existing_file_is_kept_and_nothing_is_paid(url: str, run: Run, engine: StubEngine) -> None:
+    """A taken name is refused before the endpoint is called; --force replaces it."""
+    Path("cat.png").write_bytes(b"precious")
+    for seed in ([], ["--seed", "1"]):
+        result = run("generate", "a cat", "-o", "cat.png", *seed)
+        assert result.code == 6
+        assert "--force" in result.err
+    assert engine.calls == 0
+    assert Path("cat.png").read_bytes() == b"precious"
+    assert run("generate", "a cat", "-o", "cat.png", "--force").code == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["generate"], 2, "There is no prompt"),
+        (["generate", ""], 2, "prompt"),
+        (["generate", "x", "--steps", "0"], 2, "num_inference_steps"),
+        (["generate", "x", "--width", "65"], 2, "width"),
+        (["generate", "x", "--seed", "4294967296"], 2, "seed"),
+        (["generate", "x", "--seed", "4294967295", "-n", "2"], 2, "last seed"),
+        (["generate", "x", "--size", "big"], 2, "512x512"),
+        (["generate", "x", "--size", "64x64", "--width", "64"], 2, "either --size"),
+        (["generate", "x", "--scheduler", "magic"], 2, "ddim"),
+        (["generate", "x", "-o", "cat.gif"], 2, ".webp"),
+        (["generate", "x", "-o", "cat.png", "--format", "jpeg"], 2, "--format"),
+        (["generate", "x", "-o", "-", "--json"], 2, "stdout"),
+        (["generate", "x", "-o", "no/such/cat.png"], 6, "does not exist"),
+        (["generate", "x", "-o", "x.png", "--size", "1024x1024"], 4, "this model draws 64 to 512"),
+        (["generate", "x", "-o", "x.png", "--deployment", "nope"], 3, "no deployment 'nope'"),
+        (["generate", "x", "-o", "x.png", "--profile", "nobody"], 3, "nobody"),
+        (["generate", "x", "-o", "x.png", "--url", "http://example.com"], 3, "not encrypted"),
+        (["generate", "x", "-o", "x.png", "--local", "--url", "https://a"], 3, "--local"),
+        (["generate", "x", "-o", "x.png", "--region", "eu-west-1"], 4, "403"),
+        (["info", "missing.png"], 2, "does not exist"),
+        (["configure"], 2, "either --url or --stack"),
+        (["nonsense"], 2, "No such command"),
+    ],
+)
+def test_mistakes_have_an_exit_code_and_a_sentence(url: str, run: Run, args: list[str], code: int, said: str) -> None:
+    """A user's mistake ends with the table's exit code, a clear sentence, no traceback and no file."""
+    result = run(*args)
+    assert result.code == code, result.err
+    assert said in result.err
+    assert "Traceback" not in result.err
+    assert list(Path().glob("*.png")) == []
+
+
+def test_some_of_many_fail(url: str, run: Run, engine: StubEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The good pictures stay, the bad ones are named with their seeds, and the exit code is the worst."""
+    honest = engine.generate
+
+    def moody(generation, on_step=None):
+        if generation.seed in {101, 103, 106}:
+            raise RuntimeError("broken")
+        return honest(generation, on_step)
+
+    monkeypatch.setattr(engine, "generate", moody)
+    result = run("generate", "a cat", "-n", "8", "--seed", "100", "-o", "cat-{seed}.png")
+    assert result.code == 5
+    assert len(list(Path().glob("cat-*.png"))) == 5
+    assert all(f"seed {seed}" in result.err for seed in (101, 103, 106))
+
+
+def test_a_wrong_key_is_refused_and_not_shown(
+    url: str, run: Run, engine: StubEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad secret gives exit code 4, costs nothing, and appears nowhere."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another-secret-key")
+    result = run("generate", "a cat", "-o", "x.png")
+    assert result.code == 4
+    assert "another-secret-key" not in result.err
+    assert engine.calls == 0
+
+
+def test_configure_makes_generate_find_the_endpoint(url: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A saved URL is used from then on, with its name as the source."""
+    monkeypatch.delenv("LAMBDIFF_URL")
+    assert run("configure", "--url", url, "--region", "us-east-1", "--name", "mine").code == 0
+    assert run("generate", "a cat", "-o", "a.png", "--json").json["endpoint"] == f"{url} (deployment mine)"
+    assert SECRET not in config.path().read_text()
+
+
+def test_every_command_has_help_with_the_line_of_the_list(run: Run) -> None:
+    """--help of each command works and starts with a sentence."""
+    assert run("--help").code == 0
+    for name in COMMANDS:
+        assert cli.get_command(None, name).help, name  # type: ignore[arg-type]
+        assert run(name, "--help").code == 0
+
+
+def test_ctrl_c_leaves_nothing_behind(url: str, engine: StubEngine) -> None:
+    """SIGINT while the endpoint draws ends with 130, one sentence and no file."""
+    engine.step_seconds = 2
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lambdiff", "generate", "a cat", "-o", "cat.png"], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 20
+    while not engine.calls and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert (process.returncode, err.strip()) == (130, "Stopped.")
+    assert not list(Path().glob("*cat*"))
+
+
+def test_a_closed_stdout_is_no_crash(url: str) -> None:
+    """A reader that leaves early is not answered with a traceback."""
+    command = f"{sys.executable} -m lambdiff generate 'a cat' -o - | head -c 10 | wc -c"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "10"
+    assert done.stderr == ""
+
+
+def test_a_full_disk_says_so(url: str, run: Run) -> None:
+    """Writing to a full device ends with exit code 6."""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lambdiff", "generate", "a cat", "-o", "-"],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 6, done.stderr
+    assert "No space left" in done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shell_completion(shell: str) -> None:
+    """Each shell gets a completion script."""
+    environment = {**os.environ, "_LAMBDIFF_COMPLETE": f"{shell}_source"}
+    script = Path(sys.executable).with_name("lambdiff")
+    done = subprocess.run([script], env=environment, capture_output=True, text=True, check=True)
+    assert "lambdiff" in done.stdout
