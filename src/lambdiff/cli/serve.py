@@ -9,8 +9,12 @@ import signal
 import threading
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from lambdiff.credentials import Keys
 
 
 @click.command()
@@ -55,11 +59,10 @@ def serve(host: str, port: int, region: str, concurrency: int, timeout: float, m
 
     try:
         from lambdiff.local.serve import FunctionUrl
-        from lambdiff.local.sigv4 import Credentials
     except ImportError:
         raise MissingExtra("The server", "local") from None
 
-    access_key, secret_key, token = _keys()
+    keys, made = _keys()
     app = App(functools.partial(open_engine, model_dir or builtin.folder()), write_log=log.to_stream(sys.stderr))
     app.engine  # noqa: B018 (a missing model or extra is to be reported now, not to the first caller)
     stop = threading.Event()
@@ -69,7 +72,7 @@ def serve(host: str, port: int, region: str, concurrency: int, timeout: float, m
 
     with FunctionUrl(
         app,
-        Credentials(access_key, secret_key, token),
+        keys,
         region,
         host=host,
         port=port,
@@ -78,40 +81,42 @@ def serve(host: str, port: int, region: str, concurrency: int, timeout: float, m
     ) as function:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, on_signal)
-        _introduce(function.url, region, access_key, None if "AWS_ACCESS_KEY_ID" in os.environ else secret_key)
+        _introduce(function.url, region, keys, made=made)
         click.echo(function.url)
         while not stop.wait(3600):
             pass
         click.echo("Stopping.", err=True)
 
 
-def _keys() -> tuple[str, str, str | None]:
+def _keys() -> tuple[Keys, bool]:
+    """The key pair of the environment, or a new one; and whether it is new."""
+    from lambdiff.credentials import Keys
     from lambdiff.errors import CredentialsError
 
     access_key, secret_key = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
     if access_key and secret_key:
-        return access_key, secret_key, os.environ.get("AWS_SESSION_TOKEN") or None
+        return Keys(access_key, secret_key, os.environ.get("AWS_SESSION_TOKEN") or None), False
     if access_key or secret_key:
         raise CredentialsError(
             "Only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set.", fix="Set both, or neither."
         )
-    return f"AKIALOOPBACK{secrets.token_hex(4).upper()}", secrets.token_urlsafe(30), None
+    return Keys(f"AKIALOOPBACK{secrets.token_hex(4).upper()}", secrets.token_hex(20)), True
 
 
-def _introduce(url: str, region: str, access_key: str, made_secret: str | None) -> None:
+def _introduce(url: str, region: str, keys: Keys, *, made: bool) -> None:
     def say(text: str) -> None:
         click.echo(text, err=True)
 
     say(f"A Function URL for region {region}; requests must be signed.")
-    if made_secret:
+    if made:
         say("This key pair is good until the server stops:\n")
-        say(f"  export AWS_ACCESS_KEY_ID={access_key}")
-        say(f"  export AWS_SECRET_ACCESS_KEY={made_secret}")
+        say(f"  export AWS_ACCESS_KEY_ID={keys.access_key_id}")
+        say(f"  export AWS_SECRET_ACCESS_KEY={keys.secret_access_key}")
     else:
-        say(f"The key pair is that of the environment, {access_key}.\n")
+        say(f"The key pair is that of the environment, {keys.access_key_id}.\n")
     say(f"  export LAMBDIFF_URL={url} LAMBDIFF_REGION={region}\n")
     say('  lambdiff generate "a cat in a top hat" -o cat.png')
-    token = ' -H "x-amz-security-token: $AWS_SESSION_TOKEN"' if os.environ.get("AWS_SESSION_TOKEN") else ""
+    token = ' -H "x-amz-security-token: $AWS_SESSION_TOKEN"' if keys.session_token else ""
     say(
         f"  curl --aws-sigv4 aws:amz:{region}:lambda --user $AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY{token} \\\n"
         f'    --json \'{{"prompt": "a cat in a top hat"}}\' -o cat.png {url}\n'

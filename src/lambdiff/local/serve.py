@@ -26,10 +26,11 @@ from waitress.server import create_server  # type: ignore[import-untyped]
 from waitress.task import ErrorTask  # type: ignore[import-untyped]
 
 from lambdiff import contract
+from lambdiff.credentials import Keys
 from lambdiff.errors import ConfigurationError
 from lambdiff.handler.app import App
 from lambdiff.local import edge
-from lambdiff.local.sigv4 import Credentials, ReceivedRequest, SignatureRefused, Verifier
+from lambdiff.local.sigv4 import ReceivedRequest, SignatureRefused, Verifier
 
 MAX_REQUEST: Final = 6 * 1024 * 1024
 MAX_HEADERS: Final = 16 * 1024
@@ -45,7 +46,7 @@ class FunctionUrl:
 
     Args:
         app: the handler.
-        credentials: the key pair that may call.
+        keys: the key pair that may call.
         region: of the signatures' scope.
         host, port: where to listen; port 0 takes a free one.
         concurrency: requests in hand at once; further ones get a 429.
@@ -57,14 +58,14 @@ class FunctionUrl:
         ConfigurationError: the address cannot be listened on.
 
     Example:
-        >>> with FunctionUrl(app, credentials, "us-east-1") as function:  # doctest: +SKIP
+        >>> with FunctionUrl(app, keys, "us-east-1") as function:  # doctest: +SKIP
         ...     requests.post(function.url, json={"prompt": "a cat"}, auth=auth)
     """
 
     def __init__(
         self,
         app: App,
-        credentials: Credentials,
+        keys: Keys,
         region: str,
         *,
         host: str = "127.0.0.1",
@@ -75,7 +76,7 @@ class FunctionUrl:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._app = app
-        self._verifier = Verifier(credentials, region, clock=clock)
+        self._verifier = Verifier(keys, region, clock=clock)
         self._slots = threading.BoundedSemaphore(concurrency)
         self._concurrency = concurrency
         self._timeout = timeout

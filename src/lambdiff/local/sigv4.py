@@ -19,12 +19,11 @@ from botocore.awsrequest import AWSRequest
 from botocore.compat import HTTPHeaders
 from botocore.credentials import ReadOnlyCredentials
 
+from lambdiff.credentials import Keys
+
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
 SERVICE: Final = "lambda"
 MAX_AGE: Final = timedelta(minutes=5)
-
-Credentials = ReadOnlyCredentials
-"""(access_key, secret_key, token); the token is None for a key pair that does not expire."""
 
 
 class SignatureRefused(Exception):
@@ -66,13 +65,13 @@ class Verifier:
     """Accepts requests that one key pair signed for one region and service.
 
     Args:
-        credentials: the key pair; with a token, every request must send and sign it.
+        keys: the key pair; with a session token, every request must send and sign it.
         region: of the scope.
         service: of the scope.
         clock: gives the current time.
 
     Example:
-        >>> verifier = Verifier(Credentials("AKIDEXAMPLE", "secret", None), "us-east-1")
+        >>> verifier = Verifier(Keys("AKIDEXAMPLE", "secret"), "us-east-1")
         >>> verifier.verify(ReceivedRequest("POST", "/", ()))
         Traceback (most recent call last):
         ...
@@ -81,12 +80,12 @@ class Verifier:
 
     def __init__(
         self,
-        credentials: Credentials,
+        keys: Keys,
         region: str,
         service: str = SERVICE,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._credentials = credentials
+        self._keys = keys
         self._region = region
         self._service = service
         self._clock = clock
@@ -118,13 +117,13 @@ class Verifier:
             if name.lower() in signed:
                 received.headers[name.lower()] = value
         received.context["timestamp"] = timestamp
-        signer = _Signer(self._credentials, self._service, self._region)
+        signer = _Signer(ReadOnlyCredentials(*self._keys), self._service, self._region)
         canonical_request = signer.canonical_request(received)
         string_to_sign = signer.string_to_sign(received, canonical_request)
         return canonical_request, string_to_sign, signer.signature(string_to_sign, received)
 
     def _check_scope(self, authorization: Authorization) -> None:
-        if not _same(authorization.access_key, self._credentials.access_key):
+        if not _same(authorization.access_key, self._keys.access_key_id):
             _refuse("The access key is not known here.")
         if authorization.region != self._region:
             _refuse(f"The request is signed for another region than {self._region}.")
@@ -145,7 +144,7 @@ class Verifier:
 
     def _check_token(self, request: ReceivedRequest) -> None:
         tokens = request.values("x-amz-security-token")
-        expected = self._credentials.token
+        expected = self._keys.session_token
         if not expected:
             if tokens:
                 _refuse("The key pair has no session token, but the request has one.")
