@@ -91,7 +91,7 @@ class GenerateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 problems.append((_shown(name), f"is not a field; the fields are {', '.join(known)}"))
                 continue
             try:
-                values[name] = msgspec.convert(_text(value), known[name].type)
+                values[name] = msgspec.convert(_plain(value), known[name].type)
             except msgspec.ValidationError as error:
                 problems.append((name, _detail(str(error))))
             except _NotText as error:
@@ -339,7 +339,9 @@ class _NotText(ValueError):
     """A string that could be neither sent as UTF-8 nor written into an image's text."""
 
 
-def _text(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # 4.0 is an integer in JSON Schema, and some languages write no other numbers
     if isinstance(value, str):
         if "\0" in value:
             raise _NotText("contains a NUL character")

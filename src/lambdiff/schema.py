@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -20,7 +20,7 @@ def openapi() -> dict[str, Any]:
     )
     components["GenerateRequest"]["description"] = "What to draw; whatever is left out is the model's default."
     picture = {media: {"schema": {"type": "string", "format": "binary"}} for media in contract.MEDIA_TYPES.values()}
-    return {
+    document = {
         "openapi": "3.1.0",
         "info": {
             "title": "lambdiff",
@@ -66,6 +66,7 @@ def openapi() -> dict[str, Any]:
             },
         },
     }
+    return cast("dict[str, Any]", msgspec.to_builtins(document))  # tuples become lists, as in JSON
 
 
 def _headers() -> dict[str, Any]:
