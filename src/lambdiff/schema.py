@@ -66,7 +66,7 @@ def openapi() -> dict[str, Any]:
             },
         },
     }
-    return cast("dict[str, Any]", msgspec.to_builtins(document))  # tuples become lists, as in JSON
+    return cast("dict[str, Any]", msgspec.json.decode(msgspec.json.encode(document)))  # tuples become lists, as in JSON
 
 
 def _headers() -> dict[str, Any]:
