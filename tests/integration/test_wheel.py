@@ -1,0 +1,85 @@
+"""The built wheel in an environment of its own, far from the sources."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# What the wheel must hold beside the code: the model, the Dockerfile and its requirements, the licence.
+DATA = {"builtin_model/manifest.json", "builtin_model/unet.bin", "builtin_model/tokenizer.json", "docker/Dockerfile"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a clean copy of what git knows."""
+    out = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", out, ROOT], check=True, capture_output=True)
+    (built,) = out.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter with the wheel and its `local` extra and nothing else."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "-q", f"{wheel}[local]"], check=True)
+    return python
+
+
+def run(python: Path, *args: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command with the environment's interpreter; the sources are not in sight."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return subprocess.run([python, *args], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_wheel_holds_what_it_needs(wheel: Path) -> None:
+    """Model, Dockerfile, type marker and licence are inside, tests and training are not, and it is not large."""
+    names = zipfile.ZipFile(wheel).namelist()
+    for wanted in DATA | {"lambdiff/py.typed", "licenses/LICENSE"}:
+        assert any(name.endswith(wanted) for name in names), wanted
+    assert not [name for name in names if name.startswith(("tests", "training", "docs"))]
+    assert wheel.stat().st_size < 25_000_000
+
+
+def test_a_picture_from_the_wheel_alone(python: Path, tmp_path: Path) -> None:
+    """Installed from the wheel, one command makes a picture with the built-in model, without torch or AWS."""
+    done = run(python, "-m", "lambdiff", "generate", "a cat in a top hat", "-o", "cat.png", "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "built-in model" in done.stderr
+    report = json.loads(done.stdout)
+    assert report["images"][0]["model"].startswith("lambdiff")
+    assert (tmp_path / "cat.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [(["bake", "somewhere", "-o", "out"], "bake"), (["deploy", "--yes"], "deploy")],
+)
+def test_a_missing_extra_is_named_with_its_pip_line(
+    python: Path, tmp_path: Path, command: list[str], extra: str
+) -> None:
+    """A command whose extra is not installed says how to install it, with exit code 3."""
+    done = run(python, "-m", "lambdiff", *command, folder=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert f'pip install "lambdiff[{extra}]"' in done.stderr
+
+
+def test_without_the_local_extra_the_pip_line_is_told(wheel: Path, tmp_path: Path) -> None:
+    """The bare package explains how to draw on this machine."""
+    venv.create(tmp_path / "bare", with_pip=True)
+    python = tmp_path / "bare" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "-q", wheel], check=True)
+    done = run(python, "-m", "lambdiff", "generate", "a cat", "-o", "cat.png", folder=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert 'pip install "lambdiff[local]"' in done.stderr
+    assert not (tmp_path / "cat.png").exists()
