@@ -150,7 +150,7 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy is told to skip aw
             assumed_by=iam.CompositePrincipal(*(iam.ArnPrincipal(arn) for arn in self.settings.principals)),
         )
         self.url.grant_invoke_url(role)
-        cdk.CfnOutput(self, "RoleArn", value=role.role_arn, description="To be assumed by those who call")
+        cdk.CfnOutput(self, "InvokerRoleArn", value=role.role_arn, description="To be assumed by those who call")
 
     def _topic(self) -> sns.Topic | None:
         if not self.settings.alarm_email:

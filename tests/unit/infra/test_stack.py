@@ -170,7 +170,7 @@ def test_a_role_replaces_user_key_and_secret(template: Any) -> None:
         if "AWS" in statement["Principal"]
     ]
     assert trusted == [ROLE, "arn:aws:iam::210987654321:root"]
-    with_role.has_output("RoleArn", Match.any_value())
+    with_role.has_output("InvokerRoleArn", Match.any_value())
 
 
 @pytest.mark.parametrize("limit", [0, 7])
