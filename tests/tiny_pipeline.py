@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-WORDS = "a cat dog in the top hat with on red blue background two".split()
+WORDS = ("a", "cat", "dog", "in", "the", "top", "hat", "with", "on", "red", "blue", "background", "two")
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -116,10 +116,8 @@ def as_pickles(folder: Path) -> None:
     from safetensors.torch import load_file
 
     for path in folder.rglob("*.safetensors"):
-        torch.save(
-            load_file(path),
-            path.with_name(path.name.replace(".safetensors", ".bin").replace("model.bin", "pytorch_model.bin")),
-        )
+        stem = "pytorch_model" if path.stem == "model" else path.stem
+        torch.save(load_file(path), path.with_name(f"{stem}.bin"))
         path.unlink()
 
 

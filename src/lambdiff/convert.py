@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import diffusers
 import nncf
@@ -13,26 +14,25 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from lambdiff.bake import Facts, latents_of, read_json
+from lambdiff import sources
+from lambdiff.bake import Facts
 from lambdiff.errors import ModelError
-
-if TYPE_CHECKING:
-    from lambdiff.bake import Progress, Settings
+from lambdiff.sources import Progress
 
 # Largest relative error (Frobenius norm) of a converted part; the reasons are rounding at f32 and storage below.
 BOUNDS: Final = {"f32": 1e-3, "f16": 1e-2, "int8": 1e-1}
 
 
-class _TextEncoder(nn.Module):
+class _TextEncoder(nn.Module):  # type: ignore[misc]
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        return self.model(input_ids, return_dict=False)[0]  # type: ignore[no-any-return]
+        return self.model(input_ids, return_dict=False)[0]
 
 
-class _UNet(nn.Module):
+class _UNet(nn.Module):  # type: ignore[misc]
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
@@ -40,28 +40,35 @@ class _UNet(nn.Module):
     def forward(
         self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, timestep_cond: Tensor | None = None
     ) -> Tensor:
-        return self.model(  # type: ignore[no-any-return]
-            sample, timestep, encoder_hidden_states, timestep_cond=timestep_cond, return_dict=False
-        )[0]
+        return self.model(sample, timestep, encoder_hidden_states, timestep_cond=timestep_cond, return_dict=False)[0]
 
 
-class _Decoder(nn.Module):
+class _Decoder(nn.Module):  # type: ignore[misc]
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, latents: Tensor) -> Tensor:
-        return self.model.decode(latents, return_dict=False)[0]  # type: ignore[no-any-return]
+        return self.model.decode(latents, return_dict=False)[0]
 
 
-def convert(folder: Path, made: Path, chosen: Settings, tiny: Path | None, progress: Progress) -> Facts:
+def convert(folder: Path, made: Path, precision: str, tiny: Path | None, progress: Progress) -> Facts:
     """Write `text_encoder`, `unet`, `decoder` and `tokenizer.json` into `made`.
+
+    Args:
+        folder: a checked diffusers folder.
+        made: where the files go.
+        precision: of storage: f32, f16 or int8.
+        tiny: the folder of an AutoencoderTiny to use in the place of the pipeline's own autoencoder.
+        progress: told in a few words what is being done.
 
     Raises:
         ModelError: a part does not load whole, is of an unsupported kind, or differs from the original when converted.
     """
-    precision = "f16" if chosen.precision == "auto" else chosen.precision
     random = torch.Generator().manual_seed(0)
+
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
 
     def noise(*shape: int) -> Tensor:
         return torch.randn(shape, generator=random)
@@ -89,8 +96,8 @@ def convert(folder: Path, made: Path, chosen: Settings, tiny: Path | None, progr
     del unet
 
     vae_folder = tiny or folder / "vae"
-    vae_config = read_json(vae_folder / "config.json")
-    latents = latents_of(vae_config)
+    vae_config = sources.read_json(vae_folder / "config.json")
+    latents = sources.latents(vae_config)
     if latents.channels != channels:
         raise ModelError(
             f"The decoder reads {latents.channels} channels, the UNet draws {channels}.", fix="Use --decoder full."
@@ -113,9 +120,7 @@ def convert(folder: Path, made: Path, chosen: Settings, tiny: Path | None, progr
 def _load(cls: Any, folder: Path) -> Any:
     """A module in f32 with every one of its parameters read from the folder's safetensors."""
     try:
-        loaded = cls.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, torch_dtype=torch.float32, local_files_only=True
-        )
+        loaded = cls.from_pretrained(folder, use_safetensors=True, output_loading_info=True, local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(
             f"{folder} cannot be read: {str(error).splitlines()[0][:200]}", fix="Download or save the model again."
@@ -126,7 +131,7 @@ def _load(cls: Any, folder: Path) -> Any:
             f"{folder} lacks {len(lost)} of the model's parameters, {sorted(lost)[0]} for one.",
             fix="Save the pipeline with the installed versions of diffusers and transformers.",
         )
-    return model.eval()
+    return model.float().eval().requires_grad_(False)
 
 
 def _check_unet(config: Any, text_width: int) -> None:
@@ -162,8 +167,10 @@ def _write_tokenizer(folder: Path, made: Path, positions: int) -> int:
 def _part(module: nn.Module, inputs: dict[str, Tensor], path: Path, precision: str, progress: Progress) -> None:
     """Trace a module, store it, and compare what was stored with the module on inputs of another size."""
     progress(f"converting {path.stem}")
-    module.eval()
-    model = openvino.convert_model(module, example_input=inputs)
+    with warnings.catch_warnings():
+        # The tracer names each Python branch that it takes for good; the comparison below catches those that matter.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        model = openvino.convert_model(module, example_input=inputs)
     for port, name in zip(model.inputs, inputs, strict=True):
         port.get_tensor().set_names({name})
     model.reshape({name: _dynamic(value, name) for name, value in inputs.items()})

@@ -75,7 +75,7 @@ CATALOGUE: Final = {
             revision="b261bac6fd2cf515557d5d0707481eafa0485ec2",
             licence="Stability AI Community License",
             licence_url="https://stability.ai/license",
-            about="Stable Diffusion 2.1 distilled to 1 to 4 steps without guidance; commercial use needs their licence.",
+            about="Stable Diffusion 2.1 distilled to 1 to 4 steps without guidance; read its licence first.",
             defaults=Defaults(num_inference_steps=1, guidance_scale=0.0, width=512, height=512, scheduler="euler"),
         ),
     )

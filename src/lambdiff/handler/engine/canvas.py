@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def to_pixels(decoded: NDArray[np.float32]) -> Pixels:
     """(1, 3, height, width) in -1..1 -> (height, width, 3) in 0..255, rounded."""
-    return np.rint(np.clip(decoded[0] * 127.5 + 127.5, 0, 255)).astype(np.uint8).transpose(1, 2, 0)
+    levels = np.rint(np.clip(decoded[0] * 127.5 + 127.5, 0, 255))
+    return np.ascontiguousarray(levels.transpose(1, 2, 0), dtype=np.uint8)
 
 
 def fit(pixels: Pixels, width: int, height: int) -> tuple[Pixels, list[str]]:

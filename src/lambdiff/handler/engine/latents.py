@@ -1,4 +1,4 @@
-"""Where a picture's randomness comes from, and the other inputs that both engines must agree on. Copied into the image."""
+"""Where a picture's randomness comes from, and what else both engines must agree on. Copied into the image."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ class OpenVinoEngine:
             with _timed(timings, "enlarge"):
                 pixels, resized = canvas.fit(pixels, generation.width, generation.height)
             warnings += resized
-        return Drawing(pixels=np.ascontiguousarray(pixels), timings=timings, warnings=warnings)
+        return Drawing(pixels=pixels, timings=timings, warnings=warnings)
 
     def _encode(self, prompt: str) -> Array:
         return self._run("text_encoder", {"input_ids": self._tokenizer.ids(prompt)}).copy()

@@ -17,7 +17,7 @@ predicts either the noise (epsilon) or `sqrt(a) * noise - sqrt(1 - a) * clean` (
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
     from lambdiff.handler.manifest import Diffusion
 
-    Array = NDArray[np.float32]
-    Doubles = NDArray[np.float64]
+    Array = NDArray[np.floating[Any]]
 
 
 class Scheduler(Protocol):
@@ -44,7 +43,7 @@ class Scheduler(Protocol):
         ...     sample = scheduler.step(output, sample)
     """
 
-    timesteps: Doubles
+    timesteps: Array
     """What the model is called with, one call each, falling; PNDM makes one call more than it was asked for."""
     init_noise_sigma: float
     """What standard normal noise is multiplied by to make the first sample."""
@@ -73,7 +72,7 @@ def make(name: SchedulerName, diffusion: Diffusion, num_inference_steps: int, no
     return _DETERMINISTIC[name](diffusion, num_inference_steps)
 
 
-def alphas_cumprod(diffusion: Diffusion) -> Doubles:
+def alphas_cumprod(diffusion: Diffusion) -> Array:
     """The share of the clean sample's variance that is left at each training timestep."""
     count = diffusion.num_train_timesteps
     if diffusion.beta_schedule == "linear":
@@ -83,7 +82,7 @@ def alphas_cumprod(diffusion: Diffusion) -> Doubles:
     return np.cumprod(1.0 - betas)
 
 
-def spaced(diffusion: Diffusion, steps: int) -> Doubles:
+def spaced(diffusion: Diffusion, steps: int) -> Array:
     """Timesteps, falling, as in table 2 of Lin and others 2023, "Common diffusion noise schedules [...] are flawed".
 
     Those of `linspace` are fractions; a sampler without interpolation rounds them.
@@ -98,7 +97,7 @@ def spaced(diffusion: Diffusion, steps: int) -> Doubles:
 
 class _Base:
     init_noise_sigma = 1.0
-    timesteps: Doubles
+    timesteps: Array
 
     def __init__(self, diffusion: Diffusion, steps: int) -> None:
         self.diffusion = diffusion
@@ -108,6 +107,7 @@ class _Base:
         self.done = 0
 
     def scale_model_input(self, sample: Array) -> Array:
+        """The sample itself: its variance is one already."""
         return sample
 
     def _alpha(self, timestep: float) -> float:
@@ -133,6 +133,7 @@ class DDIM(_Base):
     """Deterministic DDIM."""
 
     def step(self, output: Array, sample: Array) -> Array:
+        """Clean sample and noise, mixed anew for the timestep one stride lower."""
         timestep = self.timesteps[self.done]
         alpha = self._alpha(timestep)
         following = self._alpha(timestep - self.diffusion.num_train_timesteps // self.steps)
@@ -149,9 +150,10 @@ class PNDM(_Base):
         if steps > 1:
             self.timesteps = np.insert(self.timesteps, 1, self.timesteps[1])
         self.outputs: list[Array] = []
-        self.first_sample: Array | None = None
+        self.first_sample: Array = np.zeros(0)
 
     def step(self, output: Array, sample: Array) -> Array:
+        """DDIM's step with the extrapolated noise, written as in the paper's equation 9."""
         timestep = self.timesteps[self.done]
         stride = self.diffusion.num_train_timesteps // self.steps
         following = timestep - stride
@@ -159,7 +161,6 @@ class PNDM(_Base):
             # The second call corrects the first step, from where that one started.
             timestep, following = timestep + stride, timestep
             output = (output + self.outputs[-1]) / 2
-            assert self.first_sample is not None
             sample = self.first_sample
         else:
             self.outputs = [*self.outputs[-3:], output]
@@ -172,8 +173,10 @@ class PNDM(_Base):
         return math.sqrt(after / alpha) * sample - (after - alpha) / denominator * noise
 
     def _extrapolated(self) -> Array:
-        weights = _ADAMS_BASHFORTH[len(self.outputs)]
-        return sum((w * o for w, o in zip(weights, self.outputs, strict=True)), start=np.float32(0))  # type: ignore[return-value]
+        total = np.zeros_like(self.outputs[0])
+        for weight, output in zip(_ADAMS_BASHFORTH[len(self.outputs)], self.outputs, strict=True):
+            total += weight * output
+        return total
 
 
 _ADAMS_BASHFORTH: Final = {
@@ -205,17 +208,18 @@ class LCM(_Base):
         self.noise = noise
 
     def step(self, output: Array, sample: Array) -> Array:
-        timestep = self.timesteps[self.done]
+        """Jump to the clean sample; unless this is the last step, add fresh noise for the next one."""
+        timestep = float(self.timesteps[self.done])
         self.done += 1
         scaled = timestep * self.TIMESTEP_SCALING
         variance = scaled**2 + self.SIGMA_DATA**2
         clean = self._clean(output, sample, self._alpha(timestep))
         denoised = scaled / math.sqrt(variance) * clean + self.SIGMA_DATA**2 / variance * sample
         if self.done == self.steps:
-            return denoised.astype(np.float32, copy=False)
+            return denoised
         following = self._alpha(self.timesteps[self.done])
         fresh = self.noise.standard_normal(sample.shape, dtype=np.float32)
-        return (math.sqrt(following) * denoised + math.sqrt(1 - following) * fresh).astype(np.float32, copy=False)
+        return math.sqrt(following) * denoised + math.sqrt(1 - following) * fresh
 
 
 class _Sigmas(_Base):
@@ -225,7 +229,7 @@ class _Sigmas(_Base):
         super().__init__(diffusion, steps)
         self._set_timesteps(spaced(diffusion, steps))
 
-    def _set_timesteps(self, timesteps: Doubles) -> None:
+    def _set_timesteps(self, timesteps: Array) -> None:
         self.timesteps = timesteps
         levels = np.sqrt((1 - self.alphas) / self.alphas)
         self.sigmas = [*np.interp(timesteps, np.arange(len(levels)), levels).tolist(), 0.0]
@@ -241,13 +245,16 @@ class Euler(_Sigmas):
         self.init_noise_sigma = math.sqrt(largest**2 + 1) if leading else largest
 
     def scale_model_input(self, sample: Array) -> Array:
+        """The sample at unit variance."""
         return sample / math.sqrt(self.sigmas[self.done] ** 2 + 1)
 
     def step(self, output: Array, sample: Array) -> Array:
+        """Along the tangent to the next noise level."""
         sigma, following = self.sigmas[self.done], self.sigmas[self.done + 1]
         noise = self._noise(output, self.scale_model_input(sample), 1 / (sigma**2 + 1))
         self.done += 1
-        return sample + (following - sigma) * noise
+        moved: Array = sample + (following - sigma) * noise
+        return moved
 
 
 class DPMSolverPlusPlus2M(_Sigmas):
@@ -261,6 +268,7 @@ class DPMSolverPlusPlus2M(_Sigmas):
         self.previous: Array | None = None
 
     def step(self, output: Array, sample: Array) -> Array:
+        """The exact linear part, and the clean sample extrapolated from this step's and the last one's."""
         index = self.done
         self.done += 1
         sigma, following = self.sigmas[index], self.sigmas[index + 1]
@@ -274,7 +282,8 @@ class DPMSolverPlusPlus2M(_Sigmas):
         self.previous = clean
         alpha, alpha_following = 1 / math.sqrt(sigma**2 + 1), 1 / math.sqrt(following**2 + 1)
         kept = (following * alpha_following) / (sigma * alpha)
-        return kept * sample + alpha_following * (1 - following / sigma) * direction
+        moved: Array = kept * sample + alpha_following * (1 - following / sigma) * direction
+        return moved
 
 
 _DETERMINISTIC: Final[dict[str, type[DDIM | PNDM | Euler | DPMSolverPlusPlus2M]]] = {

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
+_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)?")
 _MOST_WORDS_SHOWN = 12
 
 
@@ -72,5 +72,5 @@ class PromptTokenizer:
     def _unknown(self, prompt: str) -> list[str]:
         if not self._vocabulary:
             return []
-        words = (re.sub("['’]s?$", "", word) for word in _WORD.findall(prompt.lower()))
+        words = (re.sub("['\u2019]s?$", "", word) for word in _WORD.findall(prompt.lower()))
         return list(dict.fromkeys(word for word in words if word not in self._vocabulary))
