@@ -21,7 +21,8 @@ from lambdiff import contract
 from lambdiff._version import __version__
 from lambdiff.contract import GenerateRequest, Generation, Health
 from lambdiff.errors import Cancelled, ConfigurationError, InvalidRequest, MalformedRequest
-from lambdiff.handler import cpu, event, log
+from lambdiff.handler import event, log
+from lambdiff.handler.engine import cpu
 from lambdiff.handler.engine.base import Drawing, Engine, OnStep, open_engine
 from lambdiff.handler.event import HttpRequest, HttpResponse
 
@@ -196,7 +197,7 @@ class App:
             model=manifest.identity,
             engine=engine.name,
             precision=engine.precision,
-            cpu_features=list(cpu.features()),
+            cpu_features=cpu.features(),
             threads=engine.threads,
             defaults=manifest.defaults,
             limits=manifest.limits,
