@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 import time
 from collections.abc import Iterator
@@ -70,17 +71,17 @@ def notebook() -> Iterator[OnStep | None]:
     if not _in_notebook():
         yield None
         return
-    from IPython.display import HTML, display  # type: ignore[import-not-found, unused-ignore]
+    ipython: Any = importlib.import_module("IPython.display")
 
     started = time.perf_counter()
 
     def html(done: int, total: int) -> Any:
         value = f'value="{done}" ' if done else ""
-        return HTML(
+        return ipython.HTML(
             f'<progress {value}max="{total}"></progress> step {done} of {total}, {time.perf_counter() - started:.1f} s'
         )
 
-    handle = display(HTML("<progress></progress> drawing"), display_id=True)
+    handle = ipython.display(ipython.HTML("<progress></progress> drawing"), display_id=True)
 
     def on_step(done: int, total: int) -> None:
         handle.update(html(done, total))
@@ -88,7 +89,7 @@ def notebook() -> Iterator[OnStep | None]:
     try:
         yield on_step
     finally:
-        handle.update(HTML(""))
+        handle.update(ipython.HTML(""))
 
 
 def _in_notebook() -> bool:

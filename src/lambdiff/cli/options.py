@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[tuple[int, int]]
+else:
+    _ParamType = click.ParamType  # not generic at run time before click 8.4
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,7 +33,7 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")(command)
 
 
-class Size(click.ParamType):
+class Size(_ParamType):
     """A size in pixels, `512x512`."""
 
     name = "WxH"
