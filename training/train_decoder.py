@@ -1,7 +1,7 @@
 """Trains the decoder: latents of the fixed linear encoder back to sharp pictures.
 
 First on crops of 64x64 (more steps a minute), then on whole pictures. Noise on the latents teaches it to forgive
-what the denoiser gets slightly wrong.
+what the denoiser gets slightly wrong; with --denoiser, half of the latents are its own guesses at noisy ones.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ from pathlib import Path
 import torch
 from latents import Codec, to_tensor
 from optimiser import Muon, split
-from parts import Average, device, make_vae, save_atomically
+from parts import (
+    Average,
+    device,
+    make_scheduler,
+    make_text_encoder,
+    make_tokenizer,
+    make_unet,
+    make_vae,
+    save_atomically,
+)
 from scenes import Scenes
 from torch import Tensor
 from torch.nn import functional as F
@@ -32,7 +41,29 @@ def picture_loss(made: Tensor, real: Tensor) -> Tensor:
     return loss + F.avg_pool2d(difference, 8).abs().mean()
 
 
-def main() -> None:
+class Guesses:
+    """Latents as the trained denoiser would have them: noised a little, then guessed back with the caption."""
+
+    def __init__(self, checkpoint: Path, where: torch.device) -> None:
+        self.tokenizer, self.where = make_tokenizer(), where
+        self.text_encoder, self.unet = make_text_encoder(self.tokenizer).to(where), make_unet().to(where)
+        state = torch.load(checkpoint, map_location=where)["average"]
+        torch.nn.ModuleDict({"text_encoder": self.text_encoder, "unet": self.unet}).load_state_dict(state)
+        self.alphas = make_scheduler().alphas_cumprod.to(where)
+
+    @torch.no_grad()
+    def __call__(self, z: Tensor, texts: list[str]) -> Tensor:
+        """The denoiser's guesses at `z`, seen through the noise of a random early timestep."""
+        ids = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        t = torch.randint(20, 400, (len(z),), device=self.where)
+        a, s = self.alphas[t].sqrt()[:, None, None, None], (1 - self.alphas[t]).sqrt()[:, None, None, None]
+        noisy = a * z + s * torch.randn_like(z)
+        with torch.autocast(self.where.type, torch.bfloat16):
+            v = self.unet(noisy, t, self.text_encoder(ids.to(self.where)).last_hidden_state).sample
+        return a * noisy - s * v.float()
+
+
+def main() -> None:  # noqa: PLR0912
     """Trains until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the emoji .webp pictures")
@@ -42,6 +73,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--noise", type=float, default=0.15, help="largest deviation of the noise on the latents")
     parser.add_argument("--crops", type=float, default=0.5, help="part of the time spent on crops")
+    parser.add_argument("--denoiser", type=Path, help="checkpoint of the denoiser, to train on its guesses too")
+    parser.add_argument("--restart", action="store_true", help="count the time and the rate from the start again")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
 
@@ -63,7 +96,7 @@ def main() -> None:
     optimisers = [Muon(inner, 5 * args.rate), torch.optim.AdamW(outer, args.rate, (0.9, 0.99), weight_decay=0.0)]
     rates = [[g["lr"] for g in o.param_groups] for o in optimisers]
     average = Average(model)
-    step, spent = 0, 0.0
+    step, spent, earlier = 0, 0.0, 0.0
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=where)
         model.load_state_dict(state["model"])
@@ -71,12 +104,14 @@ def main() -> None:
         for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         step, spent = state["step"], state["minutes"]
+        earlier, spent = (spent, 0.0) if args.restart else (0.0, spent)
     scenes = Scenes(args.data, seed=args.seed + 5000 + step)
+    guesses = Guesses(args.denoiser, where) if args.denoiser else None
 
     def save(minutes: float) -> None:
         saved = [o.state_dict() for o in optimisers]
         state = {"model": model.state_dict(), "average": average.state, "optimisers": saved}
-        save_atomically({**state, "step": step, "minutes": minutes}, checkpoint)
+        save_atomically({**state, "step": step, "minutes": earlier + minutes}, checkpoint)
 
     begun, saved_at, told_at, losses = time.monotonic(), 0.0, 0.0, []
     with (args.out / "decoder.log").open("a") as log:
@@ -91,8 +126,12 @@ def main() -> None:
                 for group, rate in zip(optimiser.param_groups, initial, strict=True):
                     group["lr"] = rate * factor
             crop = progress < args.crops
-            x = to_tensor(scenes.batch(16 if crop else 8)[0]).to(where)
+            pictures, texts = scenes.batch(16 if crop else 8)
+            x = to_tensor(pictures).to(where)
             z = codec.encode(x)
+            if guesses:
+                half = len(z) // 2
+                z[:half] = guesses(z[:half], texts[:half])
             if crop:
                 i, j = random.randint(0, 8), random.randint(0, 8)
                 z, x = z[:, :, i : i + 8, j : j + 8], x[:, :, 8 * i : 8 * i + 64, 8 * j : 8 * j + 64]
