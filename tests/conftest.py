@@ -9,6 +9,37 @@ from pathlib import Path
 import pytest
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--sigv4-suite DIR`: AWS's published SigV4 cases, which are not part of this repository."""
+    parser.addoption(
+        "--sigv4-suite",
+        type=Path,
+        metavar="DIR",
+        help="tests/aws-signing-test-suite/v4 of awslabs/aws-c-auth; its tests are deselected without it",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker of the tests that need `--sigv4-suite`."""
+    config.addinivalue_line("markers", "sigv4_suite: needs --sigv4-suite DIR")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what cannot run without `--sigv4-suite`."""
+    if config.getoption("--sigv4-suite") is None:
+        left_out = [item for item in items if item.get_closest_marker("sigv4_suite")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture
+def sigv4_suite(pytestconfig: pytest.Config) -> Path:
+    """The folder of `--sigv4-suite`."""
+    folder: Path = pytestconfig.getoption("--sigv4-suite").resolve()
+    assert folder.is_dir(), f"{folder} is no folder"
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Remove AWS_* and LAMBDIFF_* and keep all state under the test's own folder."""
