@@ -9,11 +9,12 @@ Copied into the image. Names load on first use, so that `import lambdiff` costs 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from lambdiff._version import __version__
 
+TYPE_CHECKING = False  # as type checkers read it; importing `typing` would cost more than all the rest
 if TYPE_CHECKING:
+    from typing import Any
+
     from lambdiff import errors as errors
     from lambdiff.client import Client as Client
     from lambdiff.client import Failure as Failure
