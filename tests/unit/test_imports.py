@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import resource
 import subprocess
 import sys
 
@@ -21,10 +21,10 @@ def loaded_by(code: str) -> set[str]:
 
 def seconds(*command: str) -> float:
     """Processor time of a process, user and system: unlike the wall clock it does not count waiting for neighbours."""
-    before = os.times()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, *command], check=True, capture_output=True)
-    after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def extra_seconds(*command: str) -> float:
