@@ -1,7 +1,7 @@
 """A Function URL's event (payload format 2.0) <-> an HTTP request and reply. Copied into the image.
 
 The format: https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html#urls-payloads.
-`HttpResponse` is also what every endpoint, remote or in process, hands to the client: standard library only.
+`HttpResponse` is also what every endpoint, remote or in process, hands to the client: nothing heavy is imported.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from lambdiff.contract import MAX_BODY
 from lambdiff.errors import MalformedRequest
 
 T = TypeVar("T")
@@ -145,6 +146,8 @@ def _part(parent: dict[str, Any], name: str, default: T) -> T:
 
 
 def _body(body: str, is_base64: bool) -> bytes:
+    if len(body) > 2 * MAX_BODY:
+        return body.encode("ascii", "replace")  # too large however it is read, so not worth decoding
     try:
         return base64.b64decode(body, validate=True) if is_base64 else body.encode()
     except (binascii.Error, ValueError):
