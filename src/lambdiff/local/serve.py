@@ -35,7 +35,7 @@ from lambdiff.local.sigv4 import ReceivedRequest, SignatureRefused, Verifier
 MAX_REQUEST: Final = 6 * 1024 * 1024
 MAX_HEADERS: Final = 16 * 1024
 IDLE_SECONDS: Final = 60
-RECEIVE_SECONDS: Final = 30.0
+RECEIVE_SECONDS: Final = 30
 """How long a request may take to arrive, however steadily it drips."""
 
 Reply = tuple[int, dict[str, str], bytes]
@@ -51,7 +51,7 @@ class FunctionUrl:
         host, port: where to listen; port 0 takes a free one.
         concurrency: requests in hand at once; further ones get a 429.
         timeout: seconds after which a request gets a 502.
-        receive_seconds: how long a request may take to arrive.
+        receive_seconds: how long a request may take to arrive, at least 1.
         clock: the current time, for the signatures.
 
     Raises:
@@ -72,7 +72,7 @@ class FunctionUrl:
         port: int = 0,
         concurrency: int = 1,
         timeout: float = 600,
-        receive_seconds: float = RECEIVE_SECONDS,
+        receive_seconds: int = RECEIVE_SECONDS,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._app = app
@@ -234,7 +234,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
 
     error_task_class = _ErrorTask
 
-    def __init__(self, *arguments: Any, receive_seconds: float, **options: Any) -> None:
+    def __init__(self, *arguments: Any, receive_seconds: int, **options: Any) -> None:
         self._receive_seconds = receive_seconds
         self._began: float | None = None
         super().__init__(*arguments, **options)
