@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "serve": ("serve:serve", "Run a Function URL on this machine."),
     "models": ("models:models", "List the models that can be baked."),
     "schema": ("schema:schema", "Print the OpenAPI document of an endpoint."),
+    "deploy": ("deploy:deploy", "Put an endpoint into your AWS account."),
     "bake": ("bake:bake", "Turn a diffusion model into a folder an endpoint can serve."),
 }
 

@@ -1,0 +1,47 @@
+"""Which model folder is deployed: the built-in one, a folder, or a hub model that is baked first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from lambdiff import config
+from lambdiff.errors import ConfigurationError
+from lambdiff.handler import manifest as manifests
+from lambdiff.infra.settings import EngineName
+from lambdiff.local import builtin
+
+BUILT_IN: Final = "built-in"
+
+
+def model_folder(model: str, engine: EngineName, *, say: Callable[[str], None] = lambda _: None) -> Path:
+    """A baked folder for what the caller named.
+
+    Args:
+        model: `built-in`, a baked folder, or a name or hub id of the catalogue.
+        engine: what a hub model is baked for.
+        say: told what is being done where that takes long.
+
+    Raises:
+        ConfigurationError: no such folder and no such model.
+        MissingExtra: the model has to be baked, and the extra for that is not installed.
+        ModelError: the folder is not usable.
+    """
+    if model == BUILT_IN:
+        return builtin.folder()
+    folder = Path(model).expanduser()
+    if (folder / manifests.FILENAME).is_file():
+        return folder
+    if folder.is_dir():
+        raise ConfigurationError(
+            f"{folder} is a folder, but not a baked model.", fix=f"Bake it first: lambdiff bake {folder} -o baked"
+        )
+    from lambdiff import bake, models
+
+    entry = models.get(model)
+    baked = config.home() / "models" / f"{entry.name}-{entry.revision[:12]}-{engine}"
+    if not baked.is_dir():
+        say(f"{entry.hub_id} has the licence {entry.licence}: {entry.licence_url}")
+        bake.bake(entry.name, baked, engine=engine, progress=say)
+    return baked
