@@ -7,8 +7,8 @@ import hmac
 
 import pytest
 import requests
+import time_machine
 from botocore.credentials import ReadOnlyCredentials
-from freezegun import freeze_time
 
 from lambdiff.signing import FunctionUrlAuth
 
@@ -38,7 +38,7 @@ def expected_signature(headers: str, names: str, body: bytes) -> str:
     return mac(key, to_sign).hex()
 
 
-@freeze_time("2026-01-02 03:04:05")
+@time_machine.travel("2026-01-02 03:04:05 +0000", tick=False)
 def test_the_signature_follows_the_published_recipe() -> None:
     """Service, region, date, host, content type and body are all in the signature."""
     headers = "content-type:application/json\nhost:abc.lambda-url.eu-west-1.on.aws\nx-amz-date:20260102T030405Z\n"
@@ -48,7 +48,7 @@ def test_the_signature_follows_the_published_recipe() -> None:
     assert authorization.endswith(f"Signature={signature}")
 
 
-@freeze_time("2026-01-02 03:04:05")
+@time_machine.travel("2026-01-02 03:04:05 +0000", tick=False)
 def test_a_session_token_is_sent_and_signed() -> None:
     """Temporary credentials travel in a header that the signature covers."""
     request = signed(token="session-token")
@@ -66,9 +66,9 @@ def test_stale_headers_are_replaced() -> None:
 
 def test_each_attempt_is_signed_afresh() -> None:
     """The same request at another time gets another signature."""
-    with freeze_time("2026-01-02 03:04:05"):
+    with time_machine.travel("2026-01-02 03:04:05 +0000", tick=False):
         first = signed().headers["Authorization"]
-    with freeze_time("2026-01-02 03:09:06"):
+    with time_machine.travel("2026-01-02 03:09:06 +0000", tick=False):
         assert signed().headers["Authorization"] != first
 
 

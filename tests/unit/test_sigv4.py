@@ -10,10 +10,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import time_machine
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
-from freezegun import freeze_time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,7 +39,7 @@ def signed(
 ) -> ReceivedRequest:
     """A request as it arrives after botocore has signed it."""
     request = AWSRequest(method, f"http://127.0.0.1:9000{target}", data=body, headers=headers)
-    with freeze_time(at):
+    with time_machine.travel(at, tick=False):
         SigV4Auth(ReadOnlyCredentials(*keys), service, region).add_auth(request)
     return ReceivedRequest(
         method, target, (("Host", "127.0.0.1:9000"), ("User-Agent", "x"), *request.headers.items()), body

@@ -172,4 +172,3 @@ def _draw(
             requests = [{**request, "seed": request["seed"] + i} for i in range(count)]
             client.generate_many(requests, max_workers=workers, on_result=on_result)
     return [made[i] for i in sorted(made)], [failed[i] for i in sorted(failed)]
-
