@@ -18,9 +18,9 @@ from PIL import Image
 
 from lambdiff import config, metadata
 from lambdiff.cli import COMMANDS, cli, main
+from lambdiff.credentials import Keys
 from lambdiff.handler.app import App
 from lambdiff.local.serve import FunctionUrl
-from lambdiff.local.sigv4 import Credentials
 from stub_engine import StubEngine
 
 KEY, SECRET = "AKIDEXAMPLE", "very-secret-key"
@@ -71,7 +71,7 @@ def url(engine: StubEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("LAMBDIFF_REGION", "us-east-1")
     app = App(lambda: engine)
-    with FunctionUrl(app, Credentials(KEY, SECRET, None), "us-east-1", concurrency=4) as function:
+    with FunctionUrl(app, Keys(KEY, SECRET), "us-east-1", concurrency=4) as function:
         monkeypatch.setenv("LAMBDIFF_URL", function.url)
         yield function.url
 
