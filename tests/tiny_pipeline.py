@@ -1,13 +1,44 @@
-"""Small Stable-Diffusion-shaped pipelines with random weights, saved as diffusers folders in about a second."""
+"""Small Stable-Diffusion-shaped pipelines with random weights, made once per test session.
+
+`folder()` is one that diffusers saved, `baked()` one that an engine opens; both must not be changed by a test (copy
+them). The rest makes others.
+"""
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 WORDS = ("a", "cat", "dog", "in", "the", "top", "hat", "with", "on", "red", "blue", "background", "two")
 START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+@functools.cache
+def _scratch() -> Path:
+    path = tempfile.mkdtemp(prefix="lambdiff-tests-")
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return Path(path)
+
+
+@functools.cache
+def folder(*, name: str = "tiny", tiny_decoder: bool = False, **changes: Any) -> Path:
+    """A saved pipeline; give each set of changes a name of its own."""
+    return save(_scratch() / name, tiny_decoder=tiny_decoder, **changes)
+
+
+@functools.cache
+def baked(engine: str = "openvino", *, precision: str = "auto", name: str = "tiny", **changes: Any) -> Path:
+    """A baked model of `folder(name=name, **changes)`; about ten seconds at the first call."""
+    from lambdiff.bake import bake
+
+    out = _scratch() / f"{name}-{engine}-{precision}"
+    bake(folder(name=name, **changes), out, engine=engine, precision=precision, name=name, licence="MIT")
+    return out
 
 
 def save(folder: Path, *, seed: int = 0, tiny_decoder: bool = False, **changes: Any) -> Path:

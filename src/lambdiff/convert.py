@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import sys
 import warnings
 from pathlib import Path
 from typing import Any, Final
@@ -69,6 +72,8 @@ def convert(folder: Path, made: Path, precision: str, tiny: Path | None, progres
 
     for library in (diffusers, transformers):
         library.utils.logging.disable_progress_bar()
+        library.utils.logging.set_verbosity_error()
+    nncf.set_log_level(logging.ERROR)
 
     def noise(*shape: int) -> Tensor:
         return torch.randn(shape, generator=random)
@@ -170,12 +175,14 @@ def _part(module: nn.Module, inputs: dict[str, Tensor], path: Path, precision: s
     with warnings.catch_warnings():
         # The tracer names each Python branch that it takes for good; the comparison below catches those that matter.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        model = openvino.convert_model(module, example_input=inputs)
+        traced = torch.jit.trace(module.eval(), tuple(inputs.values()), check_trace=False)
+    model = openvino.convert_model(traced, example_input=tuple(inputs.values()))
     for port, name in zip(model.inputs, inputs, strict=True):
         port.get_tensor().set_names({name})
     model.reshape({name: _dynamic(value, name) for name, value in inputs.items()})
     if precision == "int8":
-        model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
+        with contextlib.redirect_stdout(sys.stderr):
+            model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
     openvino.save_model(model, path, compress_to_fp16=precision != "f32")
     progress(f"comparing {path.stem}")
     other = {name: _other_size(value) for name, value in inputs.items()}

@@ -147,11 +147,11 @@ class OpenVinoEngine:
         return Drawing(pixels=pixels, timings=timings, warnings=warnings)
 
     def _encode(self, prompt: str) -> Array:
-        return self._run("text_encoder", {"input_ids": self._tokenizer.ids(prompt)}).copy()
+        return self._run("text_encoder", {"input_ids": self._tokenizer.ids(prompt)})
 
     def _run(self, part: str, inputs: dict[str, Any]) -> Array:
-        """One inference; the result is valid until the next one of the same part."""
-        outputs = self._parts[part].infer(inputs, share_inputs=True, share_outputs=True)
+        # A shared output would be overwritten by the next call, and schedulers keep earlier ones.
+        outputs = self._parts[part].infer(inputs, share_inputs=True, share_outputs=False)
         return outputs[0]  # type: ignore[no-any-return]
 
     def _compile(self, core: openvino.Core, part: str) -> openvino.InferRequest:

@@ -1,0 +1,180 @@
+"""Both engines draw the same picture from the same weights, seed and scheduler."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import tiny_pipeline
+
+from lambdiff.contract import Generation
+from lambdiff.errors import Cancelled, InvalidRequest, LambdiffError
+from lambdiff.handler import manifest as manifests
+from lambdiff.handler.engine.diffusers import DiffusersEngine
+from lambdiff.handler.engine.openvino import OpenVinoEngine
+
+SCHEDULERS = ("ddim", "dpmpp_2m", "euler", "lcm", "pndm")
+
+
+def ask(**changes):
+    """A small request."""
+    fields = {
+        "prompt": "a cat in the top hat",
+        "negative_prompt": "dog",
+        "num_inference_steps": 3,
+        "guidance_scale": 4.0,
+        "width": 64,
+        "height": 64,
+        "seed": 7,
+        "scheduler": "euler",
+    }
+    return Generation(**fields | changes)
+
+
+def openvino(folder):
+    """The default engine in f32, whatever this machine can do."""
+    return OpenVinoEngine(folder, manifests.read(folder), precision="f32")
+
+
+@pytest.fixture(scope="module")
+def fast():
+    """The OpenVINO engine."""
+    return openvino(tiny_pipeline.baked(precision="f32"))
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """The diffusers engine with the same weights."""
+    folder = tiny_pipeline.baked("diffusers")
+    return DiffusersEngine(folder, manifests.read(folder))
+
+
+def psnr(one, other):
+    """Peak signal-to-noise ratio in dB; infinite for equal pictures."""
+    error = np.mean((one.astype(float) - other.astype(float)) ** 2)
+    return np.inf if error == 0 else 10 * np.log10(255**2 / error)
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 4.0], ids=["unguided", "guided"])
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_the_same_picture(fast, reference, scheduler, guidance_scale):
+    """At least 40 dB for every scheduler, guided or not, at a size that the UNet cannot halve evenly."""
+    request = ask(scheduler=scheduler, guidance_scale=guidance_scale, width=104, height=72)
+    ours, theirs = fast.generate(request).pixels, reference.generate(request).pixels
+    assert ours.shape == theirs.shape == (72, 104, 3)
+    assert ours.std() > 10
+    assert psnr(ours, theirs) >= 40
+
+
+@pytest.mark.parametrize("changes", [
+    {"prediction_type": "v_prediction", "timestep_spacing": "trailing", "beta_end": 0.02},
+    {"time_cond_proj_dim": 32},
+    {"tiny_decoder": True},
+], ids=["v_prediction", "guidance-embedding", "tiny-decoder"])  # fmt: skip
+def test_other_families(changes):
+    """v-prediction, UNets that take the guidance scale as an input, and tiny decoders agree as well."""
+    name = next(iter(changes))
+    one = openvino(tiny_pipeline.baked(precision="f32", name=name, **changes))
+    folder = tiny_pipeline.baked("diffusers", name=name, **changes)
+    other = DiffusersEngine(folder, manifests.read(folder))
+    request = ask(scheduler="lcm" if "time_cond_proj_dim" in changes else "ddim")
+    assert psnr(one.generate(request).pixels, other.generate(request).pixels) >= 40
+
+
+@pytest.fixture(params=["fast", "reference"])
+def engine(request):
+    """Each engine in turn."""
+    return request.getfixturevalue(request.param)
+
+
+def test_same_seed_same_bytes(engine):
+    """Repeating a request repeats every pixel, also after another request, and another seed does not."""
+    first = engine.generate(ask(scheduler="lcm")).pixels
+    other = engine.generate(ask(scheduler="lcm", seed=8)).pixels
+    again = engine.generate(ask(scheduler="lcm")).pixels
+    assert first.tobytes() == again.tobytes()
+    assert psnr(first, other) < 40
+
+
+def test_prompt_negative_prompt_and_guidance_change_the_picture(engine):
+    """Each of them has an effect; the negative prompt has none without guidance."""
+    base = engine.generate(ask()).pixels
+    for changes in ({"prompt": "two dog on blue"}, {"negative_prompt": "blue background"}, {"guidance_scale": 9.0}):
+        assert (engine.generate(ask(**changes)).pixels != base).any(), changes
+    unguided = engine.generate(ask(guidance_scale=0.5)).pixels
+    assert (unguided != base).any()
+    assert (engine.generate(ask(guidance_scale=1.0, negative_prompt="blue")).pixels == unguided).all()
+
+
+@pytest.mark.parametrize(("scheduler", "calls"), [("euler", 3), ("pndm", 4)])
+def test_steps_are_counted(engine, scheduler, calls):
+    """The callback hears of every call of the UNet; PNDM makes one more than there are steps."""
+    heard = []
+    engine.generate(ask(scheduler=scheduler), lambda done, total: heard.append((done, total)))
+    assert heard == [(done, calls) for done in range(1, calls + 1)]
+
+
+def test_cancel(engine):
+    """True from the callback stops the request; the next one is drawn as ever."""
+    heard = []
+    with pytest.raises(Cancelled, match="after step 2 of 3"):
+        engine.generate(ask(), lambda done, _: heard.append(done) or done == 2)
+    assert heard == [1, 2]
+    assert engine.generate(ask()).pixels.shape == (64, 64, 3)
+
+
+def test_too_many_steps_for_lcm(engine):
+    """LCM's limit is the caller's mistake in both engines."""
+    with pytest.raises(InvalidRequest, match="at most 50"):
+        engine.generate(ask(scheduler="lcm", num_inference_steps=51))
+
+
+def test_a_long_prompt_is_cut_with_a_warning(engine):
+    """The warning names the last word that was read and how many were not; what was not read has no effect."""
+    words = "a cat in the top hat with a dog on the red background two blue hat"
+    long = engine.generate(ask(prompt=words))
+    assert long.warnings == [
+        'The prompt was cut after "two": the model reads 14 tokens, 2 words were left out.',
+    ]
+    short = engine.generate(ask(prompt="a cat in the top hat with a dog on the red background two"))
+    assert short.warnings == []
+    assert (short.pixels == long.pixels).all()
+    negative = engine.generate(ask(negative_prompt=words)).warnings
+    assert [warning[:30] for warning in negative] == ["The negative prompt was cut af"]
+    assert engine.generate(ask(negative_prompt=words, guidance_scale=1.0)).warnings == []
+
+
+def test_requests_side_by_side(engine):
+    """Threads that ask at the same time get what each would have got alone."""
+    alone = [engine.generate(ask(seed=seed)).pixels for seed in range(3)]
+    together: dict[int, np.ndarray] = {}
+    threads = [
+        threading.Thread(target=lambda seed=seed: together.update({seed: engine.generate(ask(seed=seed)).pixels}))
+        for seed in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all((together[seed] == alone[seed]).all() for seed in range(3))
+
+
+def test_phases_are_timed(engine):
+    """Each phase took some time, and the phases are those of the contract."""
+    timings = engine.generate(ask()).timings
+    assert set(timings) <= {"encode", "denoise", "decode", "enlarge"}
+    assert {"denoise", "decode"} <= set(timings)
+    assert all(seconds > 0 for seconds in timings.values())
+
+
+def test_a_damaged_folder_is_a_clear_error(tmp_path, engine):
+    """Weights of the right size and the wrong content do not end in a traceback."""
+    import shutil
+
+    folder = tmp_path / "damaged"
+    shutil.copytree(engine.folder, folder)
+    for path in [*folder.rglob("*.xml"), *folder.rglob("*.safetensors")]:
+        path.write_bytes(b"\0" * path.stat().st_size)
+    with pytest.raises(LambdiffError, match="cannot be loaded"):
+        type(engine)(folder, engine.manifest).load()
