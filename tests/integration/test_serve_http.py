@@ -1,0 +1,263 @@
+"""The loopback Function URL and the signers that people use: curl, awscurl, requests-aws4auth, botocore."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from requests_aws4auth import AWS4Auth
+
+import tiny_pipeline
+from lambdiff import Client, metadata
+from lambdiff.credentials import Keys
+from lambdiff.errors import AccessDenied
+from lambdiff.handler.app import App
+from lambdiff.local.serve import FunctionUrl
+from stub_engine import StubEngine
+
+PERMANENT = Keys("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
+TEMPORARY = Keys(*PERMANENT[:2], "IQoJb3JpZ2lu/X2VjE+Jz==")
+REGION = "eu-west-1"
+BODY = '{"prompt": "a cat in a top hat", "num_inference_steps": 3, "seed": 11}'
+
+
+@pytest.fixture
+def engine() -> StubEngine:
+    """An engine whose calls can be counted."""
+    return StubEngine()
+
+
+@pytest.fixture(params=[PERMANENT, TEMPORARY], ids=["permanent", "temporary"])
+def keys(request: pytest.FixtureRequest) -> Keys:
+    """A key pair without and one with a session token."""
+    pair: Keys = request.param
+    return pair
+
+
+@pytest.fixture
+def function(engine: StubEngine, keys: Keys) -> Iterator[FunctionUrl]:
+    """A running Function URL."""
+    with FunctionUrl(App(lambda: engine), keys, REGION) as running:
+        yield running
+
+
+def with_curl(url: str, keys: Keys, folder: Path, region: str = REGION, service: str = "lambda") -> bytes | int:
+    """Curl's own signer."""
+    assert shutil.which("curl"), "curl is needed here: install it"
+    output = folder / "curl.out"
+    command = ["curl", "-sS", "--aws-sigv4", f"aws:amz:{region}:{service}", "-o", str(output), "-w", "%{http_code}"]
+    command += ["--user", f"{keys.access_key_id}:{keys.secret_access_key}"]
+    command += ["-H", "content-type: application/json", "-d", BODY, url]
+    if keys.session_token:
+        command += ["-H", f"x-amz-security-token: {keys.session_token}"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    return output.read_bytes() if ran.stdout == "200" else int(ran.stdout)
+
+
+def with_awscurl(url: str, keys: Keys, folder: Path, region: str = REGION, service: str = "lambda") -> bytes | int:
+    """`awscurl` of PyPI."""
+    output = folder / "awscurl.out"
+    command = [sys.executable, "-m", "awscurl.awscurl", "--service", service, "--region", region, "-X", "POST"]
+    command += ["--access_key", keys.access_key_id, "--secret_key", keys.secret_access_key]
+    command += ["-H", "content-type: application/json", "-d", BODY, "-o", str(output), url]
+    if keys.session_token:
+        command += ["--session_token", keys.session_token]
+    ran = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "HOME": str(folder)})
+    assert b"Traceback" not in ran.stderr, ran.stderr
+    content = output.read_bytes() if output.exists() else b""
+    if content.startswith(b"\x89PNG"):
+        return content
+    assert b"urn:lambdiff:problem:forbidden" in ran.stdout + content, (ran.stdout, ran.stderr)
+    return 403
+
+
+def with_aws4auth(url: str, keys: Keys, folder: Path, region: str = REGION, service: str = "lambda") -> bytes | int:
+    """requests-aws4auth."""
+    auth = AWS4Auth(keys.access_key_id, keys.secret_access_key, region, service, session_token=keys.session_token)
+    return _content(requests.post(url, data=BODY, headers={"content-type": "application/json"}, auth=auth, timeout=20))
+
+
+def with_tutorial(url: str, keys: Keys, folder: Path, region: str = REGION, service: str = "lambda") -> bytes | int:
+    """The way of the usual tutorial: a botocore request is signed, and its headers are given to requests."""
+    request = AWSRequest(method="POST", url=url, data=BODY, headers={"Content-Type": "application/json"})
+    SigV4Auth(Credentials(*keys), service, region).add_auth(request)
+    return _content(requests.post(url, data=BODY, headers=dict(request.headers), timeout=20))
+
+
+def with_bare_botocore(
+    url: str, keys: Keys, folder: Path, region: str = REGION, service: str = "lambda"
+) -> bytes | int:
+    """The same without a content type, and prepared by botocore."""
+    request = AWSRequest(method="POST", url=url, data=BODY)
+    SigV4Auth(Credentials(*keys), service, region).add_auth(request)
+    prepared = request.prepare()
+    return _content(requests.request("POST", prepared.url, headers=prepared.headers, data=prepared.body, timeout=20))
+
+
+def with_lambdiff(url: str, keys: Keys, folder: Path, region: str = REGION, service: str = "lambda") -> bytes | int:
+    """Our own client."""
+    with Client(url=url, region=region, credentials=keys) as client:
+        try:
+            return client.generate("a cat in a top hat", num_inference_steps=3, seed=11).content
+        except AccessDenied as error:
+            return error.status
+
+
+def _content(reply: requests.Response) -> bytes | int:
+    return reply.content if reply.status_code == 200 else reply.status_code
+
+
+Signer = Callable[..., bytes | int]
+SIGNERS: list[Signer] = [with_curl, with_awscurl, with_aws4auth, with_tutorial, with_bare_botocore, with_lambdiff]
+
+
+@pytest.mark.parametrize("signer", SIGNERS)
+def test_every_signer_gets_a_picture(signer: Signer, function: FunctionUrl, keys: Keys, tmp_path: Path) -> None:
+    """With permanent and with temporary credentials."""
+    content = signer(function.url, keys, tmp_path)
+    assert isinstance(content, bytes)
+    generation = metadata.read(content).generation
+    assert (generation.prompt, generation.num_inference_steps, generation.seed) == ("a cat in a top hat", 3, 11)
+
+
+WRONG: dict[str, dict[str, Any]] = {
+    "secret": {"keys": Keys(PERMANENT[0], "another")},
+    "key": {"keys": Keys("AKIDOTHER", PERMANENT[1])},
+    "token": {"keys": Keys(*PERMANENT[:2], "another")},
+    "region": {"region": "us-east-1"},
+    "service": {"service": "execute-api"},
+}
+
+
+@pytest.mark.parametrize(
+    ("signer", "wrong"),
+    # lambdiff's client signs for no other service
+    [(signer, wrong) for signer in SIGNERS for wrong in WRONG if (signer, wrong) != (with_lambdiff, "service")],
+)
+def test_a_wrong_signature_gets_403_and_no_work_done(
+    signer: Signer, wrong: str, function: FunctionUrl, keys: Keys, engine: StubEngine, tmp_path: Path
+) -> None:
+    """Whoever signs with another secret, key, token, region or service is turned away at the door."""
+    options = {"keys": keys, **WRONG[wrong]}
+    assert signer(function.url, options.pop("keys"), tmp_path, **options) == 403
+    assert (engine.calls, engine.loads) == (0, 0)
+
+
+def test_a_missing_token_gets_403(engine: StubEngine, tmp_path: Path) -> None:
+    """A temporary key pair is nothing without its token."""
+    with FunctionUrl(App(lambda: engine), TEMPORARY, REGION) as function:
+        for signer in SIGNERS:
+            assert signer(function.url, PERMANENT, tmp_path) == 403
+    assert engine.loads == 0
+
+
+def test_another_body_gets_403(function: FunctionUrl, keys: Keys, engine: StubEngine) -> None:
+    """The signature covers every byte of the body."""
+    request = AWSRequest(method="POST", url=function.url, data=BODY)
+    SigV4Auth(Credentials(*keys), "lambda", REGION).add_auth(request)
+    reply = requests.post(function.url, data=BODY.replace("11", "12"), headers=dict(request.headers), timeout=20)
+    assert reply.status_code == 403
+    assert engine.loads == 0
+
+
+class Served:
+    """`lambdiff serve` in a process of its own."""
+
+    def __init__(self, *arguments: str, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "lambdiff", "serve", "--port", "0", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        assert self.process.stdout is not None
+        self.url = self.process.stdout.readline().strip()
+
+    def stop(self, number: signal.Signals) -> tuple[int, str, str]:
+        """Exit code, the rest of stdout, stderr."""
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=30)
+        return self.process.returncode, out, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_serve_prints_can_be_pasted(number: signal.Signals, tmp_path: Path) -> None:
+    """stdout is the URL alone; the lines on stderr, pasted into a shell, make a picture; a signal ends it cleanly."""
+    served = Served("--model-dir", str(tiny_pipeline.baked()), "--region", REGION)
+    try:
+        assert served.url.startswith("http://127.0.0.1:")
+        introduction = ""
+        assert served.process.stderr is not None
+        while "curl" not in introduction:
+            introduction += served.process.stderr.readline()
+        introduction += served.process.stderr.readline()
+        exports = re.findall(r"^ +(export .*)$", introduction, re.MULTILINE)
+        curl = re.search(r"curl --aws-sigv4 .*\\\n.*", introduction)
+        assert len(exports) == 3
+        assert curl
+        script = "\n".join([*exports, curl[0]])
+        subprocess.run(["sh", "-ec", script], cwd=tmp_path, check=True, capture_output=True)
+        assert metadata.read(tmp_path / "cat.png").generation.prompt == "a cat in a top hat"
+        command = f"{shlex.quote(sys.executable)} -m lambdiff generate 'a dog' -o dog.png"
+        subprocess.run(["sh", "-ec", "\n".join([*exports, command])], cwd=tmp_path, check=True, capture_output=True)
+        assert metadata.read(tmp_path / "dog.png").generation.prompt == "a dog"
+    finally:
+        code, out, err = served.stop(number)
+    assert (code, out) == (0, "")
+    assert "Traceback" not in err
+    assert "top hat" not in err
+    assert err.count('"status":200') == 2
+
+
+def test_serve_takes_the_keys_of_the_environment(tmp_path: Path) -> None:
+    """And shows of them the access key id only."""
+    environment = {
+        "AWS_ACCESS_KEY_ID": TEMPORARY[0],
+        "AWS_SECRET_ACCESS_KEY": TEMPORARY[1],
+        "AWS_SESSION_TOKEN": "tok/en",
+    }
+    served = Served("--model-dir", str(tiny_pipeline.baked()), **environment)
+    try:
+        keys = Keys(*TEMPORARY[:2], "tok/en")
+        assert with_aws4auth(served.url, Keys(*TEMPORARY[:2]), tmp_path, region="us-east-1") == 403
+        assert isinstance(with_aws4auth(served.url, keys, tmp_path, region="us-east-1"), bytes)
+    finally:
+        code, _, err = served.stop(signal.SIGINT)
+    assert code == 0
+    assert TEMPORARY[0] in err
+    assert TEMPORARY[1] not in err
+    assert "tok/en" not in err
+
+
+def test_serve_says_what_is_wrong(tmp_path: Path) -> None:
+    """A folder without a model and half a key pair are exit code 3, a wrong flag is 2; nothing on stdout."""
+    for arguments, environment, code, words in (
+        (["--model-dir", str(tmp_path)], {}, 3, "no baked model"),
+        (["--model-dir", str(tmp_path)], {"AWS_ACCESS_KEY_ID": "AKID"}, 3, "Only one of"),
+        (["--concurrency", "0"], {}, 2, "concurrency"),
+        (["--model-dir", str(tmp_path / "none")], {}, 2, "does not exist"),
+    ):
+        ran = subprocess.run(
+            [sys.executable, "-m", "lambdiff", "serve", "--port", "0", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **environment},
+        )
+        assert (ran.returncode, ran.stdout) == (code, "")
+        assert words in ran.stderr
+        assert "Traceback" not in ran.stderr
