@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from keys import SECRETS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,6 +33,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
 
 
+_leaks: set[str] = set()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Look for keys in everything a test has written: stdout, stderr and logs."""
+    written = "\n".join([text for _, text in report.sections])
+    if any(secret in written for secret in SECRETS):
+        _leaks.add(report.nodeid)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A leaked key fails the run."""
+    if _leaks:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the tests whose output held a key."""
+    for nodeid in sorted(_leaks):
+        terminalreporter.write_line(f"LEAKED KEY in the output of {nodeid}", red=True)
+
+
 @pytest.fixture
 def sigv4_suite(pytestconfig: pytest.Config) -> Path:
     """The folder of `--sigv4-suite`."""
@@ -41,7 +64,7 @@ def sigv4_suite(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Remove AWS_* and LAMBDIFF_* and keep all state under the test's own folder."""
     for name in list(os.environ):
         if name.startswith(("AWS_", "LAMBDIFF_")):
@@ -51,4 +74,4 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-aws-config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-aws-credentials"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    yield home
+    return home

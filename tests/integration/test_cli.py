@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from keys import SECRETS
 from lambdiff import config, metadata
 from lambdiff.cli import COMMANDS, cli, main
 from lambdiff.credentials import Keys
@@ -52,6 +53,7 @@ def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
         with pytest.raises(SystemExit) as ended:
             main([str(arg) for arg in args])
         out, err = capfdbinary.readouterr()
+        assert not any(secret.encode() in out + err for secret in SECRETS)
         return Result(int(ended.value.code or 0), out, err.decode())
 
     return run
