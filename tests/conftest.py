@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,16 +22,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker of the tests that need `--sigv4-suite`."""
+    """Register the markers of tests that not every machine can run."""
     config.addinivalue_line("markers", "sigv4_suite: needs --sigv4-suite DIR")
+    config.addinivalue_line("markers", "linux: needs Linux (AWS's runtime interface emulator)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what cannot run without `--sigv4-suite`."""
-    if config.getoption("--sigv4-suite") is None:
-        left_out = [item for item in items if item.get_closest_marker("sigv4_suite")]
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)
+    """Leave out what cannot run here."""
+    impossible = {"sigv4_suite": config.getoption("--sigv4-suite") is None, "linux": sys.platform != "linux"}
+    left_out = [item for item in items if any(no and item.get_closest_marker(name) for name, no in impossible.items())]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
 
 
 _leaks: set[str] = set()

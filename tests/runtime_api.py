@@ -141,9 +141,8 @@ class _Api(BaseHTTPRequestHandler):
         )
 
     def do_POST(self) -> None:
-        body = (
-            self.rfile.read(int(self.headers["Content-Length"])) if "Content-Length" in self.headers else self._chunks()
-        )
+        length = self.headers["Content-Length"]
+        body = self.rfile.read(int(length)) if length else self._chunks()
         kind = self.path.rpartition("/")[2]
         self._reply(202, b"{}")
         self.server.function._answers.put((kind, body))
@@ -170,9 +169,12 @@ class EmulatedFunction:
     def __init__(self, handler: str, *, timeout: int = 30, **environment: str) -> None:
         ports = _free_ports(2)
         self._url = f"http://127.0.0.1:{ports[0]}/2015-03-31/functions/function/invocations"
+        command = [str(emulator()), "--log-level", "info"]
+        command += ["--runtime-interface-emulator-address", f"127.0.0.1:{ports[0]}"]
+        command += ["--runtime-api-address", f"127.0.0.1:{ports[1]}"]
+        command += [sys.executable, "-m", "awslambdaric", handler]
         self._process = subprocess.Popen(
-            [str(emulator()), "--runtime-interface-emulator-address", f"127.0.0.1:{ports[0]}", "--log-level", "info"]
-            + ["--runtime-api-address", f"127.0.0.1:{ports[1]}", sys.executable, "-m", "awslambdaric", handler],
+            command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -210,18 +212,8 @@ def emulator() -> Path:
     binary = platformdirs.user_cache_path("lambdiff-tests", ensure_exists=True) / name
     if not binary.exists():
         with tempfile.TemporaryDirectory() as folder:
-            download = [
-                sys.executable,
-                "-m",
-                "pip",
-                "download",
-                "--quiet",
-                "--no-deps",
-                "--dest",
-                folder,
-                "aws-sam-cli",
-            ]
-            subprocess.run(download, check=True)
+            download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
+            subprocess.run([*download, "aws-sam-cli"], check=True)
             (wheel,) = Path(folder).glob("*.whl")
             with zipfile.ZipFile(wheel) as archive:
                 content = archive.read(f"samcli/local/rapid/{name}")

@@ -20,7 +20,7 @@ from stub_engine import pattern
 
 STUB = "lambda_stub.handler"
 Start = Callable[..., Any]
-BOTH = pytest.mark.parametrize("start", [Function, EmulatedFunction])
+BOTH = pytest.mark.parametrize("start", [Function, pytest.param(EmulatedFunction, marks=pytest.mark.linux)])
 
 
 def event(body: Any = None, *, encode: bool = False, method: str = "POST", **fields: Any) -> dict[str, Any]:
@@ -94,6 +94,7 @@ def test_a_step_that_outlasts_the_function_is_killed() -> None:
             function.invoke(event())
 
 
+@pytest.mark.linux
 def test_the_emulator_kills_it_and_starts_another() -> None:
     """The next event finds a fresh process."""
     with EmulatedFunction(STUB, timeout=1, STUB=json.dumps({"step_seconds": 60})) as function:
@@ -110,6 +111,7 @@ def test_a_reply_over_six_megabytes_is_a_problem_document(start: Start) -> None:
         assert len(picture(function.invoke(event(image_format="jpeg")))) > 1_000_000
 
 
+@pytest.mark.linux
 def test_the_largest_reply_passes_the_emulator() -> None:
     """What is judged to fit does fit: 4.6 MB of noise, 6.1 MB as Lambda counts."""
     with EmulatedFunction(STUB, STUB=json.dumps({"noise": [1540, 1000]})) as function:
@@ -142,6 +144,7 @@ def test_a_missing_model_is_a_503_that_names_the_fix() -> None:
         assert "LAMBDIFF_MODEL_DIR" in reply["body"]
 
 
+@pytest.mark.linux
 def test_the_real_entry_point_draws_with_a_real_engine() -> None:
     """A baked model, the OpenVINO engine, the emulator: the container but for the container. Same seed, same bytes."""
     environment = {"LAMBDIFF_MODEL_DIR": str(tiny_pipeline.baked())}
