@@ -1,0 +1,56 @@
+"""Schemathesis against the loopback Function URL, from the generated OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+import schemathesis
+from botocore.credentials import ReadOnlyCredentials
+from hypothesis import settings
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from lambdiff.contract import Limits
+from lambdiff.credentials import Keys
+from lambdiff.handler.app import App
+from lambdiff.local.serve import FunctionUrl
+from lambdiff.schema import openapi
+from lambdiff.signing import FunctionUrlAuth
+from stub_engine import MANIFEST, StubEngine
+
+KEYS = Keys("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
+AUTH = FunctionUrlAuth(lambda: ReadOnlyCredentials(*KEYS), "us-east-1")
+CHECKS = [
+    schemathesis.checks.not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+    unsupported_method,
+]
+schema = schemathesis.openapi.from_dict(openapi())
+schema.config.generation.update(modes=list(schemathesis.GenerationMode), with_security_parameters=False)
+
+
+@pytest.fixture(scope="module")
+def function() -> Iterator[FunctionUrl]:
+    """A Function URL over an engine that draws whatever the contract allows."""
+    manifest = msgspec.structs.replace(MANIFEST, limits=Limits())
+    with FunctionUrl(App(lambda: StubEngine(manifest=manifest)), KEYS, "us-east-1") as running:
+        yield running
+
+
+@schema.parametrize()
+@settings(max_examples=150, deadline=None)
+def test_the_document_tells_the_truth(case: schemathesis.Case, function: FunctionUrl) -> None:
+    """Status codes, content types, headers and bodies are those of the document; what it forbids is refused."""
+    case.call_and_validate(base_url=function.url, auth=AUTH, checks=CHECKS, timeout=20)
