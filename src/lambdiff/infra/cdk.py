@@ -106,7 +106,8 @@ class Cdk:
                 for line in process.stdout or ():
                     log.write(line)
                     lines.append(line)
-                    self._follow(line)
+                    if settings is not None:
+                        self._follow(line)
                 status = process.wait()
             except BaseException:
                 stop(process)

@@ -193,8 +193,8 @@ def dry_run(wishes: Wishes, report: Report) -> str:
 
 def fingerprint(settings: StackSettings, digest: str) -> str:
     """A short hash of everything that decides what the stack is."""
-    neutral = msgspec.structs.replace(settings, context=digest, fingerprint="")
-    return hashlib.sha256(f"{__version__}\n{neutral.to_json()}".encode()).hexdigest()[:16]
+    everything = {**msgspec.structs.asdict(settings), "context": digest, "fingerprint": "", "lambdiff": __version__}
+    return hashlib.sha256(msgspec.json.encode(everything, order="sorted")).hexdigest()[:16]
 
 
 def describe(settings: StackSettings, staged: Context) -> str:

@@ -1,0 +1,53 @@
+"""Where the local cloud keeps things, and the versions it was tested with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+HOME = Path(os.environ.get("LOCALCLOUD_HOME") or Path(tempfile.gettempdir()) / "lambdiff-localcloud")
+FILES = Path(__file__).parent
+LOGS, RUN, STAMPS, TMP = (HOME / name for name in ("logs", "run", "stamps", "tmp"))
+CONTAINERS, TLS, ROOTFS = HOME / "containers", HOME / "tls", HOME / "rootfs"
+BUNDLE = TLS / "bundle.pem"
+EMULATOR_PYTHON = HOME / "emulator" / "bin" / "python"
+RIE = HOME / "aws-lambda-rie"
+SHIM = HOME / "container-engine"
+SOCKET = RUN / "podman.sock"
+
+PORT = 4566
+REGION = "us-east-1"
+ACCOUNT = "123456789012"
+BASE_IMAGE = "public.ecr.aws/lambda/python:3.12"
+
+EMULATOR = "ministack==1.5.33"  # emulator.py reaches into its private names
+SAM_CLI = "aws-sam-cli==1.170.0"  # for the emulator binary inside the wheel
+RUNTIME_CLIENT = "awslambdaric==4.2.2"
+DEBIAN = "bookworm"
+
+
+def containers_environment() -> dict[str, str]:
+    """Makes podman keep images, containers and networks under HOME, and builds use the host's network."""
+    return {
+        "CONTAINERS_STORAGE_CONF": str(CONTAINERS / "storage.conf"),
+        "CONTAINERS_CONF": str(CONTAINERS / "containers.conf"),
+        "CONTAINERS_REGISTRIES_CONF": str(CONTAINERS / "registries.conf"),
+        "BUILDAH_ISOLATION": "chroot",
+        "TMPDIR": str(TMP),
+    }
+
+
+def podman(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run podman on the local cloud's own store."""
+    answer = subprocess.run(
+        ["podman", *arguments],
+        env={**os.environ, **containers_environment()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if check and answer.returncode != 0:
+        raise RuntimeError(f"podman {arguments[0]}: {answer.stderr.strip()[-2000:]}")
+    return answer
