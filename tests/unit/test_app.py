@@ -46,7 +46,7 @@ def test_a_prompt_becomes_a_picture() -> None:
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(response.body))), pattern(7, 128, 64))
     assert response.headers[contract.SEED_HEADER] == "7"
     assert response.headers[contract.MODEL_HEADER] == "stub@r1"
-    assert response.headers[contract.ENGINE_HEADER] == "stub"
+    assert response.headers[contract.ENGINE_HEADER] == "stub f32"
     assert contract.decode_warnings(response.headers[contract.WARNINGS_HEADER]) == ["The prompt was cut."]
     timings = contract.decode_timings(response.headers[contract.TIMING_HEADER])
     assert list(timings) == ["queue", "load", "encode", "denoise", "decode", "compress"]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
-import subprocess
-import sys
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -288,16 +287,12 @@ def test_files_are_read_by_path(tmp_path: Path) -> None:
         metadata.read(tmp_path / "huge.png")
 
 
-def test_a_bomb_costs_little_memory(tmp_path: Path) -> None:
-    """Reading every hostile file in one process stays below 200 MB at its peak."""
-    for index, content in enumerate(HOSTILE.values()):
-        (tmp_path / f"{index}.png").write_bytes(content)
-    code = (
-        "import resource, sys, pathlib\nfrom lambdiff import metadata, errors\n"
-        f"for path in sorted(pathlib.Path({str(tmp_path)!r}).glob('*.png')):\n"
-        "    try: metadata.read(path)\n"
-        "    except errors.MetadataError: pass\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
-    )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(ran.stdout) < 200
+def test_bombs_cost_little_memory() -> None:
+    """Pillow's limit for all texts of one file is 64 MiB; no hostile file takes much more than that."""
+    tracemalloc.start()
+    for content in HOSTILE.values():
+        with contextlib.suppress(MetadataError):
+            metadata.read(content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100_000_000

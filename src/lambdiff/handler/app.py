@@ -222,7 +222,7 @@ class App:
                 "content-type": contract.MEDIA_TYPES[generation.image_format],
                 contract.SEED_HEADER: str(generation.seed),
                 contract.MODEL_HEADER: _header(f"{identity.name}@{identity.revision}"),
-                contract.ENGINE_HEADER: _header(engine.name),
+                contract.ENGINE_HEADER: _header(f"{engine.name} {engine.precision}"),
                 contract.WARNINGS_HEADER: contract.encode_warnings(drawing.warnings),
                 contract.REQUEST_ID_HEADER: call.request.request_id,
                 contract.TIMING_HEADER: contract.encode_timings(call.timings),
