@@ -6,8 +6,8 @@ import threading
 
 import numpy as np
 import pytest
-import tiny_pipeline
 
+import tiny_pipeline
 from lambdiff.contract import Generation
 from lambdiff.errors import Cancelled, InvalidRequest, LambdiffError
 from lambdiff.handler import manifest as manifests
