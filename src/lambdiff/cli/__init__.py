@@ -25,6 +25,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "models": ("models:models", "List the models that can be baked."),
     "schema": ("schema:schema", "Print the OpenAPI document of an endpoint."),
     "deploy": ("deploy:deploy", "Put an endpoint into your AWS account."),
+    "status": ("status:status", "Show a deployment and how it is doing."),
+    "logs": ("logs:logs", "Print a deployment's log."),
+    "rotate": ("rotate:rotate", "Replace a deployment's access key."),
+    "destroy": ("destroy:destroy", "Take a deployment down."),
     "bake": ("bake:bake", "Turn a diffusion model into a folder an endpoint can serve."),
 }
 

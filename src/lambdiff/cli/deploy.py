@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from lambdiff.cli import echo_json
-from lambdiff.cli.options import json_option
+from lambdiff.cli.options import asker, json_option
 
 
 @click.command()
@@ -73,7 +73,7 @@ def deploy(
     if dry_run:
         click.echo(deploying.dry_run(wishes, report), nl=False)
         return
-    outcome = deploying.deploy(wishes, report, _asker(yes=yes, as_json=as_json))
+    outcome = deploying.deploy(wishes, report, asker(yes=yes, as_json=as_json))
     if as_json:
         echo_json(outcome)
         return
@@ -87,18 +87,6 @@ def deploy(
         )
     choice = "" if name == "lambdiff" else f" --deployment {name}"
     report.say(f'Next: lambdiff generate "{deploying.SMOKE_PROMPT}" -o cat.png{choice}')
-
-
-def _asker(*, yes: bool, as_json: bool) -> Any:
-    def ask(question: str) -> bool:
-        if yes:
-            click.echo(f"{question} yes", err=True)
-            return True
-        if as_json:
-            raise click.UsageError("--json asks no questions; add --yes.")
-        return click.confirm(question, err=True)
-
-    return ask
 
 
 def _pair(tag: str) -> tuple[str, str]:

@@ -28,6 +28,30 @@ def endpoint_options(command: F) -> F:
     return command
 
 
+def stack_options(command: F) -> F:
+    """--deployment and --profile: of which deployment, and who asks."""
+    for option in (
+        click.option("--profile", metavar="NAME", help="The AWS profile to use (AWS_PROFILE)."),
+        click.option("--deployment", metavar="NAME", help="A saved deployment (LAMBDIFF_DEPLOYMENT)."),
+    ):
+        command = option(command)
+    return command
+
+
+def asker(*, yes: bool, as_json: bool) -> Callable[[str], bool]:
+    """How a command asks: the caller, or nobody with --yes; with --json there is nobody to ask."""
+
+    def ask(question: str) -> bool:
+        if yes:
+            click.echo(f"{question} yes", err=True)
+            return True
+        if as_json:
+            raise click.UsageError("--json asks no questions; add --yes.")
+        return click.confirm(question, err=True)
+
+    return ask
+
+
 def json_option(command: F) -> F:
     """--json: the report as one JSON document on stdout."""
     return click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")(command)

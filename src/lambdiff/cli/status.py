@@ -1,0 +1,34 @@
+"""`lambdiff status`: what is deployed and how it is doing."""
+
+from __future__ import annotations
+
+import click
+
+from lambdiff.cli import echo_json
+from lambdiff.cli.options import json_option, stack_options
+
+
+@click.command()
+@stack_options
+@json_option
+def status(deployment: str | None, profile: str | None, *, as_json: bool) -> int:
+    """Show a deployment's state, each value with its source. Exit code 5 if it is not healthy.
+
+    \b
+    lambdiff status
+    lambdiff status --deployment tiny --json
+    """
+    from lambdiff.infra import status as reading
+    from lambdiff.infra import target
+
+    report = reading.status(target.choose(deployment, profile))
+    if as_json:
+        echo_json(report)
+    else:
+        width = max(len(name) for name in report.facts)
+        for name, fact in report.facts.items():
+            click.echo(f"{name:<{width}}  {fact.value}  ({fact.source})")
+        for line in report.errors:
+            click.echo(f"{'error':<{width}}  {line}")
+        click.echo(f"{'healthy':<{width}}  {'yes' if report.healthy else 'no'}")
+    return 0 if report.healthy else 5

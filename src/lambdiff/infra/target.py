@@ -1,0 +1,61 @@
+"""The saved deployment that a command is about, with the account it lives in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lambdiff import config
+from lambdiff.config import Deployment, Sourced
+from lambdiff.errors import ConfigurationError
+from lambdiff.infra import account as accounts
+from lambdiff.infra.account import Account
+
+
+@dataclass(frozen=True)
+class Target:
+    """A deployment, where its name came from, and an identity in its account."""
+
+    deployment: Sourced[Deployment]
+    account: Account
+
+    @property
+    def function(self) -> str:
+        """The function's name.
+
+        Raises:
+            ConfigurationError: only the URL is known.
+        """
+        name = self.deployment.value.function_name
+        if not name:
+            raise ConfigurationError(
+                f"Of the deployment {self.deployment.value.name} only the URL is known here.",
+                fix="Give its stack: lambdiff configure --stack NAME --region REGION.",
+            )
+        return name
+
+
+def choose(name: str | None = None, profile: str | None = None) -> Target:
+    """The named deployment, or the one that a call without a name would use.
+
+    Raises:
+        ConfigurationError: there is none.
+        CredentialsError: nobody to ask AWS.
+    """
+    chosen = known(name)
+    account = accounts.open_account(profile or chosen.value.profile, chosen.value.region)
+    return Target(chosen, account)
+
+
+def known(name: str | None = None) -> Sourced[Deployment]:
+    """The deployment alone, without asking AWS anything.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    chosen = config.choose_deployment(name)
+    if chosen is None:
+        raise ConfigurationError(
+            "Nothing is deployed, as far as this machine knows.",
+            fix="Run `lambdiff deploy`, or `lambdiff configure --stack NAME` for one that is there already.",
+        )
+    return chosen
