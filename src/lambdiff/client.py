@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lambdiff import resolve
-from lambdiff.contract import GenerateRequest, Health
+from lambdiff.contract import NOT_JSON, GenerateRequest, Health
 from lambdiff.errors import Cancelled, EndpointFailed, LambdiffError
 from lambdiff.handler.engine.base import OnStep
 from lambdiff.image import GeneratedImage
@@ -239,7 +239,7 @@ class Client:
         raise_for_problem(reply)
         try:
             return msgspec.json.decode(reply.body, type=Health)
-        except msgspec.DecodeError as error:
+        except NOT_JSON as error:
             raise EndpointFailed(
                 f"{self.endpoint.url} answers, but not as lambdiff does: {error}.",
                 fix="Check the URL: `lambdiff status`.",

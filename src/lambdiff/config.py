@@ -15,6 +15,7 @@ from typing import Generic, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
+from lambdiff.contract import NOT_JSON
 from lambdiff.errors import ConfigurationError
 from lambdiff.files import write_whole
 
@@ -96,7 +97,7 @@ def load() -> Deployments:
         return msgspec.json.decode(path().read_bytes(), type=Deployments)
     except FileNotFoundError:
         return Deployments()
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *NOT_JSON) as error:
         raise ConfigurationError(
             f"{path()} cannot be read: {error}.", fix="Repair or delete it, then run `lambdiff configure` again."
         ) from None

@@ -30,6 +30,9 @@ MAX_PAYLOAD: Final = 6_291_556
 JSON: Final = "application/json"
 PROBLEM_JSON: Final = "application/problem+json"
 
+NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What `msgspec.json.decode` raises for bytes that are not the JSON they should be."""
+
 SchedulerName = Literal["ddim", "dpmpp_2m", "euler", "lcm", "pndm"]
 ImageFormat = Literal["png", "jpeg", "webp"]
 MEDIA_TYPES: Final[dict[str, str]] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
@@ -283,7 +286,7 @@ def decode_warnings(value: str | None) -> list[str]:
     """The inverse of `encode_warnings`; anything that is not such a list is no warning."""
     try:
         return msgspec.json.decode(value or "[]", type=list[str])
-    except msgspec.DecodeError:
+    except NOT_JSON:
         return []
 
 

@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from lambdiff._version import __version__
-from lambdiff.contract import GenerateRequest, Generation, ModelIdentity
+from lambdiff.contract import NOT_JSON, GenerateRequest, Generation, ModelIdentity
 from lambdiff.errors import InvalidRequest, LambdiffError, MetadataError
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _exact(record: bytes) -> Recorded | None:
         found = msgspec.json.decode(record, type=_Record)
         # Through the contract's own checks: a file may claim anything.
         request = GenerateRequest.from_fields(msgspec.to_builtins(found.generation))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InvalidRequest):
+    except (*NOT_JSON, InvalidRequest):
         return None
     return Recorded(request=request, model=found.model, revision=found.revision, version=found.version, exact=True)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from lambdiff.contract import REQUEST_ID_HEADER, Problem
+from lambdiff.contract import NOT_JSON, REQUEST_ID_HEADER, Problem
 from lambdiff.errors import AccessDenied, EndpointFailed, EndpointRefused, EndpointTimeout, Throttled
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _problem(reply: HttpResponse) -> Problem | None:
         return None
     try:
         return msgspec.json.decode(reply.body, type=Problem)
-    except msgspec.DecodeError:
+    except NOT_JSON:
         return None
 
 
@@ -90,7 +90,7 @@ def _aws_message(reply: HttpResponse) -> str:
     """AWS's own words (`{"Message": ...}` or `{"message": ...}`); of any other body, its size and type only."""
     try:
         fields = msgspec.json.decode(reply.body, type=dict[str, object])
-    except msgspec.DecodeError:
+    except NOT_JSON:
         return f"{len(reply.body):,} bytes of {reply.headers.get('content-type', 'no stated type')}."
     message = fields.get("Message") or fields.get("message") or "no message"
     return str(message)[:500]

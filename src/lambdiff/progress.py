@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from lambdiff import config
+from lambdiff.contract import NOT_JSON
 from lambdiff.files import write_whole
 from lambdiff.handler.engine.base import OnStep
 
@@ -102,7 +103,7 @@ def expected_seconds(where: str) -> float | None:
     """Seconds that the last picture of this endpoint took, or None."""
     try:
         return msgspec.json.decode((config.home() / "seconds.json").read_bytes(), type=dict[str, float]).get(where)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *NOT_JSON):
         return None
 
 
@@ -111,7 +112,7 @@ def remember_seconds(where: str, seconds: float) -> None:
     path = config.home() / "seconds.json"
     try:
         known = msgspec.json.decode(path.read_bytes(), type=dict[str, float])
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *NOT_JSON):
         known = {}
     known[where] = round(seconds, 2)
     with contextlib.suppress(Exception):

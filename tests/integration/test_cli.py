@@ -152,6 +152,12 @@ def test_info_and_like_repeat_a_picture(url: str, run: Run) -> None:
     assert metadata.read(Path("other.png")).request.seed == 1
 
 
+def test_info_of_a_hostile_picture_prints_no_control_characters(url: str, run: Run) -> None:
+    """Escape sequences inside a picture do not reach the terminal."""
+    run("generate", "a \x1b[2J\x1b]0;owned\x07 cat", "-o", "cat.png")
+    assert b"\x1b" not in run("info", "cat.png").out
+
+
 def test_an_existing_file_is_kept_and_nothing_is_paid(url: str, run: Run, engine: StubEngine) -> None:
     """A taken name is refused before the endpoint is called; --force replaces it."""
     Path("cat.png").write_bytes(b"precious")

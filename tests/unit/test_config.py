@@ -61,10 +61,11 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
     assert "prod" in caught.value.fix
 
 
-def test_a_damaged_file_is_named_and_kept() -> None:
+@pytest.mark.parametrize("content", [b"{", b'{"default": 1}', b'{"default": "\xff"}', b"[" * 100_000])
+def test_a_damaged_file_is_named_and_kept(content: bytes) -> None:
     """A file that cannot be read is neither ignored nor overwritten."""
     config.save(make("a"))
-    config.path().write_text("{")
+    config.path().write_bytes(content)
     with pytest.raises(ConfigurationError, match=r"deployments\.json cannot be read"):
         config.save(make("b"))
-    assert config.path().read_text() == "{"
+    assert config.path().read_bytes() == content

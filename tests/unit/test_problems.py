@@ -41,6 +41,7 @@ def test_a_success_is_no_problem() -> None:
         (reply(302, location="https://elsewhere/"), errors.EndpointRefused, 4),
         (reply(403, b'{"Message":"Forbidden"}'), errors.AccessDenied, 4),
         (reply(404, b"<html>", content_type="text/html"), errors.EndpointRefused, 4),
+        (reply(400, b'{"Message": "\xff"}', content_type="application/json"), errors.EndpointRefused, 4),
         (reply(429), errors.Throttled, 4),
         (problem("internal-error", instance="abc"), errors.EndpointFailed, 5),
         (problem("timed-out"), errors.EndpointTimeout, 5),

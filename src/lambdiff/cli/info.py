@@ -28,7 +28,12 @@ def info(file: Path, as_json: bool) -> None:
         return
     for name, value in msgspec.structs.asdict(recorded.request).items():
         if value not in {None, ""}:
-            click.echo(f"{name:20} {value}")
+            click.echo(f"{name:20} {_printable(str(value))}")
     for name in ("model", "revision", "version"):
         if value := getattr(recorded, name):
-            click.echo(f"{name:20} {value}")
+            click.echo(f"{name:20} {_printable(value)}")
+
+
+def _printable(text: str) -> str:
+    """Text of a file that anybody may have made, without the control characters that terminals obey."""
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)

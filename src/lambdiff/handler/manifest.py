@@ -13,7 +13,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
-from lambdiff.contract import Defaults, Limits, ModelIdentity
+from lambdiff.contract import NOT_JSON, Defaults, Limits, ModelIdentity
 from lambdiff.errors import ModelError
 
 FILENAME: Final = "manifest.json"
@@ -108,7 +108,7 @@ def read(folder: Path) -> Manifest:
             f"{folder} is no baked model: {FILENAME} cannot be read ({error.strerror}).",
             fix="Make one with `lambdiff bake`, or name another folder with LAMBDIFF_MODEL_DIR.",
         ) from None
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise ModelError(f"{path} is not a manifest: {error}.", fix="Bake the model again.") from None
     if manifest.format != FORMAT:
         raise ModelError(
