@@ -12,7 +12,7 @@ import torch
 import vocabulary as V
 from diffusers import StableDiffusionPipeline
 from latents import Codec
-from parts import make_scheduler, make_text_encoder, make_tokenizer, make_unet, make_vae
+from parts import load_tokenizer, make_scheduler, make_text_encoder, make_unet, make_vae
 from safetensors.torch import save_file
 
 
@@ -48,7 +48,7 @@ def build(run: Path) -> tuple[StableDiffusionPipeline, dict, dict]:
     """The pipeline from the checkpoints in `run`, and the two checkpoints."""
     unet_state = torch.load(run / "unet.pt", map_location="cpu")
     decoder_state = torch.load(run / "decoder.pt", map_location="cpu")
-    tokenizer = make_tokenizer()
+    tokenizer = load_tokenizer(run)
     text_encoder, unet, vae = make_text_encoder(tokenizer), make_unet(), make_vae()
     torch.nn.ModuleDict({"text_encoder": text_encoder, "unet": unet}).load_state_dict(unet_state["average"])
     decoder = torch.nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv})

@@ -16,7 +16,8 @@ def orthogonalise(matrix: Tensor, steps: int = 4) -> Tensor:
     x = x / (x.norm() + 1e-7)
     for _ in range(steps):
         gram = x @ x.T
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+        mix = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        x = torch.addmm(x, mix, x, beta=3.4445)
     return (x.T if tall else x).float()
 
 
@@ -35,7 +36,7 @@ class Muon(torch.optim.Optimizer):
                     continue
                 buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
                 buffer.lerp_(p.grad, 1 - group["momentum"])
-                update = p.grad.lerp(buffer, group["momentum"]).flatten(1)
+                update = p.grad.lerp_(buffer, group["momentum"]).flatten(1)
                 update = orthogonalise(update) * max(1.0, update.shape[0] / update.shape[1]) ** 0.5
                 p.add_(update.view_as(p), alpha=-group["lr"])
 

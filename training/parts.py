@@ -38,6 +38,14 @@ def make_tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=TOKENS)
 
 
+def load_tokenizer(run: Path) -> CLIPTokenizer:
+    """The tokenizer of a run: made and kept when it starts, so that later changes of the words do no harm to it."""
+    folder = run / "tokenizer"
+    if not folder.exists():
+        make_tokenizer().save_pretrained(folder)
+    return CLIPTokenizer.from_pretrained(folder)
+
+
 def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """A small CLIP text model: 1 M parameters."""
     return CLIPTextModel(

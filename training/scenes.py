@@ -169,11 +169,11 @@ class Scenes:
         else:
             canvas[:] = 255
         kind = r.random()
-        if kind < 0.53:
+        if kind < 0.62:
             name = r.choices(self.names, self.weights)[0]
             self.centred(canvas, name, 102 + 4 * self.jitter(1), 64 + self.jitter(2), 64 + self.jitter(2))
             text = self.noun(name)
-        elif kind < 0.86:
+        elif kind < 0.90:
             name = r.choices(self.wearers, self.wearer_weights)[0]
             hat = r.choices(self.hats, self.hat_weights)[0]
             self.wearing(canvas, name, hat, 84 + 3 * self.jitter(1), self.jitter(2), self.jitter(2))

@@ -19,9 +19,9 @@ from optimiser import Muon, split
 from parts import (
     Average,
     device,
+    load_tokenizer,
     make_scheduler,
     make_text_encoder,
-    make_tokenizer,
     make_unet,
     make_vae,
     save_atomically,
@@ -45,7 +45,7 @@ class Guesses:
     """Latents as the trained denoiser would have them: noised a little, then guessed back with the caption."""
 
     def __init__(self, checkpoint: Path, where: torch.device) -> None:
-        self.tokenizer, self.where = make_tokenizer(), where
+        self.tokenizer, self.where = load_tokenizer(checkpoint.parent), where
         self.text_encoder, self.unet = make_text_encoder(self.tokenizer).to(where), make_unet().to(where)
         state = torch.load(checkpoint, map_location=where)["average"]
         torch.nn.ModuleDict({"text_encoder": self.text_encoder, "unet": self.unet}).load_state_dict(state)

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from latents import Codec, to_tensor
 from optimiser import Muon, split
-from parts import Average, device, make_scheduler, make_text_encoder, make_tokenizer, make_unet, save_atomically
+from parts import Average, device, load_tokenizer, make_scheduler, make_text_encoder, make_unet, save_atomically
 from scenes import Scenes
 
 
@@ -61,11 +61,15 @@ def main() -> None:  # noqa: PLR0912
         dist.init_process_group("gloo")
     args.out.mkdir(parents=True, exist_ok=True)
     codec_file, checkpoint = args.out / "codec.safetensors", args.out / "unet.pt"
-    if not codec_file.exists():
-        Codec.fit(Scenes(args.data, seed=1)).save(codec_file)
+    if rank == 0:
+        load_tokenizer(args.out)
+        if not codec_file.exists():
+            Codec.fit(Scenes(args.data, seed=1)).save(codec_file)
+    if world > 1:
+        dist.barrier()
     codec = Codec.load(codec_file).to(where)
 
-    tokenizer = make_tokenizer()
+    tokenizer = load_tokenizer(args.out)
     text_encoder, unet = make_text_encoder(tokenizer).to(where), make_unet().to(where)
     model = torch.nn.ModuleDict({"text_encoder": text_encoder, "unet": unet})
     alphas = make_scheduler().alphas_cumprod.to(where)

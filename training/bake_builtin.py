@@ -1,0 +1,94 @@
+"""Turns the trained pipeline into the built-in model: storage that fits into the wheel, checked on pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from lambdiff.bake import bake
+from lambdiff.contract import GenerateRequest
+from lambdiff.handler import manifest as manifests
+from lambdiff.handler.engine.openvino import OpenVinoEngine
+
+LARGEST = 25_000_000
+LOWEST_PSNR = 35.0
+OUTPUT_SIZE = 256
+PROMPTS = (
+    "a cat in a top hat",
+    "a dog wearing a crown on a red background",
+    "a robot on a blue background",
+    "a rocket",
+    "two strawberries on a yellow background",
+    "a penguin with a cap",
+)
+
+
+def settings(card: dict) -> dict:
+    """The card of `export.py` as arguments of `bake`."""
+    size = card["picture_size"]
+    defaults = card["defaults"]
+    return {
+        "name": card["name"],
+        "revision": card["date"],
+        "licence": card["licence"],
+        "origin": tuple(f"{o['package']} {o['version']} ({o['licence']}, {o['use']})" for o in card["origin"]),
+        "notes": "Trained from scratch by the scripts in training/ on scenes drawn from the packages named as origin.",
+        "vocabulary": tuple(card["vocabulary"]),
+        "native_size": (size, size),
+        "defaults": {
+            "num_inference_steps": defaults["steps"],
+            "guidance_scale": float(defaults["guidance"]),
+            "scheduler": defaults["scheduler"].split(",")[0].strip().lower(),
+            "width": OUTPUT_SIZE,
+            "height": OUTPUT_SIZE,
+        },
+    }
+
+
+def draw(folder: Path) -> list[np.ndarray]:
+    """The prompts' pictures at the model's own size, in f32 arithmetic."""
+    manifest = manifests.read(folder)
+    width, height = manifest.native_size
+    engine = OpenVinoEngine(folder, manifest, precision="f32")
+    requests = [
+        GenerateRequest(prompt=prompt, seed=seed, width=width, height=height) for seed, prompt in enumerate(PROMPTS)
+    ]
+    return [engine.generate(request.resolve(manifest.defaults)).pixels for request in requests]
+
+
+def psnr(pictures: list[np.ndarray], others: list[np.ndarray]) -> float:
+    """Of all the pictures' pixels together, in dB."""
+    error = np.mean((np.stack(pictures).astype(float) - np.stack(others)) ** 2)
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def main() -> None:
+    """Tries f16, then int8; the first that fits and draws the same pictures as f32 is kept."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pipeline", type=Path, help="the folder that export.py wrote")
+    parser.add_argument("-o", "--out", type=Path, default=Path("src/lambdiff/local/builtin_model"))
+    args = parser.parse_args()
+    chosen = settings(json.loads((args.pipeline / "card.json").read_text()))
+    with tempfile.TemporaryDirectory() as scratch:
+        exact = Path(scratch, "f32")
+        bake(args.pipeline, exact, precision="f32", **chosen)
+        expected = draw(exact)
+        for precision in ("f16", "int8"):
+            tried = Path(scratch, precision)
+            manifest = bake(args.pipeline, tried, precision=precision, **chosen)
+            size = sum(file.size for file in manifest.files)
+            quality = psnr(expected, draw(tried))
+            print(f"{precision}: {size / 1e6:.1f} MB, {quality:.1f} dB")
+            if size <= LARGEST and quality >= LOWEST_PSNR:
+                bake(args.pipeline, args.out, precision=precision, force=True, **chosen)
+                print(f"{args.out}: {precision}")
+                return
+    raise SystemExit(f"No storage has at most {LARGEST / 1e6:.0f} MB and at least {LOWEST_PSNR} dB.")
+
+
+if __name__ == "__main__":
+    main()
