@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,3 +70,23 @@ def test_impossible_places(tmp_path: Path, name: str, message: str) -> None:
     """A missing folder and a folder's own name are refused in words."""
     with pytest.raises(OutputError, match=message):
         write_whole(tmp_path / name, b"x")
+
+
+def test_a_process_that_is_killed_while_writing_leaves_no_picture(tmp_path: Path) -> None:
+    """After SIGKILL in the middle of the writing the name is still free: a half-written file is never seen under it."""
+    path = tmp_path / "a.png"
+    code = (
+        "import os, pathlib, signal\nfrom lambdiff.files import write_whole\n"
+        "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"write_whole(pathlib.Path({str(path)!r}), b'x' * 1_000_000)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert not path.exists()
+    assert write_whole(path, b"again").read_bytes() == b"again"
+
+
+@pytest.mark.linux
+def test_a_read_only_folder_is_named() -> None:
+    """Where nobody may write, not even root, the folder is named."""
+    with pytest.raises(OutputError, match="/sys"):
+        write_whole(Path("/sys/a.png"), b"x")
