@@ -147,7 +147,7 @@ def _draw(
         made[index] = {"file": file, **image.to_dict()}
         progress.remember_seconds(where, image.timings["total"])
         for warning in image.warnings:
-            talk(f"Note: {warning}.")
+            talk(f"Note: {warning}")
 
     with progress.terminal(progress.expected_seconds(where), count, show=False if quiet else None) as bar:
         if count == 1:
