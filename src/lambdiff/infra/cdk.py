@@ -158,9 +158,12 @@ def detail_of(line: str) -> str | None:
     return None
 
 
-def stop(process: subprocess.Popen[Any], patience: float = 10) -> None:
-    """End a process and everything it started: politely, then not."""
-    for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL if os.name == "posix" else signal.SIGTERM):
+def stop(process: subprocess.Popen[Any], patience: float = 5) -> None:
+    """End a process and everything it started: politely, then not.
+
+    With SIGTERM, since the CDK CLI goes on after SIGINT until it is done.
+    """
+    for signal_number in (signal.SIGTERM, signal.SIGKILL if os.name == "posix" else signal.SIGTERM):
         if process.poll() is not None:
             return
         with contextlib.suppress(ProcessLookupError):

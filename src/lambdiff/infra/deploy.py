@@ -172,6 +172,12 @@ def deploy(wishes: Wishes, report: Report, ask: Ask) -> Outcome:
         settings = _smaller(settings, capped, ready.context, ask, notes)
         report.stage("Preparing the stack")
         outputs = cdk.deploy(settings)
+    except KeyboardInterrupt:
+        report.failed()
+        raise Cancelled(
+            "Stopped; nothing was saved here.",
+            fix="A stack update that had begun goes on by itself. `lambdiff deploy` takes up from there.",
+        ) from None
     report.done()
     saved = _save(wishes, settings, outputs)
     context.prune(ready.context.folder)

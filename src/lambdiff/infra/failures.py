@@ -126,17 +126,17 @@ TABLE: Final = (
         "Build without them: set BUILDX_NO_DEFAULT_ATTESTATIONS=1, or use the docker driver of buildx.",
     ),
     Failure(
-        "push",
-        r"((?:docker|podman|finch|cdk-docker|\S*docker\S*) push [^\n]*exited with[^\n]*|no basic auth credentials|"
-        r"(?i:failed to publish)[^\n]*|error copying image[^\n]*|writing blob[^\n]*)",
-        "The image was built but could not be pushed to ECR.",
-        "Check the network and run the same command again: layers that arrived are kept.",
+        "build",
+        r"(: fail: \S+ build [^\n]*exited with|Failed to build asset)",
+        "The image could not be built.",
+        "The log has the step that failed, above this message.",
     ),
     Failure(
-        "build",
-        r"((?:docker|podman|finch|\S*docker\S*) build [^\n]*exited with[^\n]*|(?i:failed to build)[^\n]*)",
-        "The image could not be built.",
-        "The step that failed is above this message in the log.",
+        "push",
+        r"(: fail: \S+ push [^\n]*exited with|no basic auth credentials|error copying image|writing blob|"
+        r"Failed to publish asset)",
+        "The image was built but could not be pushed to ECR.",
+        "Check the network and run the same command again: layers that arrived are kept.",
     ),
     Failure(
         "permission",
@@ -185,7 +185,7 @@ def explain(output: str, what: str = "The deployment") -> LambdiffError:
         output: what it wrote, both streams.
         what: the subject of the message.
     """
-    words = _aws_words(output)
+    words = _words(output)
     # The words first: the rest of the output may mention anything.
     for text in (words, output):
         for failure in TABLE:
@@ -202,17 +202,19 @@ def _error(failure: Failure, match: re.Match[str], words: str) -> LambdiffError:
     return error or failure.error(message, fix=fix)
 
 
-def _aws_words(output: str) -> str:
-    """The line that says why: the first resource that failed by itself, else the CLI's verdict, else the last line."""
+def _words(output: str) -> str:
+    """The line that says why: the first resource that failed by itself, a tool's own words, or the CLI's verdict."""
     lines = [line.strip() for line in _ANSI.sub("", output).splitlines() if line.strip()]
-    for line in lines:
-        if re.search(r"\|\s*\w+_FAILED\s*\|", line) and "cancelled" not in line:
-            kind, _, reason = line.split("|", 4)[-1].partition("|")
-            if len(reason.split(maxsplit=1)) > 1:
-                return f"{kind.strip()}: {reason.strip()}"[:700]
-    for line in lines:
-        if line.startswith(("❌", "Error:", "ERROR:", "error:")) or ": fail: " in line:
-            return line.lstrip("❌ ").strip()[:700]
+    for pattern in (
+        r"\|\s*\w+_FAILED\s*\|\s*(?!.*cancelled)([\w:]+\s*\|\s*\S+.*)",
+        r": fail: .* exited with error code \d+: (.+)",
+        r": fail: (.+)",
+        r"^❌\s*(.+)",
+        r"^(?:Toolkit)?[Ee]rror: (.+)",
+    ):
+        for line in lines:
+            if match := re.search(pattern, line):
+                return re.sub(r"\s+", " ", match[1]).strip()[:700]
     return lines[-1][:700] if lines else "it said nothing"
 
 
