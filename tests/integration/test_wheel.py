@@ -5,35 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
 # What the wheel must hold beside the code: the model, the Dockerfile and its requirements, the licence.
 DATA = {"builtin_model/manifest.json", "builtin_model/unet.bin", "builtin_model/tokenizer.json", "docker/Dockerfile"}
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a clean copy of what git knows."""
-    out = tmp_path_factory.mktemp("wheel")
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", out, ROOT], check=True, capture_output=True)
-    (built,) = out.glob("*.whl")
-    return built
-
-
-@pytest.fixture(scope="module")
-def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter with the wheel and its `local` extra and nothing else."""
-    folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder, with_pip=True)
-    python = folder / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "-q", f"{wheel}[local]"], check=True)
-    return python
 
 
 def run(python: Path, *args: str, folder: Path) -> subprocess.CompletedProcess[str]:

