@@ -34,8 +34,11 @@ def folder(*, name: str = "tiny", tiny_decoder: bool = False, **changes: Any) ->
 @functools.cache
 def baked(engine: str = "openvino", *, precision: str = "auto", name: str = "tiny", **changes: Any) -> Path:
     """A baked model of `folder(name=name, **changes)`; about ten seconds at the first call."""
+    import torch
+
     from lambdiff.bake import bake
 
+    torch.set_num_threads(1)
     out = _scratch() / f"{name}-{engine}-{precision}"
     bake(folder(name=name, **changes), out, engine=engine, precision=precision, name=name, licence="MIT")
     return out
