@@ -40,7 +40,8 @@ class Scenes:
         self._sized = cache(self._resize)
         self._crop = cache(self._load)
         self.names = list(self.all)
-        self.weights = [V.WEIGHTS.get(name, 1.0) for name in self.names]
+        # heads are seen under hats too
+        self.weights = [V.WEIGHTS.get(name, 0.7 if name in V.WEARERS else 1.0) for name in self.names]
         self.wearers = list(V.WEARERS)
         self.wearer_weights = [V.WEIGHTS.get(name, 1.0) for name in self.wearers]
         self.hats = list(V.HATS)
@@ -169,7 +170,7 @@ class Scenes:
         else:
             canvas[:] = 255
         kind = r.random()
-        if kind < 0.62:
+        if kind < 0.67:
             name = r.choices(self.names, self.weights)[0]
             self.centred(canvas, name, 102 + 4 * self.jitter(1), 64 + self.jitter(2), 64 + self.jitter(2))
             text = self.noun(name)

@@ -187,8 +187,12 @@ OWN_COLOURS: dict[str, str] = {
     "cat": "orange", "tiger": "orange", "carrot": "orange", "pumpkin": "orange",
 }  # fmt: skip
 
-#: How often a thing is drawn, where it is not 1. The project's own example is a cat.
-WEIGHTS: dict[str, float] = {"cat": 4.0, "dog": 2.5, "panda": 1.5, "robot": 1.5, "fox": 1.3, "lion": 1.3}
+#: How often a thing is drawn, where it is not 1: the project's own example is a cat; fine shapes need more practice.
+WEIGHTS: dict[str, float] = {
+    "cat": 2.5, "dog": 1.7, "robot": 1.3, "panda": 1.2, "fox": 1.2, "unicorn": 1.5, "penguin": 1.3, "rocket": 2.0,
+    "pizza": 1.5, "octopus": 1.5, "donut": 1.5, "guitar": 1.5, "castle": 1.5, "house": 1.5, "coffee": 1.5,
+    "butterfly": 1.5, "airplane": 1.5, "bicycle": 1.5, "dinosaur": 1.5, "whale": 1.3, "sunflower": 1.3,
+}  # fmt: skip
 
 #: Words with little or no meaning for the picture, put into captions so that they do no harm.
 FILLERS: tuple[str, ...] = (
