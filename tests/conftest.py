@@ -12,7 +12,7 @@ from keys import SECRETS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--sigv4-suite DIR`: AWS's published SigV4 cases, which are not part of this repository."""
+    """`--sigv4-suite=DIR`: AWS's published SigV4 cases, which are not part of this repository."""
     parser.addoption(
         "--sigv4-suite",
         type=Path,
@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers of tests that not every machine can run."""
-    config.addinivalue_line("markers", "sigv4_suite: needs --sigv4-suite DIR")
+    config.addinivalue_line("markers", "sigv4_suite: needs --sigv4-suite=DIR")
     config.addinivalue_line("markers", "linux: needs Linux (AWS's runtime interface emulator)")
 
 
