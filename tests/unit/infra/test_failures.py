@@ -1,0 +1,200 @@
+"""Failures of a deployment, from what the tools write to what a person reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lambdiff.errors import CredentialsError, DeployError, LambdiffError, ToolchainError
+from lambdiff.infra import failures
+from lambdiff.infra.failures import MemoryCapped
+
+RECORDED = Path(__file__).parent / "recorded"
+CREATE_FAILED = "lambdiff | 3/13 | 11:45:42 PM | CREATE_FAILED        | AWS::Lambda::Function | Function (F7) {}\n"
+
+# What AWS, the CDK CLI and container engines write; the first column is the entry of the table that must match.
+MESSAGES = [
+    (
+        "memory-cap",
+        CREATE_FAILED.format(
+            "Resource handler returned message: \"'MemorySize' value failed to satisfy constraint: Member must have "
+            'value less than or equal to 3008 (Service: Lambda, Status Code: 400, Request ID: 1)" (HandlerErrorCode: '
+            "InvalidRequest)"
+        ),
+        MemoryCapped,
+        "--memory 3008",
+    ),
+    (
+        "concurrency",
+        CREATE_FAILED.format(
+            'Resource handler returned message: "Specified ReservedConcurrentExecutions for function decreases '
+            "account's UnreservedConcurrentExecution below its minimum value of [100]. (Service: Lambda, Status Code: "
+            '400)"'
+        ),
+        DeployError,
+        "without --concurrency",
+    ),
+    (
+        "expired-credentials",
+        "❌ Deployment failed: ExpiredToken: The security token included in the request is expired\n",
+        CredentialsError,
+        "Sign in again",
+    ),
+    (
+        "no-credentials",
+        "Unable to resolve AWS account to use. It must be either configured when you define your CDK Stack, or through "
+        "the environment\n",
+        CredentialsError,
+        "Sign in first",
+    ),
+    (
+        "no-bootstrap",
+        "❌  lambdiff failed: ToolkitError: lambdiff: SSM parameter /cdk-bootstrap/hnb659fds/version not found. Has "
+        "the environment been bootstrapped? Please run 'cdk bootstrap'\n",
+        DeployError,
+        "cdk bootstrap",
+    ),
+    (
+        "disk-full",
+        "lambdiff: fail: docker build --tag cdkasset-1 . exited with error code 1: write /var/lib/docker/tmp/x: no "
+        "space left on device\n",
+        DeployError,
+        "docker system prune",
+    ),
+    (
+        "engine-stopped",
+        "lambdiff: fail: docker build --tag cdkasset-1 . exited with error code 1: ERROR: Cannot connect to the Docker "
+        "daemon at unix:///var/run/docker.sock. Is the docker daemon running?\n",
+        ToolchainError,
+        "Start it",
+    ),
+    (
+        "wrong-processor",
+        "lambdiff: fail: docker build --tag cdkasset-1 . exited with error code 1: exec /bin/sh: exec format error\n",
+        DeployError,
+        "emulation",
+    ),
+    (
+        "hash-mismatch",
+        "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.\nlambdiff: fail: docker build . "
+        "exited with error code 1: pip\n",
+        DeployError,
+        "Do not use this package index",
+    ),
+    (
+        "media-type",
+        CREATE_FAILED.format(
+            "Resource handler returned message: \"The image manifest, config or layer media type for the source image "
+            'is not supported. (Service: Lambda, Status Code: 400)"'
+        ),
+        DeployError,
+        "BUILDX_NO_DEFAULT_ATTESTATIONS",
+    ),
+    (
+        "push",
+        "lambdiff: fail: docker push 123456789012.dkr.ecr.us-east-1.amazonaws.com/assets:1 exited with error code 1: "
+        "denied: Your authorization token is wrong\nFailed to publish asset lambdiff image\n",
+        DeployError,
+        "layers that arrived are kept",
+    ),
+    (
+        "build",
+        "lambdiff: fail: docker build --tag cdkasset-1 . exited with error code 1: error: something new\n"
+        "Failed to publish asset lambdiff Template\n",
+        DeployError,
+        "The log has the step",
+    ),
+    (
+        "permission",
+        "❌  lambdiff failed: AccessDenied: User: arn:aws:iam::123456789012:user/ann is not authorized to perform: "
+        "cloudformation:CreateChangeSet on resource: arn:aws:cloudformation:us-east-1:123456789012:stack/lambdiff/*\n",
+        CredentialsError,
+        "policy of those who deploy",
+    ),
+    (
+        "busy",
+        "❌  lambdiff failed: ValidationError: Stack:arn:aws:cloudformation:us-east-1:123456789012:stack/lambdiff/1 is "
+        "in UPDATE_IN_PROGRESS state and can not be updated.\n",
+        DeployError,
+        "lambdiff status",
+    ),
+    (
+        "rollback-failed",
+        "❌  lambdiff failed: The stack named lambdiff is in a failed state: UPDATE_ROLLBACK_FAILED\n",
+        DeployError,
+        "lambdiff destroy",
+    ),
+    (
+        "quota",
+        CREATE_FAILED.format("Cannot exceed quota for UsersPerAccount: 5000 (Service: Iam, Status Code: 409)"),
+        DeployError,
+        "Service Quotas",
+    ),
+    ("network", "❌  Deployment failed: getaddrinfo ENOTFOUND sts.us-east-1.amazonaws.com\n", DeployError, "network"),
+    (
+        "rolled-back",
+        "❌  lambdiff failed: ToolkitError: The stack named lambdiff failed creation, it may need to be manually "
+        "deleted from the AWS console: ROLLBACK_COMPLETE\n",
+        DeployError,
+        "run the same command again",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "output", "kind", "advice"), MESSAGES, ids=[row[0] for row in MESSAGES])
+def test_every_entry_of_the_table(name: str, output: str, kind: type[LambdiffError], advice: str) -> None:
+    """The class, with it the exit code, the meaning in plain words, the tool's own, and what to do."""
+    error = failures.explain(f"✨  Synthesis time: 3.2s\n\n{output}")
+    entry = next(entry for entry in failures.TABLE if entry.name == name)
+    assert type(error) is kind
+    assert error.message.startswith(entry.meaning.split("{")[0])
+    assert advice in error.fix
+
+
+def test_every_entry_has_a_message() -> None:
+    """No line of the table is untested: those not above have a recorded log below."""
+    tested = {row[0] for row in MESSAGES} | {"packages", "base-image", "no-cdk-app"}
+    assert {entry.name for entry in failures.TABLE} == tested
+
+
+@pytest.mark.parametrize(
+    ("file", "meaning", "words"),
+    [
+        ("build-packages", "Python packages could not be downloaded", "nosuchpackage-lambdiff"),
+        ("base-image", "The base image could not be pulled", "python:9.9"),
+    ],
+)
+def test_recorded_runs(file: str, meaning: str, words: str) -> None:
+    """Whole outputs of real runs of the CDK CLI against the local cloud."""
+    error = failures.explain((RECORDED / f"{file}.log").read_text())
+    assert meaning in error.message
+    assert words in error.message
+    assert error.exit_code == 7
+
+
+def test_a_missing_package_of_ours() -> None:
+    """The app's own traceback is about the installation."""
+    error = failures.explain("/usr/bin/python3: No module named lambdiff.infra\n❌  Synthesis failed: 1\n")
+    assert isinstance(error, ToolchainError)
+
+
+def test_the_cap_is_read_from_the_message() -> None:
+    """A cap of another size is offered as that size."""
+    message = MESSAGES[0][1].replace("3008", "5120")
+    error = failures.explain(message)
+    assert isinstance(error, MemoryCapped)
+    assert error.limit == 5120
+
+
+def test_the_first_cause_counts_not_its_consequences() -> None:
+    """Resources that were cancelled because of another are not what failed."""
+    output = CREATE_FAILED.format("Resource creation cancelled") + CREATE_FAILED.format("Invalid request: the reason")
+    assert "the reason" in failures.explain(output + "ROLLBACK_COMPLETE\n").message
+
+
+def test_the_unknown_is_passed_on() -> None:
+    """With the last words, and where to find the rest."""
+    error = failures.explain("one\n\ntwo words\n\n")
+    assert (error.message, error.exit_code) == ("The deployment failed: two words", 7)
+    assert failures.explain("").message.endswith("it said nothing")
