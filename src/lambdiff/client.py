@@ -163,7 +163,7 @@ class Client:
         started = time.perf_counter()
         reply = self.endpoint.request("POST", request.to_json(), on_step)
         raise_for_problem(reply)
-        return GeneratedImage.from_reply(reply, time.perf_counter() - started)
+        return GeneratedImage.from_reply(reply, time.perf_counter() - started, self.target.price)
 
     def generate_many(
         self,

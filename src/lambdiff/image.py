@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from lambdiff.contract import Generation
     from lambdiff.handler.event import HttpResponse
     from lambdiff.metadata import Recorded
+
+Price = Callable[[float], "float | None"]
 
 SUFFIXES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
@@ -51,6 +54,8 @@ class GeneratedImage:
         timings: seconds by phase on the endpoint's side (load, encode, denoise, decode, compress), and `total`, the
             seconds the caller waited.
         warnings: what the endpoint wants the caller to know, each a sentence.
+        cost: about how many dollars the picture cost, from the phases' times and the deployment's memory, by the dated
+            table in `infra/prices.py`; None where this machine drew or the memory is not known.
 
     Example:
         >>> image = lambdiff.generate("a cat in a top hat", seed=7)  # doctest: +SKIP
@@ -61,7 +66,15 @@ class GeneratedImage:
     """
 
     def __init__(
-        self, content: bytes, *, format: str, model: str, engine: str, timings: dict[str, float], warnings: list[str]
+        self,
+        content: bytes,
+        *,
+        format: str,
+        model: str,
+        engine: str,
+        timings: dict[str, float],
+        warnings: list[str],
+        cost: float | None = None,
     ) -> None:
         self.content = content
         self.format = format
@@ -69,10 +82,16 @@ class GeneratedImage:
         self.engine = engine
         self.timings = timings
         self.warnings = warnings
+        self.cost = cost
 
     @classmethod
-    def from_reply(cls, reply: HttpResponse, seconds: float) -> GeneratedImage:
+    def from_reply(cls, reply: HttpResponse, seconds: float, price: Price = lambda _: None) -> GeneratedImage:
         """Read a successful reply.
+
+        Args:
+            reply: as it came.
+            seconds: what the caller waited.
+            price: dollars for so many seconds of the endpoint's time.
 
         Raises:
             EndpointFailed: the reply is no whole picture.
@@ -86,13 +105,15 @@ class GeneratedImage:
                 fix="Check that the URL is a lambdiff endpoint: `lambdiff status`.",
                 status=reply.status,
             )
+        timings = contract.decode_timings(headers.get(contract.TIMING_HEADER))
         picture = cls(
             reply.body,
             format=formats[media_type],
             model=headers.get(contract.MODEL_HEADER, ""),
             engine=headers.get(contract.ENGINE_HEADER, ""),
-            timings={**contract.decode_timings(headers.get(contract.TIMING_HEADER)), "total": seconds},
+            timings={**timings, "total": seconds},
             warnings=contract.decode_warnings(headers.get(contract.WARNINGS_HEADER)),
+            cost=price(sum(taken for phase, taken in timings.items() if phase != "queue")),
         )
         picture.image  # noqa: B018 (decodes: a picture that was cut on the way must not pass for one)
         return picture
@@ -171,6 +192,7 @@ class GeneratedImage:
             "bytes": len(self.content),
             "timings": {phase: round(seconds, 4) for phase, seconds in self.timings.items()},
             "warnings": self.warnings,
+            "cost": self.cost,
         }
 
     def _encode(self, wanted: str) -> bytes:

@@ -55,6 +55,15 @@ class Target:
         assert self.signer is not None  # noqa: S101
         return FunctionUrl(self.url.value, self.region.value, self.signer, self.timeout_s)
 
+    def price(self, seconds: float) -> float | None:
+        """Dollars for a request that takes the function so many seconds; None where that is not known."""
+        if self.deployment is None or self.deployment.memory_mb is None:
+            return None
+        from lambdiff.infra import prices
+
+        architecture = self.deployment.architecture or "x86_64"
+        return prices.invocation(self.deployment.memory_mb, seconds, architecture=architecture)
+
     def describe(self) -> dict[str, str]:
         """Each setting and its source, for `--json` and `status`."""
         if self.url is None:
