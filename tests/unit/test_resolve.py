@@ -109,7 +109,7 @@ def test_a_deployments_name_can_name_a_stack(name: str) -> None:
 
 
 def test_a_picture_has_a_price_where_the_memory_is_known() -> None:
-    """Ten seconds at 10,240 MB on x86 are the price table's $0.00167; this machine and foreign URLs cost nothing known."""
+    """Ten seconds at 10,240 MB are $0.00167 by the table; of this machine and of foreign URLs nothing is known."""
     save(memory_mb=10_240, architecture="x86_64")
     assert resolve.target().price(10) == pytest.approx(10 * 10 * 0.0000166667 + 0.20e-6)
     assert resolve.target(url=URL).price(10) is None
