@@ -10,38 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from made import write_manifest
 
 import lambdiff
-from lambdiff.contract import Defaults
 from lambdiff.errors import ModelError
-from lambdiff.handler import manifest as manifests
 from lambdiff.infra import context
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    """A baked folder with one file, and a stray file that the manifest does not know."""
-    folder = tmp_path / "model"
-    (folder / "unet").mkdir(parents=True)
-    (folder / "unet" / "model.bin").write_bytes(b"weights")
-    write_manifest(folder)
-    (folder / "notes.txt").write_text("mine")
-    return folder
-
-
-def write_manifest(folder: Path) -> None:
-    """Describe what the folder holds now."""
-    manifest = manifests.Manifest(
-        format=manifests.FORMAT,
-        name="tiny",
-        revision="r1",
-        licence="MIT",
-        engine="openvino",
-        precision="f32",
-        defaults=Defaults(num_inference_steps=2, guidance_scale=1.0, width=64, height=64, scheduler="euler"),
-        files=manifests.describe_files(folder),
-    )
-    (folder / manifests.FILENAME).write_bytes(manifest.to_json())
 
 
 def tree(folder: Path) -> list[str]:
