@@ -21,7 +21,7 @@ OUTPUTS = {
     "LambdaUrl": f"https://abc.lambda-url.{REGION}.on.aws/",
     "FunctionName": "lambdiff-Function",
     "SecretArn": f"arn:aws:secretsmanager:{REGION}:123456789012:secret:lambdiff",
-    "LogGroup": "lambdiff-Logs",
+    "LogGroup": "/aws/lambda/lambdiff-Function",
     "Model": "tiny@r1",
     "Engine": "openvino",
     "Auth": "key-pair",
@@ -70,14 +70,14 @@ def make_function(name: str = "lambdiff-Function", *, reserved: int | None = Non
         file.writestr("handler.py", "def handle(event, context): ...")
     made = client.create_function(
         FunctionName=name, Role=role, Runtime="python3.12", Handler="handler.handle", Timeout=600, MemorySize=3008,
-        Code={"ZipFile": archive.getvalue()}, LoggingConfig={"LogGroup": "lambdiff-Logs"},
+        Code={"ZipFile": archive.getvalue()}, LoggingConfig={"LogGroup": "/aws/lambda/lambdiff-Function"},
     )  # fmt: skip
     if reserved is not None:
         client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=reserved)
     return str(made["FunctionArn"])
 
 
-def make_logs(*lines: str, group: str = "lambdiff-Logs") -> None:
+def make_logs(*lines: str, group: str = OUTPUTS["LogGroup"]) -> None:
     """A log group with lines of just now."""
     client = boto3.client("logs", REGION)
     client.create_log_group(logGroupName=group)
