@@ -87,7 +87,7 @@ class Cdk:
         folder = config.home() / "cdk"
         folder.mkdir(mode=0o700, exist_ok=True)
         lines: list[str] = []
-        with self.log.open("a", encoding="utf-8") as log:
+        with self.log.open("a", buffering=1, encoding="utf-8") as log:
             os.chmod(self.log, 0o600)
             log.write(f"\n$ cdk {' '.join(arguments)}\n")
             process = subprocess.Popen(
