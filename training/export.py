@@ -37,7 +37,7 @@ def card(unet_state: dict, decoder_state: dict, machine: str) -> dict:
             "denoiser_samples": unet_state["samples"],
             "decoder_minutes": round(decoder_state["minutes"], 1),
         },
-        "defaults": {"steps": 12, "guidance": 4.0, "scheduler": "DDIM, trailing spacing"},
+        "defaults": {"steps": 12, "guidance": 3.0, "scheduler": "DDIM, trailing spacing"},
         "note": "The vae's encoder is untrained: in training a fixed linear projection takes its place "
         "(codec.safetensors). Text to picture never uses it.",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

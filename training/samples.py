@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="a diffusers folder")
     parser.add_argument("--out", type=Path, required=True, help="the .png to write")
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--scheduler", choices=SCHEDULERS, default="ddim")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)

@@ -53,14 +53,17 @@ class Guesses:
 
     @torch.no_grad()
     def __call__(self, z: Tensor, texts: list[str]) -> Tensor:
-        """The denoiser's guesses at `z`, seen through the noise of a random early timestep."""
-        ids = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        t = torch.randint(20, 400, (len(z),), device=self.where)
+        """The denoiser's guesses at `z`, seen through a little noise and guided as in sampling."""
+        n = len(z)
+        words = self.tokenizer([*texts, *[""] * n], padding="max_length", truncation=True, return_tensors="pt")
+        t = torch.randint(20, 400, (n,), device=self.where)
         a, s = self.alphas[t].sqrt()[:, None, None, None], (1 - self.alphas[t]).sqrt()[:, None, None, None]
         noisy = a * z + s * torch.randn_like(z)
         with torch.autocast(self.where.type, torch.bfloat16):
-            v = self.unet(noisy, t, self.text_encoder(ids.to(self.where)).last_hidden_state).sample
-        return a * noisy - s * v.float()
+            text = self.text_encoder(words.input_ids.to(self.where)).last_hidden_state
+            v, plain = self.unet(noisy.repeat(2, 1, 1, 1), t.repeat(2), text).sample.float().chunk(2)
+        guidance = 1 + 3 * torch.rand(n, 1, 1, 1, device=self.where)
+        return a * noisy - s * (plain + guidance * (v - plain))
 
 
 def main() -> None:  # noqa: PLR0912
