@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,17 @@ def test_logs_show_requests_but_no_prompt(machine: Machine) -> None:
     assert drawn[-1]["request_id"] in found
 
 
+def test_cost_doctor_and_warm(machine: Machine) -> None:
+    """A price from measured seconds, nothing bad to find, and two more answers."""
+    cost = machine.report("cost")
+    assert cost["images"] >= 3
+    assert 0 < cost["dollars_per_image"] < 0.1
+    findings = machine.report("doctor")
+    assert [finding for finding in findings if finding["verdict"] == "bad"] == []
+    assert {"clock", "bootstrap", "stack", "endpoint", "container engine"} <= {each["check"] for each in findings}
+    assert machine.report("warm", "-n", "2")["answered"] == 2
+
+
 def test_rotation_replaces_the_key(machine: Machine) -> None:
     """The old key is answered with 403; lambdiff reads the new one by itself."""
     old = machine.keys()
@@ -273,42 +285,45 @@ def invoke(port: int, event: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def other_model(machine: Machine) -> Path:
-    """The same weights under another name, so that there is something to build and to push."""
+def other(machine: Machine) -> tuple[str, ...]:
+    """Arguments for a second deployment; its image was never built before, so that there is something to go wrong."""
     folder = shutil.copytree(machine.model, machine.folder / "other-model")
-    text = (folder / manifests.FILENAME).read_text()
-    name = json.loads(text)["name"]
-    (folder / manifests.FILENAME).write_text(text.replace(f'"name": "{name}"', '"name": "other"', 1))
-    return folder
+    manifest = json.loads((folder / manifests.FILENAME).read_text())
+    manifest["name"] = f"other-{uuid.uuid4().hex[:8]}"
+    (folder / manifests.FILENAME).write_text(json.dumps(manifest))
+    return "deploy", "--yes", "--name", "other", "--model", str(folder), "--no-smoke"
+
+
+def known(machine: Machine) -> set[str]:
+    """The names of the saved deployments."""
+    return set(json.loads((machine.home / "deployments.json").read_text())["deployments"])
 
 
 @pytest.mark.parametrize(
     ("fault", "words"), [("build", "The image could not be built."), ("push", "could not be pushed")]
 )
-def test_a_failing_step_is_named(machine: Machine, other_model: Path, fault: str, words: str) -> None:
+def test_a_failing_step_is_named(machine: Machine, other: tuple[str, ...], fault: str, words: str) -> None:
     """Exit code 7, what it means and what was said; nothing is saved, and the first endpoint goes on."""
-    answer = machine.lambdiff("deploy", "--yes", "--name", "other", "--model", str(other_model), FAULT=fault)
+    answer = machine.lambdiff(*other, FAULT=fault)
     assert answer.returncode == 7, answer.stderr
     assert words in answer.stderr
     assert f"injected fault in {fault}" in answer.stderr
-    assert machine.deployment["name"] == "lambdiff"
-    assert "other" not in json.loads((machine.home / "deployments.json").read_text())["deployments"]
+    assert known(machine) == {"lambdiff"}
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_deployment_that_is_cut_off_leaves_no_trace(
-    machine: Machine, other_model: Path, number: signal.Signals, status: int
+    machine: Machine, other: tuple[str, ...], number: signal.Signals, status: int
 ) -> None:
-    """Ctrl-C, or killed outright, in the middle of the image: nothing is saved."""
-    command = [sys.executable, "-m", "lambdiff", "deploy", "--yes", "--name", "other", "--model", str(other_model)]
+    """Ctrl-C, or killed outright, while the image is on its way: nothing is saved, no stack was begun."""
     process = subprocess.Popen(
-        machine.cloud.command(*command), env=machine.cloud.env(**machine.state),
-        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        machine.cloud.command(sys.executable, "-m", "lambdiff", *other), stdin=subprocess.DEVNULL, text=True,
+        stderr=subprocess.PIPE, env=machine.cloud.env(**machine.state, SLOW="push"),
     )  # fmt: skip
     log = machine.home / "logs" / "deploy-other.log"
-    before = log.stat().st_size
-    give_up = time.monotonic() + 200
-    while "start: Building lambdiff image" not in log.read_text()[before:]:
+    before = len(log.read_text())
+    give_up = time.monotonic() + 300
+    while "start: Publishing lambdiff image" not in log.read_text()[before:]:
         assert process.poll() is None
         assert time.monotonic() < give_up
         time.sleep(0.05)
@@ -316,15 +331,21 @@ def test_a_deployment_that_is_cut_off_leaves_no_trace(
     _, errors = process.communicate(timeout=60)
     assert process.returncode == status, errors
     assert "Traceback" not in errors
-    assert "other" not in json.loads((machine.home / "deployments.json").read_text())["deployments"]
+    assert known(machine) == {"lambdiff"}
     stacks = machine.cloud.client("cloudformation").describe_stacks()["Stacks"]
     assert {stack["StackName"] for stack in stacks} == {"CDKToolkit", "lambdiff"}
 
 
-def test_the_next_try_succeeds(machine: Machine, other_model: Path) -> None:
-    """After a failed build, a failed push, Ctrl-C and a kill."""
-    report = machine.report("deploy", "--yes", "--name", "other", "--model", str(other_model), "--no-smoke")
-    assert (report["changed"], report["name"], report["model"].split("@")[0]) == (True, "other", "other")
+def test_the_next_try_succeeds(machine: Machine, other: tuple[str, ...]) -> None:
+    """After a failed build, a failed push, Ctrl-C and a kill; with a role, that is without any key, this time."""
+    report = machine.report(*other, "--auth", "role")
+    assert (report["name"], report["auth"]) == ("other", "role")
+    assert len(machine.cloud.client("iam").list_users()["Users"]) == 1
+    out = machine.folder / "role.png"
+    answer = machine.lambdiff("generate", PROMPT, "--deployment", "other", "-o", str(out))
+    assert answer.returncode == 0, answer.stderr
+    assert report["model"].startswith("other-")
+    assert known(machine) == {"lambdiff", "other"}
     destroyed = machine.report("destroy", "--deployment", "other", "--yes")
     assert destroyed["removed"][0] == "stack lambdiff-other"
 

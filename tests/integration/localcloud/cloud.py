@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -101,6 +102,8 @@ class Cloud:
         wait_for(places.SOCKET.exists, "podman")
 
     def _start_emulator(self) -> None:
+        command = [str(places.EMULATOR_PYTHON), str(places.FILES / "emulator.py")]
+        end_leftover(places.RUN / "emulator.pid", command)
         if not free(places.PORT) or not free(443):
             raise RuntimeError(f"ports {places.PORT} and 443 of 127.0.0.1 must be free for the local cloud")
         settings = {
@@ -123,7 +126,7 @@ class Cloud:
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SSL_CERT_FILE"))
         }
-        self._spawn("emulator", [str(places.EMULATOR_PYTHON), str(places.FILES / "emulator.py")], inherited | settings)
+        self._spawn("emulator", command, inherited | settings)
         context = ssl.create_default_context(cafile=str(places.BUNDLE))
         health = f"https://localhost:{places.PORT}/_ministack/health"
 
@@ -135,10 +138,14 @@ class Cloud:
         wait_for(healthy, "emulator", self._processes[-1])
 
     def _spawn(self, name: str, command: list[str], environment: dict[str, str]) -> None:
-        log = (places.LOGS / f"{name}.log").open("wb")
-        self._processes.append(
-            subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
-        )
+        record = places.RUN / f"{name}.pid"
+        end_leftover(record, command)
+        with (places.LOGS / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+        record.write_text(str(process.pid))
+        self._processes.append(process)
 
 
 def wait_for(condition: Any, name: str, process: subprocess.Popen[bytes] | None = None, seconds: float = 60) -> None:
@@ -161,6 +168,23 @@ def stop(process: subprocess.Popen[bytes] | None) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def end_leftover(record: Path, command: list[str]) -> None:
+    """End the server of an earlier run that was killed before it could clean up: the recorded process, if it is it."""
+    try:
+        number = int(record.read_text())
+        running = Path(f"/proc/{number}/cmdline").read_bytes().decode().split("\0")[:-1]
+    except (OSError, ValueError):
+        return
+    if running != command:
+        return
+    os.kill(number, signal.SIGTERM)
+    give_up = time.monotonic() + 10
+    while Path(f"/proc/{number}").exists():
+        if time.monotonic() > give_up:
+            os.kill(number, signal.SIGKILL)
+        time.sleep(0.1)
 
 
 def free(port: int) -> bool:

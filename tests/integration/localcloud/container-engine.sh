@@ -1,11 +1,12 @@
 #!/bin/sh
 # What `CDK_DOCKER` names: the docker commands of the CDK CLI, carried out by podman on the local cloud's store.
-# FAULT names a command that shall fail, to see what a deployment makes of it.
+# To see what a deployment makes of it, FAULT names a command that shall fail, and SLOW one that shall take its time.
 for last; do :; done
 if [ -n "$FAULT" ] && [ "$FAULT" = "$1" ]; then
   echo "error: injected fault in $1" >&2
   exit 1
 fi
+if [ -n "$SLOW" ] && [ "$SLOW" = "$1" ]; then sleep 20; fi
 case "$1" in
   login) # the emulated registry asks for nothing
     cat >/dev/null && echo "Login Succeeded" ;;
