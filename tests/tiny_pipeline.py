@@ -34,11 +34,8 @@ def folder(*, name: str = "tiny", tiny_decoder: bool = False, **changes: Any) ->
 @functools.cache
 def baked(engine: str = "openvino", *, precision: str = "auto", name: str = "tiny", **changes: Any) -> Path:
     """A baked model of `folder(name=name, **changes)`; about ten seconds at the first call."""
-    import torch
-
     from lambdiff.bake import bake
 
-    torch.set_num_threads(1)
     out = _scratch() / f"{name}-{engine}-{precision}"
     bake(folder(name=name, **changes), out, engine=engine, precision=precision, name=name, licence="MIT")
     return out
@@ -57,6 +54,8 @@ def save(folder: Path, *, seed: int = 0, tiny_decoder: bool = False, **changes: 
     from diffusers import AutoencoderKL, AutoencoderTiny, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
+    # Networks as small as these only make threads wait for each other.
+    torch.set_num_threads(1)
     tokenizer = make_tokenizer()
     torch.manual_seed(seed)
     unet = UNet2DConditionModel(

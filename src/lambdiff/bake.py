@@ -215,15 +215,16 @@ def _keep(folder: Path, made: Path, index: dict[str, Any], chosen: Settings, pro
         )
     progress("copying")
     sources.copy(folder, made, index)
-    vae, unet = (sources.read_json(made / part / "config.json") for part in ("vae", "unet"))
-    tokenizer = sources.read_json(made / "tokenizer" / "tokenizer_config.json")
+    latents, tiny = sources.latents(made / "vae")
+    unet = sources.read_json(made / "unet" / "config.json", "sample_size")
+    tokenizer = sources.read_json(made / "tokenizer" / "tokenizer_config.json", "model_max_length")
     return Facts(
         precision="f32",
-        latents=sources.latents(vae),
+        latents=latents,
         max_length=int(tokenizer["model_max_length"]),
-        sample_size=int(unet["sample_size"]),
+        sample_size=unet["sample_size"],
         guidance_embedding=unet.get("time_cond_proj_dim"),
-        tiny_decoder=vae["_class_name"] == "AutoencoderTiny",
+        tiny_decoder=tiny,
     )
 
 

@@ -68,55 +68,57 @@ def convert(folder: Path, made: Path, precision: str, tiny: Path | None, progres
     Raises:
         ModelError: a part does not load whole, is of an unsupported kind, or differs from the original when converted.
     """
-    random = torch.Generator().manual_seed(0)
-
     for library in (diffusers, transformers):
         library.utils.logging.disable_progress_bar()
         library.utils.logging.set_verbosity_error()
     nncf.set_log_level(logging.ERROR)
+    random = torch.Generator().manual_seed(0)
 
     def noise(*shape: int) -> Tensor:
         return torch.randn(shape, generator=random)
 
-    text_encoder = _load(transformers.CLIPTextModel, folder / "text_encoder")
-    max_length = _write_tokenizer(folder, made, text_encoder.config.max_position_embeddings)
-    ids = torch.randint(0, text_encoder.config.vocab_size, (3, max_length), generator=random)
-    _part(_TextEncoder(text_encoder), {"input_ids": ids}, made / "text_encoder.xml", precision, progress)
-    text_width = text_encoder.config.hidden_size
-    del text_encoder
+    # All that can be seen to be wrong is refused before the minutes of work.
+    vae_folder = tiny or folder / "vae"
+    latents, is_tiny = sources.latents(vae_folder)
+    text = sources.read_json(
+        folder / "text_encoder" / "config.json", "hidden_size", "vocab_size", "max_position_embeddings"
+    )
+    unet = sources.read_json(folder / "unet" / "config.json", "sample_size")
+    _check_unet(unet, text["hidden_size"], latents.channels)
+    max_length = _write_tokenizer(folder, made, text["max_position_embeddings"])
 
-    unet = _load(diffusers.UNet2DConditionModel, folder / "unet")
-    _check_unet(unet.config, text_width)
+    _part(
+        _TextEncoder(_load(transformers.CLIPTextModel, folder / "text_encoder")),
+        {"input_ids": torch.randint(0, text["vocab_size"], (3, max_length), generator=random)},
+        made / "text_encoder.xml",
+        precision,
+        progress,
+    )
     # Sizes that the UNet cannot halve evenly, so that the traced graph restores them whatever they are.
     inputs = {
-        "sample": noise(2, unet.config.in_channels, 17, 19),
+        "sample": noise(2, latents.channels, 17, 19),
         "timestep": torch.tensor([500.0]),
-        "encoder_hidden_states": noise(2, max_length, text_width),
+        "encoder_hidden_states": noise(2, max_length, text["hidden_size"]),
     }
-    guidance_embedding = unet.config.time_cond_proj_dim
+    guidance_embedding = unet.get("time_cond_proj_dim")
     if guidance_embedding:
         inputs["timestep_cond"] = noise(2, guidance_embedding)
-    _part(_UNet(unet), inputs, made / "unet.xml", precision, progress)
-    channels, sample_size = unet.config.in_channels, unet.config.sample_size
-    del unet
-
-    vae_folder = tiny or folder / "vae"
-    vae_config = sources.read_json(vae_folder / "config.json")
-    latents = sources.latents(vae_config)
-    if latents.channels != channels:
-        raise ModelError(
-            f"The decoder reads {latents.channels} channels, the UNet draws {channels}.", fix="Use --decoder full."
-        )
-    is_tiny = vae_config.get("_class_name") == "AutoencoderTiny"
-    vae = _load(diffusers.AutoencoderTiny if is_tiny else diffusers.AutoencoderKL, vae_folder)
+    model = _load(diffusers.UNet2DConditionModel, folder / "unet")
+    _part(_UNet(model), inputs, made / "unet.xml", precision, progress)
+    del model
     # The decoder is the part whose weights are few and whose errors are seen at once: never below f16.
-    storage = "f16" if precision == "int8" else precision
-    _part(_Decoder(vae), {"latents": noise(1, channels, 17, 19)}, made / "decoder.xml", storage, progress)
+    _part(
+        _Decoder(_load(diffusers.AutoencoderTiny if is_tiny else diffusers.AutoencoderKL, vae_folder)),
+        {"latents": noise(1, latents.channels, 17, 19)},
+        made / "decoder.xml",
+        "f16" if precision == "int8" else precision,
+        progress,
+    )
     return Facts(
         precision=precision,
         latents=latents,
         max_length=max_length,
-        sample_size=sample_size,
+        sample_size=unet["sample_size"],
         guidance_embedding=guidance_embedding,
         tiny_decoder=is_tiny,
     )
@@ -139,17 +141,21 @@ def _load(cls: Any, folder: Path) -> Any:
     return model.float().eval().requires_grad_(False)
 
 
-def _check_unet(config: Any, text_width: int) -> None:
+def _check_unet(config: dict[str, Any], text_width: int, channels: int) -> None:
     for key in ("addition_embed_type", "encoder_hid_dim", "class_embed_type", "num_class_embeds"):
         if config.get(key) is not None:
             raise ModelError(f"The UNet has {key}, which is not supported.", fix="Bake it with --engine diffusers.")
-    if config.in_channels != config.out_channels:
-        raise ModelError("The UNet is not one for text to image.", fix="Bake a text-to-image model.")
-    if config.cross_attention_dim != text_width:
-        raise ModelError(
-            f"The UNet reads embeddings of width {config.cross_attention_dim}, the text encoder makes {text_width}.",
-            fix="Download or save the model again.",
-        )
+    reads = {
+        "in_channels": (channels, "the decoder reads latents of another number of channels"),
+        "out_channels": (channels, "it is not one for text to image"),
+        "cross_attention_dim": (text_width, "the text encoder makes embeddings of another width"),
+    }
+    for key, (expected, reason) in reads.items():
+        if config.get(key) != expected:
+            raise ModelError(
+                f"The UNet's {key} is {config.get(key)}, not {expected}: {reason}.",
+                fix="Bake a text-to-image model whose parts belong together.",
+            )
 
 
 def _write_tokenizer(folder: Path, made: Path, positions: int) -> int:

@@ -123,19 +123,23 @@ def copy(folder: Path, made: Path, index: dict[str, Any]) -> None:
     (made / "model_index.json").write_text(json.dumps(index | without, indent=2) + "\n", encoding="utf-8")
 
 
-def latents(vae: dict[str, Any]) -> Latents:
-    """Shape and scale of the latents, from an autoencoder's configuration."""
-    blocks = vae.get("block_out_channels") or vae["decoder_block_out_channels"]
-    return Latents(
-        channels=vae["latent_channels"], factor=2 ** (len(blocks) - 1), scaling_factor=vae.get("scaling_factor", 1.0)
-    )
+def latents(folder: Path) -> tuple[Latents, bool]:
+    """Shape and scale of the latents of the autoencoder in `folder`, and whether it is a tiny one."""
+    vae = read_json(folder / "config.json", "latent_channels")
+    tiny = vae.get("_class_name") == "AutoencoderTiny"
+    blocks = vae.get("decoder_block_out_channels" if tiny else "block_out_channels")
+    if not blocks:
+        raise ModelError(f"{folder} is no autoencoder of a supported kind.", fix="Bake another model.")
+    # Defaults of diffusers' classes, for configurations that leave them out.
+    scaling_factor = vae.get("scaling_factor", 1.0 if tiny else 0.18215)
+    return Latents(channels=vae["latent_channels"], factor=2 ** (len(blocks) - 1), scaling_factor=scaling_factor), tiny
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, *needed: str) -> dict[str, Any]:
     """A JSON object from a model's folder.
 
     Raises:
-        ModelError: the file is missing or holds something else.
+        ModelError: the file is missing or holds something else, or a needed key is not in it.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -145,4 +149,6 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path} is not JSON: {error}.", fix="Download or save the model again.") from None
     if not isinstance(content, dict):
         raise ModelError(f"{path} is not a JSON object.", fix="Download or save the model again.")
+    if lost := [key for key in needed if key not in content]:
+        raise ModelError(f"{path} does not say {lost[0]}.", fix="Download or save the model again.")
     return content

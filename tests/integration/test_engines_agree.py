@@ -96,9 +96,9 @@ def test_v_prediction(fast, reference):
     ids=["guidance-embedding", "tiny-decoder"],
 )
 def test_other_families(scheduler, changes):
-    """UNets that take the guidance scale as an input, and tiny decoders."""
+    """UNets that take the guidance scale as an input, and tiny decoders, both with weights stored in f16."""
     name = next(iter(changes))
-    one = openvino(tiny_pipeline.baked(precision="f32", name=name, **changes))
+    one = openvino(tiny_pipeline.baked(name=name, **changes))
     folder = tiny_pipeline.baked("diffusers", name=name, **changes)
     other = DiffusersEngine(folder, manifests.read(folder))
     request = ask(scheduler=scheduler)

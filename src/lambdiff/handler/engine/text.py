@@ -56,8 +56,9 @@ class PromptTokenizer:
             words = f"{len(dropped)} word" + ("s were" if len(dropped) > 1 else " was")
             found.append(f"The {what} {place}: the model reads {self._max_length - 2} tokens, {words} left out.")
         if unknown := self._unknown(" ".join(kept)):
-            shown = ", ".join(unknown[:_MOST_WORDS_SHOWN]) + (", ..." if len(unknown) > _MOST_WORDS_SHOWN else "")
-            found.append(f"The model was not trained on these words of the {what}: {shown}.")
+            shown, more = unknown[:_MOST_WORDS_SHOWN], len(unknown) - _MOST_WORDS_SHOWN
+            listed = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+            found.append(f"The model was not trained on these words of the {what}: {listed}.")
         return found
 
     def _split(self, prompt: str) -> tuple[list[str], list[str]]:

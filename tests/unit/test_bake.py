@@ -1,0 +1,321 @@
+"""From a diffusers folder to a model folder, and everything that is refused on the way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from diffusers import AutoencoderKL
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel
+
+import tiny_pipeline
+from lambdiff import convert, models, sources
+from lambdiff.bake import bake
+from lambdiff.cli.bake import bake as command
+from lambdiff.errors import ConfigurationError, LambdiffError, MissingExtra, ModelError, OutputError
+from lambdiff.handler import manifest as manifests
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A copy of the tiny pipeline that a test may spoil."""
+    return Path(shutil.copytree(tiny_pipeline.folder(), tmp_path / "source"))
+
+
+def test_an_openvino_folder():
+    """Parts, tokenizer and notice are there, hashes hold, and the manifest has the source's facts."""
+    folder = tiny_pipeline.baked(precision="f32")
+    manifest = manifests.verify(folder)
+    assert {file.path for file in manifest.files} == {
+        *(f"{part}.{kind}" for part in ("text_encoder", "unet", "decoder") for kind in ("xml", "bin")),
+        "tokenizer.json",
+        "NOTICE.txt",
+    }
+    assert (manifest.engine, manifest.precision, manifest.licence) == ("openvino", "f32", "MIT")
+    assert (manifest.diffusion.beta_end, manifest.diffusion.timestep_spacing) == (0.012, "leading")
+    assert (manifest.latents.channels, manifest.latents.factor) == (4, 4)
+    assert (manifest.text.max_length, manifest.native_size) == (16, None)
+    assert (manifest.defaults.width, manifest.defaults.scheduler) == (64, "pndm")
+    assert "No safety checker is run" in manifest.notes
+
+
+def test_a_diffusers_folder_keeps_the_weights():
+    """The files are the source's own, without a safety checker."""
+    folder = tiny_pipeline.baked("diffusers")
+    manifest = manifests.verify(folder)
+    assert manifest.engine == "diffusers"
+    for name in ("unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"):
+        assert (folder / name).read_bytes() == (tiny_pipeline.folder() / name).read_bytes()
+    assert json.loads((folder / "model_index.json").read_text())["safety_checker"] == [None, None]
+
+
+def test_facts_given_by_the_caller(source, tmp_path):
+    """Name, licence, origin, notes, vocabulary, native size and defaults go into the manifest; a licence is copied."""
+    (source / "LICENSE").write_text("free")
+    out = tmp_path / "out"
+    manifest = bake(
+        source,
+        out,
+        engine="diffusers",
+        name="mine",
+        revision="7",
+        licence="MIT",
+        origin=("there",),
+        notes="Small.",
+        vocabulary=("hat", "cat"),
+        native_size=(64, 64),
+        defaults={"num_inference_steps": 8, "width": 256, "height": 256, "scheduler": "ddim"},
+    )
+    assert manifests.read(out) == manifest
+    assert (manifest.name, manifest.revision, manifest.licence, manifest.origin) == ("mine", "7", "MIT", ["there"])
+    assert manifest.notes.startswith("Small. No safety checker")
+    assert manifest.text.vocabulary == ["cat", "hat"]
+    assert manifest.native_size == (64, 64)
+    assert (manifest.defaults.num_inference_steps, manifest.defaults.width) == (8, 256)
+    assert (out / "LICENSE").read_text() == "free"
+    assert "From: there" in (out / "NOTICE.txt").read_text()
+
+
+def test_int8_and_another_decoder(source, tmp_path):
+    """Eight bits take about a quarter of f32's room; an AutoencoderTiny takes the decoder's place; all is compared."""
+    tiny = tiny_pipeline.folder(name="tiny_decoder", tiny_decoder=True) / "vae"
+    said: list[str] = []
+    manifest = bake(source, tmp_path / "out", precision="int8", decoder=str(tiny), progress=said.append)
+    sizes = [
+        (folder / "unet.bin").stat().st_size for folder in (tmp_path / "out", tiny_pipeline.baked(precision="f32"))
+    ]
+    assert sizes[0] < 0.3 * sizes[1]
+    assert (manifest.precision, manifest.tiny_decoder, manifest.latents.scaling_factor) == ("int8", True, 1.0)
+    assert sum("relative error" in line for line in said) == 3
+    with pytest.raises(ModelError, match="is missing"):
+        bake(source, tmp_path / "other", decoder=str(tmp_path / "nowhere"))
+
+
+def test_a_converted_part_that_differs_is_refused(source, tmp_path, monkeypatch):
+    """Beyond the bound of its precision nothing is written."""
+    monkeypatch.setitem(convert.BOUNDS, "f16", 1e-9)
+    with pytest.raises(ModelError, match="text_encoder differs from the original"):
+        bake(source, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_an_existing_folder_is_kept_without_force(source, tmp_path):
+    """Neither a model nor anything else is replaced unasked, and only a model is replaced at all."""
+    out = tmp_path / "out"
+    bake(source, out, engine="diffusers", name="first")
+    with pytest.raises(OutputError, match="exists already"):
+        bake(source, out, engine="diffusers", name="second")
+    assert manifests.read(out).name == "first"
+    bake(source, out, engine="diffusers", name="second", force=True)
+    assert manifests.read(out).name == "second"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="is not a baked model"):
+        bake(source, other, engine="diffusers", force=True)
+    assert (other / "thesis.txt").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "out", "source"]
+
+
+def test_local_pickles_are_refused(source, tmp_path):
+    """A folder of `.bin` files is not read, for either engine."""
+    tiny_pipeline.as_pickles(source)
+    for engine in ("openvino", "diffusers"):
+        with pytest.raises(ModelError, match="is a pickle, which can run code"):
+            bake(source, tmp_path / "out", engine=engine)
+
+
+def test_catalogue_pickles_become_safetensors(source, tmp_path):
+    """Every tensor survives, and the pipeline loads from what was written."""
+    tiny_pipeline.as_pickles(source)
+    assert not list(source.rglob("*.safetensors"))
+    again = sources.without_pickles(source, tmp_path / "again")
+    sources.check(again, "openvino")
+    for path in tiny_pipeline.folder().rglob("*.safetensors"):
+        expected, found = load_file(path), load_file(again / path.relative_to(tiny_pipeline.folder()))
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_code_in_a_pickle_does_not_run(source, tmp_path):
+    """A pickle that would call a function is refused by torch before it does."""
+
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "owned",))
+
+    torch.save({"weight": Evil()}, source / "unet" / "diffusion_pytorch_model.bin")
+    (source / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(Exception, match=r"[Ww]eights"):
+        sources.without_pickles(source, tmp_path / "again")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_weights_with_the_names_of_older_versions_load(source):
+    """What the hub holds was saved years ago: `text_model.` prefixes and the decoder's old attention names."""
+    text, vae = source / "text_encoder" / "model.safetensors", source / "vae" / "diffusion_pytorch_model.safetensors"
+    save_file({f"text_model.{name}": value for name, value in load_file(text).items()}, text, {"format": "pt"})
+    tensors = load_file(vae)
+    for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
+        tensors = {name.replace(f"attentions.0.{new}", f"attentions.0.{old}"): v for name, v in tensors.items()}
+    assert "decoder.mid_block.attentions.0.query.weight" in tensors
+    save_file(tensors, vae, {"format": "pt"})
+    for cls, part in ((CLIPTextModel, "text_encoder"), (AutoencoderKL, "vae")):
+        expected = convert._load(cls, tiny_pipeline.folder() / part).state_dict()
+        found = convert._load(cls, source / part).state_dict()
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_missing_parameters_are_not_filled_with_noise(source, tmp_path):
+    """A file that lacks a parameter, or names it as another version does, is refused."""
+    path = source / "text_encoder" / "model.safetensors"
+    tensors = load_file(path)
+    lost = sorted(tensors)[0]
+    tensors["other." + lost] = tensors.pop(lost)
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(ModelError, match="lacks 1 of the model's parameters"):
+        bake(source, tmp_path / "out")
+
+
+def spoil_index(source):
+    """A pipeline of another shape."""
+    tiny_pipeline.edit_json(source / "model_index.json", _class_name="StableDiffusionXLPipeline")
+
+
+def spoil_prediction(source):
+    """A scheduler for models that predict the picture."""
+    tiny_pipeline.edit_json(source / "scheduler" / "scheduler_config.json", prediction_type="sample")
+
+
+def spoil_schedule(source):
+    """A cosine noise schedule."""
+    tiny_pipeline.edit_json(source / "scheduler" / "scheduler_config.json", beta_schedule="squaredcos_cap_v2")
+
+
+def spoil_scheduler(source):
+    """A scheduler from elsewhere."""
+    tiny_pipeline.edit_json(source / "scheduler" / "scheduler_config.json", _class_name="NoSuchScheduler")
+
+
+def spoil_unet(source):
+    """A UNet with one more input."""
+    tiny_pipeline.edit_json(source / "unet" / "config.json", class_embed_type="timestep")
+
+
+def spoil_weights(source):
+    """A cut file."""
+    path = source / "unet" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def spoil_json(source):
+    """Half a configuration."""
+    (source / "vae" / "config.json").write_text("{")
+
+
+def spoil_vae(source):
+    """An autoencoder without a number of channels."""
+    tiny_pipeline.edit_json(source / "vae" / "config.json", latent_channels=None)
+
+
+def lose_part(source):
+    """No text encoder."""
+    shutil.rmtree(source / "text_encoder")
+
+
+def lose_tokenizer(source):
+    """No tokenizer."""
+    shutil.rmtree(source / "tokenizer")
+
+
+def lose_index(source):
+    """No index."""
+    (source / "model_index.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_index, "is a StableDiffusionXLPipeline"),
+        (spoil_prediction, "is not supported"),
+        (spoil_schedule, "is not supported"),
+        (spoil_scheduler, "is not supported"),
+        (spoil_unet, "has class_embed_type"),
+        (spoil_weights, "cannot be read"),
+        (spoil_json, "is not JSON"),
+        (spoil_vae, "does not say latent_channels"),
+        (lose_part, "is missing"),
+        (lose_tokenizer, "cannot be read"),
+        (lose_index, "is missing"),
+    ],
+)
+def test_unusable_sources(source, tmp_path, spoil, message):
+    """Each is a ModelError with a fix, and leaves nothing behind."""
+    spoil(source)
+    with pytest.raises(ModelError, match=message) as caught:
+        bake(source, tmp_path / "out")
+    assert caught.value.fix
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_sources_that_are_no_folder(tmp_path):
+    """A name outside the catalogue, and a hub id without a revision, are explained before any download."""
+    with pytest.raises(ConfigurationError, match="neither a folder nor a model") as caught:
+        bake("no-such-model", tmp_path / "out")
+    assert "tiny-sd" in caught.value.fix
+    with pytest.raises(ConfigurationError, match="revision must be given"):
+        bake("somebody/model", tmp_path / "out")
+
+
+def test_an_unreachable_hub_is_a_clear_error(tmp_path, monkeypatch):
+    """No network ends in one sentence, not in a traceback, and leaves nothing behind."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ConfigurationError, match="segmind/tiny-sd could not be downloaded") as caught:
+        bake("tiny-sd", tmp_path / "out", engine="diffusers")
+    assert "HF_ENDPOINT" in caught.value.fix
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_catalogue_model_from_the_hub(source, tmp_path, monkeypatch):
+    """What the hub would give is baked under the catalogue's name, licence and defaults; its pickles are read."""
+    tiny_pipeline.as_pickles(source)
+    monkeypatch.setattr(sources, "_download", lambda hub_id, revision: source)
+    manifest = bake("tiny-sd", tmp_path / "out", engine="diffusers")
+    entry = models.CATALOGUE["tiny-sd"]
+    assert (manifest.name, manifest.revision, manifest.licence) == (entry.name, entry.revision, entry.licence)
+    assert manifest.defaults == entry.defaults
+    assert manifest.origin == [entry.url]
+    assert not list((tmp_path / "out").rglob("*.bin"))
+
+
+@pytest.mark.parametrize("settings", [{"precision": "int8"}, {"decoder": "tiny"}])
+def test_the_diffusers_engine_converts_nothing(source, tmp_path, settings):
+    """Settings that only conversion has are refused, not ignored."""
+    with pytest.raises(LambdiffError, match="keeps the files as they are"):
+        bake(source, tmp_path / "out", engine="diffusers", **settings)
+
+
+@pytest.mark.parametrize(("engine", "module"), [("openvino", "nncf"), ("openvino", "openvino"), ("diffusers", "torch")])
+def test_a_missing_extra_names_the_pip_line(source, tmp_path, monkeypatch, engine, module):
+    """Without its libraries the command says what to install."""
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtra) as caught:
+        bake(source, tmp_path / "out", engine=engine)
+    assert caught.value.fix == 'Install it: pip install "lambdiff[bake]"'
+
+
+def test_command(source, tmp_path):
+    """The command prints one line for people, or the manifest; progress goes to stderr."""
+    result = CliRunner().invoke(command, [str(source), "-o", str(tmp_path / "a"), "--engine", "diffusers"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"{tmp_path / 'a'}: source, diffusers, f32, ")
+    assert "hashing" in result.stderr
+    result = CliRunner().invoke(command, [str(source), "-o", str(tmp_path / "b"), "--engine", "diffusers", "--json"])
+    assert json.loads(result.stdout)["name"] == "source"
