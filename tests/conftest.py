@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -23,6 +24,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers of tests that not every machine can run."""
+    # What a shell starts in the background inherits a SIGINT that is ignored, and would hand it on to every child.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "sigv4_suite: needs --sigv4-suite=DIR")
     config.addinivalue_line("markers", "linux: needs Linux (AWS's runtime interface emulator)")
 

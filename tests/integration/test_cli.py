@@ -253,7 +253,9 @@ def test_ctrl_c_leaves_nothing_behind(url: str, engine: StubEngine) -> None:
     """SIGINT while the endpoint draws ends with 130, one sentence and no file."""
     engine.step_seconds = 2
     process = subprocess.Popen(
-        [sys.executable, "-m", "lambdiff", "generate", "a cat", "-o", "cat.png"], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "lambdiff", "generate", "a cat", "-o", "cat.png"],
+        stderr=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 20
     while not engine.calls and time.monotonic() < deadline:
