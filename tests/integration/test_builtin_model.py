@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -89,3 +92,21 @@ def test_health_says_what_answers(client: lambdiff.Client) -> None:
     assert (health.model.name, health.model.licence) == (manifest.name, "MIT")
     assert health.defaults == manifest.defaults
     assert health.loaded
+
+
+@pytest.mark.linux
+def test_a_terminal_sees_the_steps_and_a_clean_end(tmp_path: Path) -> None:
+    """On a terminal the steps are counted on stderr; stdout holds the file's name alone."""
+    terminal, stderr = pty.openpty()
+    command = [sys.executable, "-m", "lambdiff", "generate", "a cat", "-o", "a.png", "--steps", "3"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=stderr)
+    os.close(stderr)
+    seen = b""
+    with contextlib.suppress(OSError):  # what Linux says when the other end is closed
+        while chunk := os.read(terminal, 65536):
+            seen += chunk
+    out, _ = process.communicate(timeout=60)
+    os.close(terminal)
+    assert (process.returncode, out) == (0, b"a.png\n")
+    assert b"step 3 of 3" in seen
+    assert seen.rstrip().endswith(b"enlarged to 256x256.")

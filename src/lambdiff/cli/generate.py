@@ -140,14 +140,14 @@ def _draw(
     """Make the pictures and write each as it comes; returns reports of the files and of the failures."""
     made: dict[int, dict[str, Any]] = {}
     failed: dict[int, dict[str, Any]] = {}
+    notes: dict[str, None] = {}
     where = client.endpoint.url
 
     def keep(index: int, image: GeneratedImage) -> None:
         file = plan.write(image, index)
         made[index] = {"file": file, **image.to_dict()}
         progress.remember_seconds(where, image.timings["total"])
-        for warning in image.warnings:
-            talk(f"Note: {warning}")
+        notes.update(dict.fromkeys(f"Note: {warning}" for warning in image.warnings))
 
     with progress.terminal(progress.expected_seconds(where), count, show=False if quiet else None) as bar:
         if count == 1:
@@ -163,12 +163,14 @@ def _draw(
                         "fix": result.error.fix,
                         "exit_code": result.error.exit_code,
                     }
-                    click.echo(
-                        f"Error: seed {result.request['seed']}: {result.error.message}\n  {result.error.fix}", err=True
-                    )
                 else:
                     keep(index, result)
 
             requests = [{**request, "seed": request["seed"] + i} for i in range(count)]
             client.generate_many(requests, max_workers=workers, on_result=on_result)
+    # Below the bar, not across it, and each once.
+    for note in notes:
+        talk(note)
+    for failure in failed.values():
+        click.echo(f"Error: seed {failure['seed']}: {failure['error']}\n  {failure['fix']}", err=True)
     return [made[i] for i in sorted(made)], [failed[i] for i in sorted(failed)]
