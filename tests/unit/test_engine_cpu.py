@@ -65,6 +65,16 @@ def test_bf16_needs_the_flag_and_no_lower_limit(cpuinfo, monkeypatch, held_to, a
     assert cpu.has_bf16() is False
 
 
+@pytest.mark.parametrize(("held_to", "allowed"), [("", True), ("AVX512_CORE_VNNI", True), ("AVX512_CORE", False)])
+def test_vnni_needs_the_flag_and_no_lower_limit(cpuinfo, monkeypatch, held_to, allowed):
+    """As bf16, one step lower."""
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", held_to)
+    cpuinfo(X86)
+    assert cpu.has_vnni() is allowed
+    cpuinfo(ARM)
+    assert cpu.has_vnni() is False
+
+
 def test_threads_are_the_processors_of_this_process():
     """As many as the scheduler allows, at least one."""
     expected = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import threading
 
@@ -139,10 +141,21 @@ def test_a_model_of_one_size(folder, manifest):
 
 def test_no_telemetry():
     """OpenVINO's telemetry package is not importable once the engine is imported first."""
-    import subprocess
-
     code = (
         "import lambdiff.handler.engine.openvino, sys; "
         "print([name for name, module in sys.modules.items() if 'openvino_telemetry' in name and module])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_built_in_model_on_a_processor_held_to_avx2():
+    """Lambda promises AVX2 and no more: eight-bit weights compile there, in f32."""
+    code = (
+        "from lambdiff.contract import GenerateRequest; from lambdiff.handler.engine.base import open_engine; "
+        "from lambdiff.local import builtin; engine = open_engine(builtin.folder()); "
+        "request = GenerateRequest(prompt='a cat', num_inference_steps=1).resolve(engine.manifest.defaults); "
+        "print(engine.generate(request).pixels.shape, engine.precision)"
+    )
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "(256, 256, 3) f32\n"

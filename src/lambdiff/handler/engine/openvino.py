@@ -169,11 +169,13 @@ class OpenVinoEngine:
         return size if self.manifest.native_size else 0
 
     def _compile(self, part: str, batch: int) -> openvino.InferRequest:
-        settings = {
+        settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": self.threads,
             "INFERENCE_PRECISION_HINT": self._precision,
         }
+        if not cpu.has_vnni():
+            settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
         model = self._core.read_model(self.folder / f"{part}.xml")
         if batch:
             model.reshape({port: self._fixed(port.partial_shape, batch) for port in model.inputs})
