@@ -212,7 +212,7 @@ def test_logs_show_requests_but_no_prompt(machine: Machine) -> None:
 def test_cost_doctor_and_warm(machine: Machine) -> None:
     """A price from measured seconds, nothing bad to find, and two more answers."""
     cost = machine.report("cost")
-    assert cost["images"] >= 3
+    assert cost["images"] >= 1
     assert 0 < cost["dollars_per_image"] < 0.1
     findings = machine.report("doctor")
     assert [finding for finding in findings if finding["verdict"] == "bad"] == []
@@ -337,9 +337,16 @@ def test_a_deployment_that_is_cut_off_leaves_no_trace(
 
 
 def test_the_next_try_succeeds(machine: Machine, other: tuple[str, ...]) -> None:
-    """After a failed build, a failed push, Ctrl-C and a kill; with a role, that is without any key, this time."""
+    """After a failed build, a failed push, Ctrl-C and a kill; with a role, that is without any key, this time.
+
+    And in an account that may not have functions of 10,240 MB: the stack rolls back, and the size is taken that AWS
+    names.
+    """
+    places.MEMORY_CAP.write_text("3008")
     report = machine.report(*other, "--auth", "role")
-    assert (report["name"], report["auth"]) == ("other", "role")
+    assert (report["name"], report["auth"], report["memory_mb"]) == ("other", "role", 3008)
+    assert "3,008 MB" in report["notes"][0]
+    assert machine.report(*other, "--auth", "role")["changed"] is False
     assert len(machine.cloud.client("iam").list_users()["Users"]) == 1
     out = machine.folder / "role.png"
     answer = machine.lambdiff("generate", PROMPT, "--deployment", "other", "-o", str(out))

@@ -99,8 +99,13 @@ class Account:
         return f"arn:{match[1]}:iam::{match[2]}:role/{match[3]}" if match else self.arn
 
 
-def open_account(profile: str | None = None, region: str | None = None) -> Account:
+def open_account(profile: str | None = None, region: str | None = None, source: str = "--region") -> Account:
     """Find out who asks, and where.
+
+    Args:
+        profile: an AWS profile.
+        region: used before any other that is known.
+        source: where that region comes from.
 
     Raises:
         CredentialsError: nobody, or credentials that AWS does not take.
@@ -109,7 +114,7 @@ def open_account(profile: str | None = None, region: str | None = None) -> Accou
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
     session = credentials.session(profile)
-    where = _region(session, region)
+    where = Sourced(region, source) if region else _region(session)
     try:
         identity = session.client("sts", region_name=where.value).get_caller_identity()
     except NoCredentialsError:
@@ -157,9 +162,8 @@ _SIGN_IN: Final = frozenset(
 )
 
 
-def _region(session: boto3.Session, region: str | None) -> Sourced[str]:
+def _region(session: boto3.Session) -> Sourced[str]:
     for value, source in (
-        (region, "--region"),
         (os.environ.get("LAMBDIFF_REGION"), "LAMBDIFF_REGION"),
         (os.environ.get("AWS_REGION"), "AWS_REGION"),
         (os.environ.get("AWS_DEFAULT_REGION"), "AWS_DEFAULT_REGION"),

@@ -6,6 +6,7 @@ part of it and the memory. Which of them were pictures, the handler's line with 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import statistics
@@ -23,13 +24,21 @@ MONTHLY: Final = (100, 1_000, 10_000)
 
 @dataclass(frozen=True)
 class Invocation:
-    """One REPORT line: billed seconds (the cold start's included), the cold start's, and the memory in MB."""
+    """One REPORT line.
+
+    Attributes:
+        billed: seconds, the cold start's included.
+        cold: seconds of a new environment's start.
+        picture: whether it drew one.
+        loaded: whether it read the model's weights first.
+    """
 
     request_id: str
     billed: float
     cold: float
     memory_mb: int
     picture: bool = False
+    loaded: bool = False
 
 
 class Month(Struct, frozen=True, kw_only=True):
@@ -45,7 +54,8 @@ class Cost(Struct, frozen=True, kw_only=True):
 
     Attributes:
         images, cold_starts: counted in the log.
-        seconds_warm, seconds_cold: median billed seconds of a picture in a warm and in a new environment.
+        seconds_warm, seconds_cold: median billed seconds of a picture with the model in memory, and of one for which
+            the environment was started or the model was read.
         dollars_per_image: the mean over all pictures, cold starts included; None if there were none.
         max_memory_mb: the most that a request used.
         idle: dollars a month for what is there all the time, by part.
@@ -86,10 +96,10 @@ def invocations(lines: Iterable[str]) -> list[Invocation]:
 
     Example:
         >>> invocations(["REPORT RequestId: a-1\\tDuration: 900.0 ms\\tBilled Duration: 1000 ms\\tMemory Size: 512 MB"])
-        [Invocation(request_id='a-1', billed=1.0, cold=0.0, memory_mb=512, picture=False)]
+        [Invocation(request_id='a-1', billed=1.0, cold=0.0, memory_mb=512, picture=False, loaded=False)]
     """
     reports: dict[str, Invocation] = {}
-    drawn = set()
+    drawn: dict[str, bool] = {}
     for line in lines:
         entry = _json(line)
         if entry is not None and entry.get("type") == "platform.report":
@@ -103,13 +113,12 @@ def invocations(lines: Iterable[str]) -> list[Invocation]:
             )
         elif entry is not None:
             if entry.get("status") == 200 and "timings" in entry:
-                drawn.add(entry.get("request_id"))
+                drawn[entry.get("request_id", "")] = "load" in entry["timings"]
         elif line.startswith("REPORT RequestId: "):
             report = _report(line)
             reports[report.request_id] = report
     return [
-        Invocation(each.request_id, each.billed, each.cold, each.memory_mb, each.request_id in drawn)
-        for each in reports.values()
+        dataclasses.replace(each, picture=key in drawn, loaded=drawn.get(key, False)) for key, each in reports.items()
     ]
 
 
@@ -142,8 +151,8 @@ def summarise(name: str, found: list[Invocation], settings: dict[str, Any], idle
         architecture=architecture,
         images=len(pictures),
         cold_starts=sum(each.cold > 0 for each in found),
-        seconds_warm=_median(each.billed for each in pictures if each.cold == 0),
-        seconds_cold=_median(each.billed for each in pictures if each.cold > 0),
+        seconds_warm=_median(each.billed for each in pictures if not (each.cold or each.loaded)),
+        seconds_cold=_median(each.billed for each in pictures if each.cold or each.loaded),
         dollars_per_image=per_image,
         free_images=free,
         idle=idle,

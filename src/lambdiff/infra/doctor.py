@@ -45,10 +45,10 @@ def examine(name: str | None = None, profile: str | None = None, region: str | N
     try:
         chosen = config.choose_deployment(name)
         deployment = chosen.value if chosen else None
-        account = accounts.open_account(
-            profile or (deployment.profile if deployment else None),
-            region or (deployment.region if deployment else None),
-        )
+        if region is None and deployment is not None:
+            account = accounts.open_account(profile or deployment.profile, deployment.region, str(config.path()))
+        else:
+            account = accounts.open_account(profile or (deployment.profile if deployment else None), region)
     except LambdiffError as error:
         yield Finding(check="credentials", verdict="bad", detail=error.message, fix=error.fix)
         return

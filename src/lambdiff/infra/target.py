@@ -42,7 +42,7 @@ def choose(name: str | None = None, profile: str | None = None) -> Target:
         CredentialsError: nobody to ask AWS.
     """
     chosen = known(name)
-    account = accounts.open_account(profile or chosen.value.profile, chosen.value.region)
+    account = accounts.open_account(profile or chosen.value.profile, chosen.value.region, str(config.path()))
     return Target(chosen, account)
 
 

@@ -102,6 +102,7 @@ class Cloud:
         wait_for(places.SOCKET.exists, "podman")
 
     def _start_emulator(self) -> None:
+        places.MEMORY_CAP.unlink(missing_ok=True)
         command = [str(places.EMULATOR_PYTHON), str(places.FILES / "emulator.py")]
         end_leftover(places.RUN / "emulator.pid", command)
         if not free(places.PORT) or not free(443):
@@ -121,6 +122,7 @@ class Cloud:
             "S3_DATA_DIR": str(places.TMP / "s3"),
             "STATE_DIR": str(places.TMP / "state"),
             "TMPDIR": str(places.TMP),
+            "LOCALCLOUD_MEMORY_CAP": str(places.MEMORY_CAP),
             **ROOT_KEY,
         }
         inherited = {

@@ -1,11 +1,15 @@
-"""ministack with three things mended that a deployment of lambdiff meets. Runs in an environment of its own.
+"""ministack with three things mended that a deployment of lambdiff meets, and a limit that accounts have.
+
+Runs in an environment of its own.
 
 Each patch says what goes wrong without it. They use private names, hence the pinned version in places.py.
 """
 
 import functools
 import json
+import os
 import re
+from pathlib import Path
 
 from ministack.core import iam_actions
 from ministack.services import ecr, iam
@@ -84,6 +88,26 @@ def naming_one_repository(read_field):
 
 
 iam_actions._safe_json_field = naming_one_repository(iam_actions._safe_json_field)
+
+
+def capped(create):
+    """Stands in for a new account: a file with a number refuses larger functions, in AWS's words."""
+    limit = Path(os.environ["LOCALCLOUD_MEMORY_CAP"])
+
+    @functools.wraps(create)
+    def create_function(logical_id, properties, stack_name):
+        if limit.exists() and int(properties.get("MemorySize", 128)) > int(limit.read_text()):
+            raise ValueError(
+                "Resource handler returned message: \"'MemorySize' value failed to satisfy constraint: Member must "
+                f'have value less than or equal to {limit.read_text()} (Service: Lambda, Status Code: 400)"'
+            )
+        return create(logical_id, properties, stack_name)
+
+    return create_function
+
+
+functions = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
+functions["create"] = capped(functions["create"])
 
 if __name__ == "__main__":
     from ministack.app import main

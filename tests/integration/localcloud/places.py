@@ -16,6 +16,7 @@ EMULATOR_PYTHON = HOME / "emulator" / "bin" / "python"
 RIE = HOME / "aws-lambda-rie"
 SHIM = HOME / "container-engine"
 SOCKET = RUN / "podman.sock"
+MEMORY_CAP = RUN / "memory-cap"
 
 PORT = 4566
 REGION = "us-east-1"
