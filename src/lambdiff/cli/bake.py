@@ -51,7 +51,7 @@ def bake(
 
     \b
     lambdiff bake tiny-sd -o tiny-sd --precision int8 --decoder tiny
-    lambdiff generate "a cat in a top hat" --local -o cat.png   (with LAMBDIFF_MODEL_DIR=tiny-sd)
+    LAMBDIFF_MODEL_DIR=tiny-sd lambdiff generate "a cat in a top hat" --local -o cat.png
     """
     from lambdiff import bake as baking
 
