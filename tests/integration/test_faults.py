@@ -132,9 +132,12 @@ def test_nobody_listens() -> None:
 
 def test_no_network() -> None:
     """A name that does not resolve reads as such."""
-    with Client(
-        "https://abc.lambda-url.us-east-1.on.aws.invalid/", region="us-east-1", credentials=Keys("a", "b")
-    ) as caller, pytest.raises(errors.EndpointUnreachable):
+    with (
+        Client(
+            "https://abc.lambda-url.us-east-1.on.aws.invalid/", region="us-east-1", credentials=Keys("a", "b")
+        ) as caller,
+        pytest.raises(errors.EndpointUnreachable),
+    ):
         caller.generate("a cat")
 
 
