@@ -266,6 +266,23 @@ def test_ctrl_c_leaves_nothing_behind(url: str, engine: StubEngine) -> None:
     assert not list(Path().glob("*cat*"))
 
 
+def test_ctrl_c_keeps_what_is_finished(url: str, engine: StubEngine) -> None:
+    """SIGINT in the middle of many pictures keeps those that are there and asks for no more."""
+    engine.step_seconds = 0.4
+    command = ["generate", "a cat", "-n", "20", "--workers", "1", "-o", "cat-{seed}.png", "--seed", "1"]
+    process = subprocess.Popen([sys.executable, "-m", "lambdiff", *command], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 20
+    while not list(Path().glob("cat-*.png")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert (process.returncode, err.strip()) == (130, "Stopped.")
+    asked = engine.calls
+    time.sleep(1)
+    assert engine.calls == asked <= len(list(Path().glob("cat-*.png"))) + 1 < 20
+    assert not list(Path().glob(".*.part"))
+
+
 def test_a_closed_stdout_is_no_crash(url: str) -> None:
     """A reader that leaves early is not answered with a traceback."""
     command = f"{sys.executable} -m lambdiff generate 'a cat' -o - | head -c 10 | wc -c"

@@ -72,6 +72,13 @@ def test_a_wrong_clock_is_recognised() -> None:
     assert "clock is 10 minutes ahead" in caught.value.fix
 
 
+def test_an_expired_token_is_recognised() -> None:
+    """A session that has run out is told apart from a missing permission."""
+    with pytest.raises(errors.AccessDenied) as caught:
+        raise_for_problem(reply(403, b'{"message":"The security token included in the request is expired"}'))
+    assert "sign in again" in caught.value.fix
+
+
 def test_the_request_id_leads_to_the_logs() -> None:
     """An endpoint's failure can be looked up."""
     with pytest.raises(errors.EndpointFailed) as caught:
