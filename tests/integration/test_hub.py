@@ -1,0 +1,59 @@
+"""`lambdiff bake` from the hub: the real client, over the hub's protocol, on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import tiny_pipeline
+from fake_hub import FakeHub
+from lambdiff import models
+from lambdiff.handler import manifest as manifests
+
+TINY_SD = models.CATALOGUE["tiny-sd"]
+
+
+def bake(tmp_path: Path, hub: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run the command with a hub and a cache of its own."""
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": hub,
+        "HF_HOME": str(tmp_path / "hub"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_OFFLINE": "0",
+    }
+    command = [sys.executable, "-m", "lambdiff", "bake", *args]
+    return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+
+def test_the_catalogues_default_model_is_downloaded_at_its_commit_and_baked(tmp_path: Path) -> None:
+    """tiny-sd, stored as pickles as on the hub, becomes a folder without any, and draws."""
+    folder = tiny_pipeline.save(tmp_path / "on-the-hub")
+    tiny_pipeline.as_pickles(folder)
+    (folder / "safety_checker").mkdir()
+    (folder / "safety_checker" / "pytorch_model.bin").write_bytes(b"not wanted")
+    with FakeHub(TINY_SD.hub_id, TINY_SD.revision, folder) as hub:
+        done = bake(tmp_path, hub.url, "tiny-sd", "-o", "baked", "--json")
+    assert done.returncode == 0, done.stderr
+    manifest = manifests.verify(tmp_path / "baked")
+    assert (manifest.name, manifest.revision, manifest.licence) == (TINY_SD.name, TINY_SD.revision, TINY_SD.licence)
+    assert json.loads(done.stdout)["revision"] == TINY_SD.revision
+    assert not any("safety_checker/pytorch_model.bin" in request for request in hub.requests)
+    command = ["generate", "a cat", "--local", "--model-dir", "baked", "--size", "64x64", "--steps", "2", "-o", "a.png"]
+    drawn = subprocess.run(
+        [sys.executable, "-m", "lambdiff", *command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert drawn.returncode == 0, drawn.stderr
+
+
+def test_a_commit_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """A wrong revision ends with exit code 3, the model's name, and no folder."""
+    with FakeHub("somebody/model", "0" * 40, tmp_path) as hub:
+        done = bake(tmp_path, hub.url, "somebody/model", "--revision", "1" * 40, "-o", "baked")
+    assert done.returncode == 3, done.stderr
+    assert "somebody/model could not be downloaded" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "baked").exists()
