@@ -56,7 +56,7 @@ def deploy(
     """
     from lambdiff import resolve
     from lambdiff.infra import deploy as deploying
-    from lambdiff.infra import prices, toolchain
+    from lambdiff.infra import preflight, prices, smoke, toolchain
     from lambdiff.infra.report import Report
 
     toolchain.check_extra()
@@ -66,7 +66,7 @@ def deploy(
         given["principals"] = principals
     if tags:
         given["tags"] = dict(_pair(tag) for tag in tags)
-    wishes = deploying.Wishes(
+    wishes = preflight.Wishes(
         name=name, model=model, region=region, profile=profile, reserve=reserve, options=given, force=force,
         smoke=not no_smoke,
     )  # fmt: skip
@@ -87,7 +87,7 @@ def deploy(
             f"{prices.dollars(outcome.dollars_per_image)} (prices of us-east-1, {outcome.prices_of})."
         )
     choice = "" if name == "lambdiff" else f" --deployment {name}"
-    report.say(f'Next: lambdiff generate "{deploying.SMOKE_PROMPT}" -o cat.png{choice}')
+    report.say(f'Next: lambdiff generate "{smoke.PROMPT}" -o cat.png{choice}')
 
 
 def _pair(tag: str) -> tuple[str, str]:

@@ -16,8 +16,8 @@ from lambdiff.infra import account as accounts
 from lambdiff.infra import context, toolchain
 from lambdiff.infra import deploy as deploying
 from lambdiff.infra.cdk import Cdk
-from lambdiff.infra.deploy import Wishes
 from lambdiff.infra.failures import MemoryCapped
+from lambdiff.infra.preflight import DEFAULT_CONCURRENCY, Wishes
 from lambdiff.infra.report import Report
 from lambdiff.infra.settings import StackSettings
 from lambdiff.infra.toolchain import Tool
@@ -69,7 +69,7 @@ def test_a_deployment_is_saved(cdk: type[MotoCdk], model: Path) -> None:
     assert (outcome.changed, outcome.model, outcome.memory_mb) == (True, "tiny@r1", 10_240)
     assert (saved.url, saved.secret_arn) == (OUTPUTS["LambdaUrl"], OUTPUTS["SecretArn"])
     assert (saved.stack, saved.function_name, saved.timeout_s) == ("lambdiff", "lambdiff-Function", 600)
-    assert cdk.deployed[0].reserved_concurrency == deploying.DEFAULT_CONCURRENCY
+    assert cdk.deployed[0].reserved_concurrency == DEFAULT_CONCURRENCY
 
 
 def test_a_second_one_does_nothing(cdk: type[MotoCdk], model: Path) -> None:
