@@ -99,6 +99,8 @@ class FunctionUrl:
         )
         self._server.channel_class = functools.partial(_Channel, receive_seconds=receive_seconds)
         self._stopping = threading.Event()
+        # The trigger that wakes the loop is one of its sockets: the loop must not close it while it is being pulled.
+        self._waking = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name="lambdiff-serve", daemon=True)
 
     def __enter__(self) -> Self:
@@ -117,7 +119,9 @@ class FunctionUrl:
         while free < self._concurrency and self._slots.acquire(timeout=max(0.0, deadline - time.monotonic())):
             free += 1
         self._stopping.set()
-        self._server.pull_trigger()
+        with self._waking:
+            if self._sockets:
+                self._server.pull_trigger()
         self._thread.join()
         self._server.task_dispatcher.shutdown(timeout=1)
 
@@ -130,7 +134,8 @@ class FunctionUrl:
         deadline = time.monotonic() + 2
         while time.monotonic() < deadline and any(each.sending for each in self._server.active_channels.values()):
             turn(0.1)
-        wasyncore.close_all(self._sockets)
+        with self._waking:
+            wasyncore.close_all(self._sockets)
 
     def _wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         request_id = str(uuid.uuid4())

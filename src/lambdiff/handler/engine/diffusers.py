@@ -121,7 +121,7 @@ class DiffusersEngine:
                 pipeline = DiffusionPipeline.from_pretrained(
                     self.folder, use_safetensors=True, local_files_only=True, **without
                 )
-            except (OSError, ValueError, TypeError, AttributeError) as error:
+            except Exception as error:  # diffusers, transformers and safetensors raise nothing narrower together
                 reason = next(iter(str(error).splitlines()), type(error).__name__)
                 raise ModelError(
                     f"{self.folder} cannot be loaded: {reason[:200]}",
