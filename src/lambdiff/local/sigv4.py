@@ -154,7 +154,7 @@ class Verifier:
             _refuse("The session token is not that of the key pair.")
 
 
-class _Signer(SigV4Auth):
+class _Signer(SigV4Auth):  # type: ignore[misc]
     """botocore's, except that it signs exactly the headers that the request says are signed."""
 
     def headers_to_sign(self, request: Any) -> Any:
