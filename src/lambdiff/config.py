@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from lambdiff.contract import NOT_JSON
-from lambdiff.errors import ConfigurationError
+from lambdiff.errors import ConfigurationError, OutputError
 from lambdiff.files import write_whole
 
 T = TypeVar("T")
@@ -103,12 +103,11 @@ def load() -> Deployments:
         ) from None
 
 
-def save(deployment: Deployment, *, make_default: bool = True) -> Path:
-    """Add or replace a deployment, and make it the default unless told otherwise (the first always is)."""
+def save(deployment: Deployment) -> Path:
+    """Add or replace a deployment, and make it the default."""
     known = load()
     known.deployments[deployment.name] = deployment
-    if make_default or known.default is None:
-        known.default = deployment.name
+    known.default = deployment.name
     return _write(known)
 
 
@@ -123,7 +122,10 @@ def remove(name: str) -> None:
 
 def _write(known: Deployments) -> Path:
     content = msgspec.json.format(msgspec.json.encode(known), indent=2) + b"\n"
-    return write_whole(path(), content, force=True, mode=0o600)
+    try:
+        return write_whole(path(), content, force=True, mode=0o600)
+    except OutputError as error:
+        raise ConfigurationError(error.message, fix="Name a folder of yours with LAMBDIFF_HOME.") from None
 
 
 def choose_deployment(name: str | None = None) -> Sourced[Deployment] | None:

@@ -182,12 +182,18 @@ def session(profile: str | None = None, region: str | None = None) -> boto3.Sess
         CredentialsError: there is no such profile.
     """
     import boto3
-    from botocore.exceptions import ProfileNotFound
+    from botocore.exceptions import BotoCoreError, ProfileNotFound
 
     try:
-        return boto3.Session(profile_name=profile, region_name=region)
+        made = boto3.Session(profile_name=profile, region_name=region)
+        made.region_name  # noqa: B018 (reads the configuration file, which may be damaged)
     except ProfileNotFound as error:
         raise CredentialsError(f"{error}.", fix="Choose one of `aws configure list-profiles`.") from None
+    except BotoCoreError as error:
+        raise CredentialsError(
+            f"The AWS configuration cannot be read: {error}", fix="Repair ~/.aws/config or AWS_CONFIG_FILE."
+        ) from None
+    return made
 
 
 class _Translated:

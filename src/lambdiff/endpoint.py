@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from typing import Any, Final, Protocol
@@ -16,7 +17,7 @@ from urllib3.exceptions import NewConnectionError
 from lambdiff._version import __version__
 from lambdiff.contract import JSON, MAX_PAYLOAD
 from lambdiff.credentials import Signer
-from lambdiff.errors import EndpointFailed, EndpointTimeout, EndpointUnreachable
+from lambdiff.errors import ConfigurationError, EndpointFailed, EndpointTimeout, EndpointUnreachable
 from lambdiff.handler.engine.base import OnStep
 from lambdiff.handler.event import HttpResponse
 from lambdiff.signing import FunctionUrlAuth
@@ -130,6 +131,8 @@ class FunctionUrl:
                 raise _TryAgain(error=_unreachable(self.url, "it does not answer")) from None
             raise _too_late(self._read_timeout) from None
         except requests.exceptions.SSLError as error:
+            if not isinstance(_innermost(error), ssl.SSLCertVerificationError):
+                raise _broken(error) from None  # perhaps after the request was read
             raise EndpointUnreachable(
                 f"The certificate of {self.url} is not trusted: {_cause(error)}.",
                 fix="If a proxy signs your traffic, name its authority with REQUESTS_CA_BUNDLE.",
@@ -142,8 +145,16 @@ class FunctionUrl:
             if "timed out" in _cause(error).lower():
                 raise _too_late(self._read_timeout) from None
             raise _broken(error) from None
+        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
+            raise ConfigurationError(
+                f"The request cannot be sent: {error}.", fix="Check HTTPS_PROXY, ALL_PROXY and the URL."
+            ) from None
         except requests.RequestException as error:
             raise _broken(error) from None
+        except OSError as error:  # raised by requests before anything is sent
+            raise ConfigurationError(
+                f"The request cannot be sent: {error}.", fix="Check REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE."
+            ) from None
         if reply.status == 429 or _inactive(reply):
             raise _TryAgain(reply=reply)
         return reply
@@ -218,12 +229,20 @@ def _broken(error: Exception) -> EndpointFailed:
     )
 
 
-def _cause(error: BaseException) -> str:
-    """The innermost reason of a chain of wrapped network errors, without object addresses."""
+def _innermost(error: BaseException) -> BaseException:
+    """What a chain of wrapped network errors began with."""
     for _ in range(8):
-        inner = getattr(error, "reason", None) or next((a for a in error.args if isinstance(a, BaseException)), None)
-        if not isinstance(inner, BaseException):
+        reason = getattr(error, "reason", None)
+        inner = reason if isinstance(reason, BaseException) else None
+        inner = inner or next((each for each in error.args if isinstance(each, BaseException)), None)
+        if inner is None:
             break
         error = inner
+    return error
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost reason in words, without object addresses."""
+    error = _innermost(error)
     text = str(error).rpartition(">: ")[2] or type(error).__name__
     return text[:200].rstrip(".")

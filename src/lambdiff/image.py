@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lambdiff import contract
-from lambdiff.errors import EndpointFailed, InvalidRequest
+from lambdiff.errors import EndpointFailed, InvalidRequest, MetadataError
 from lambdiff.files import write_whole
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class GeneratedImage:
         timings: dict[str, float],
         warnings: list[str],
         cost: float | None = None,
+        seed: int | None = None,
     ) -> None:
         self.content = content
         self.format = format
@@ -83,6 +84,7 @@ class GeneratedImage:
         self.timings = timings
         self.warnings = warnings
         self.cost = cost
+        self._seed = seed
 
     @classmethod
     def from_reply(cls, reply: HttpResponse, seconds: float, price: Price = lambda _: None) -> GeneratedImage:
@@ -113,6 +115,7 @@ class GeneratedImage:
             engine=headers.get(contract.ENGINE_HEADER, ""),
             timings={**timings, "total": seconds},
             warnings=contract.decode_warnings(headers.get(contract.WARNINGS_HEADER)),
+            seed=int(seed) if (seed := headers.get(contract.SEED_HEADER, "")).isdecimal() else None,
             cost=price(sum(taken for phase, taken in timings.items() if phase != "queue")),
         )
         picture.image  # noqa: B018 (decodes: a picture that was cut on the way must not pass for one)
@@ -147,8 +150,8 @@ class GeneratedImage:
 
     @property
     def seed(self) -> int:
-        """The seed that was used."""
-        return self.parameters.seed
+        """The seed that was used: the reply's, or the one inside the picture."""
+        return self.parameters.seed if self._seed is None else self._seed
 
     @property
     def size(self) -> tuple[int, int]:
@@ -183,9 +186,13 @@ class GeneratedImage:
         """Everything but the pixels, for JSON."""
         import msgspec
 
+        try:
+            parameters = msgspec.to_builtins(self.parameters)
+        except MetadataError:  # an endpoint that is not lambdiff's, or something on the way took them out
+            parameters = None
         return {
-            "seed": self.seed,
-            "parameters": msgspec.to_builtins(self.parameters),
+            "seed": parameters["seed"] if parameters else self._seed,
+            "parameters": parameters,
             "model": self.model,
             "engine": self.engine,
             "format": self.format,
@@ -206,6 +213,6 @@ class GeneratedImage:
     def __repr__(self) -> str:
         width, height = self.size
         return (
-            f"<GeneratedImage {width}x{height} {self.format} seed={self.seed} model={self.model!r} "
+            f"<GeneratedImage {width}x{height} {self.format} seed={self.to_dict()['seed']} model={self.model!r} "
             f"{self.timings.get('total', 0):.1f} s>"
         )

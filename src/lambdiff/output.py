@@ -66,8 +66,8 @@ class Plan:
         for index, seed in enumerate(seeds):
             check_free(self.path(index, seed), force=self._force)
 
-    def write(self, image: GeneratedImage, index: int) -> str:
-        """Write one picture and return the file's name (`-` for stdout).
+    def write(self, image: GeneratedImage, index: int, seed: int) -> str:
+        """Write picture `index`, which was asked for with `seed`, and return the file's name (`-` for stdout).
 
         Raises:
             OutputError: it could not be written.
@@ -83,7 +83,7 @@ class Plan:
                     f"stdout could not be written: {error.strerror}.", fix="Write to a file with -o."
                 ) from None
             return "-"
-        return str(write_whole(self.path(index, image.seed), image.content, force=self._force))
+        return str(write_whole(self.path(index, seed), image.content, force=self._force))
 
     def _free(self, stem: str, index: int) -> Path:
         """The first unused name; numbers count up from the picture's own."""

@@ -55,7 +55,7 @@ def raise_for_problem(reply: HttpResponse) -> None:
         fields = "; ".join(f"{error.field}: {error.detail}" for error in problem.errors) if problem else ""
         raise EndpointRefused(
             f"The endpoint refused the request ({status}): {fields or said}",
-            fix="`lambdiff status` shows what its model accepts."
+            fix="Change what is named; `Client.health()` tells what its model accepts."
             if problem
             else "Check that the URL is a lambdiff endpoint.",
             status=status,

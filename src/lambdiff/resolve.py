@@ -117,7 +117,8 @@ def target(
         return Target(url=None, reason="no deployment is configured")
     address, host = _checked_url(where)
     where = Sourced(address, where.source)
-    profile = profile or (chosen.profile if chosen else None)
+    if not (profile or any(os.environ.get(name) for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID"))):
+        profile = chosen.profile if chosen else None
     found = _region(region, host, chosen, profile)
     return Target(
         url=where,

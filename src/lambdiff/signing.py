@@ -14,11 +14,24 @@ from botocore.awsrequest import AWSRequest
 from requests import PreparedRequest
 from requests.auth import AuthBase
 
+from lambdiff.errors import CredentialsError
+
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
 
 SERVICE: Final = "lambda"
 _STALE = ("Authorization", "X-Amz-Date", "X-Amz-Security-Token", "X-Amz-Content-SHA256", "Date")
+
+
+def _fit_for_headers(keys: ReadOnlyCredentials) -> ReadOnlyCredentials:
+    """Refuse keys with a stray space or line break here: further down their value would be in the error message."""
+    for name, value in (("key id", keys.access_key), ("secret key", keys.secret_key), ("session token", keys.token)):
+        if value and not all("!" <= character <= "~" for character in value):
+            raise CredentialsError(
+                f"The AWS {name} holds a space, a line break or another character that no key has.",
+                fix="Set it again without what was pasted along.",
+            )
+    return keys
 
 
 class FunctionUrlAuth(AuthBase):
@@ -52,6 +65,6 @@ class FunctionUrlAuth(AuthBase):
             data=request.body or b"",
             headers={"Content-Type": content_type} if content_type else {},
         )
-        SigV4Auth(self._credentials(), SERVICE, self.region).add_auth(signed)
+        SigV4Auth(_fit_for_headers(self._credentials()), SERVICE, self.region).add_auth(signed)
         request.headers.update(dict(signed.headers.items()))
         return request

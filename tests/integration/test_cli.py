@@ -222,6 +222,24 @@ def test_some_of_many_fail(url: str, run: Run, engine: StubEngine, monkeypatch: 
     assert all(f"seed {seed}" in result.err for seed in (101, 103, 106))
 
 
+def test_a_name_that_is_taken_meanwhile_costs_one_picture_only(
+    url: str, run: Run, engine: StubEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many pictures, one that cannot be written is a failure of its own and the others are kept."""
+    honest = engine.generate
+
+    def rival(generation, on_step=None):
+        if generation.seed == 12:
+            Path("cat-12.png").write_bytes(b"theirs")
+        return honest(generation, on_step)
+
+    monkeypatch.setattr(engine, "generate", rival)
+    result = run("generate", "a cat", "-n", "4", "--seed", "10", "-o", "cat-{seed}.png")
+    assert result.code == 6
+    assert result.out == b"cat-10.png\ncat-11.png\ncat-13.png\n"
+    assert Path("cat-12.png").read_bytes() == b"theirs"
+
+
 def test_a_wrong_key_is_refused_and_not_shown(
     url: str, run: Run, engine: StubEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -234,3 +234,28 @@ def test_a_saved_picture_is_the_bytes_that_came(tmp_path) -> None:
     webp = image.save(tmp_path / "a.webp").read_bytes()
     assert Image.open(io.BytesIO(webp)).format == "WEBP"
     assert metadata.read(webp).request.seed == 7
+
+
+def test_a_picture_without_parameters_is_a_picture_all_the_same(tmp_path) -> None:
+    """Where something on the way took the parameters out, the pixels are kept and the seed is the reply's."""
+    plain = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(plain, "PNG")
+    answer = reply(200, plain.getvalue(), content_type="image/png", lambdiff_seed="9")
+    with FaultyServer(answer) as server, client(server) as caller:
+        image = caller.generate("a cat")
+    assert image.seed == 9
+    assert image.to_dict()["parameters"] is None
+    assert image.save(tmp_path / "a.png").read_bytes() == plain.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("REQUESTS_CA_BUNDLE", "/no/such.pem"), ("HTTPS_PROXY", "http://"), ("ALL_PROXY", "magic://x:1")],
+)
+def test_bad_settings_of_requests_are_configuration(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    """What keeps a request from being sent is not mistaken for an answer that was lost."""
+    monkeypatch.setenv(variable, value)
+    with Client("https://127.0.0.1:1/", region="us-east-1", credentials=Keys("a", "b")) as caller:
+        with pytest.raises(errors.ConfigurationError) as caught:
+            caller.generate("a cat")
+    assert variable.rsplit("_", maxsplit=1)[-1] in caught.value.fix

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import boto3
 import pytest
@@ -119,3 +120,11 @@ def test_no_signer_shows_a_secret(aws: None) -> None:
     shown = f"{signer!r} {GivenKeys(Keys('A', 'given-secret'))!r} {CallerKeys()!r}"
     assert "invoker-secret" not in shown
     assert "given-secret" not in shown
+
+
+def test_a_damaged_configuration_is_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration file that cannot be parsed is named."""
+    (tmp_path / "config").write_text("[default\nregion")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    with pytest.raises(CredentialsError, match="cannot be read"):
+        credentials.session()

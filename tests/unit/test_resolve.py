@@ -114,3 +114,12 @@ def test_a_picture_has_a_price_where_the_memory_is_known() -> None:
     assert resolve.target().price(10) == pytest.approx(10 * 10 * 0.0000166667 + 0.20e-6)
     assert resolve.target(url=URL).price(10) is None
     assert resolve.target(local=True).price(10) is None
+
+
+def test_the_environments_identity_beats_the_saved_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile that was saved with a deployment is used where neither flag nor environment names another."""
+    save(profile="work")
+    assert resolve.target().signer.source == "profile work"
+    assert resolve.target(profile="mine").signer.source == "profile mine"
+    monkeypatch.setenv("AWS_PROFILE", "other")
+    assert resolve.target().signer.source == "your AWS credentials"

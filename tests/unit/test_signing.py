@@ -10,6 +10,7 @@ import requests
 import time_machine
 from botocore.credentials import ReadOnlyCredentials
 
+from lambdiff.errors import CredentialsError
 from lambdiff.signing import FunctionUrlAuth
 
 URL = "https://abc.lambda-url.eu-west-1.on.aws/"
@@ -76,3 +77,12 @@ def test_each_attempt_is_signed_afresh() -> None:
 def test_the_bytes_that_are_sent_are_the_bytes_that_are_signed(body: bytes) -> None:
     """requests sends the body untouched."""
     assert (signed(body=body).body or b"") == body
+
+
+@pytest.mark.parametrize("keys", [("AKID\n", "s", None), ("AKID", "s 1", None), ("AKID", "s", "given-secret\r")])
+def test_keys_with_stray_characters_are_refused_without_being_shown(keys: tuple[str, str, str | None]) -> None:
+    """A line break that was pasted along is told, and no part of the key."""
+    auth = FunctionUrlAuth(lambda: ReadOnlyCredentials(*keys), "eu-west-1")
+    with pytest.raises(CredentialsError, match="no key has") as caught:
+        requests.Request("POST", URL, data=b"{}", auth=auth).prepare()
+    assert "given-secret" not in str(caught.value)

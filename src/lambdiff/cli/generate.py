@@ -13,6 +13,7 @@ from lambdiff import contract, output, progress
 from lambdiff.cli import echo_json
 from lambdiff.cli.options import Size, endpoint_options, json_option
 from lambdiff.client import Client, Failure
+from lambdiff.errors import LambdiffError
 from lambdiff.image import GeneratedImage
 
 _MAX_IMAGES = 1_000
@@ -97,15 +98,26 @@ def generate(
     with Client(url, region=region, deployment=deployment, profile=profile, local=local, model_dir=model_dir) as client:
         if client.target.local and not local:
             talk("No deployment is configured: drawing with the built-in model on this machine.")
-        made, failed = _draw(client, request, count, workers, plan, quiet, talk)
-    if as_json:
-        echo_json({"images": made, "failures": failed, **client.target.describe()})
-    elif not plan.stdout:
-        for entry in made:
-            click.echo(entry["file"])
+        made: dict[int, dict[str, Any]] = {}
+        failed: dict[int, dict[str, Any]] = {}
+
+        def report() -> None:
+            images, failures = ([found[i] for i in sorted(found)] for found in (made, failed))
+            if as_json:
+                echo_json({"images": images, "failures": failures, **client.target.describe()})
+            elif not plan.stdout:
+                for image in images:
+                    click.echo(image["file"])
+
+        try:
+            _draw(client, request, count, workers, plan, quiet, talk, made, failed)
+        except KeyboardInterrupt:
+            report()
+            raise
+    report()
     if open_it and made:
-        click.launch(made[0]["file"])
-    return max((failure["exit_code"] for failure in failed), default=0)
+        click.launch(made[min(made)]["file"])
+    return max((failure["exit_code"] for failure in failed.values()), default=0)
 
 
 def _request(
@@ -135,16 +147,15 @@ def _request(
 
 
 def _draw(
-    client: Client, request: dict[str, Any], count: int, workers: int, plan: output.Plan, quiet: bool, talk: Any
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Make the pictures and write each as it comes; returns reports of the files and of the failures."""
-    made: dict[int, dict[str, Any]] = {}
-    failed: dict[int, dict[str, Any]] = {}
+    client: Client, request: dict[str, Any], count: int, workers: int, plan: output.Plan, quiet: bool, talk: Any,
+    made: dict[int, dict[str, Any]], failed: dict[int, dict[str, Any]],
+) -> None:  # fmt: skip
+    """Make the pictures and write each as it comes; `made` and `failed` get a report of each, by its number."""
     notes: dict[str, None] = {}
     where = client.endpoint.url
 
     def keep(index: int, image: GeneratedImage) -> None:
-        file = plan.write(image, index)
+        file = plan.write(image, index, request["seed"] + index)
         made[index] = {"file": file, **image.to_dict()}
         progress.remember_seconds(where, image.timings["total"])
         notes.update(dict.fromkeys(f"Note: {warning}" for warning in image.warnings))
@@ -156,15 +167,17 @@ def _draw(
 
             def on_result(index: int, result: GeneratedImage | Failure) -> None:
                 bar.advance()
-                if isinstance(result, Failure):
-                    failed[index] = {
-                        "seed": result.request["seed"],
-                        "error": result.error.message,
-                        "fix": result.error.fix,
-                        "exit_code": result.error.exit_code,
-                    }
-                else:
+                try:
+                    if isinstance(result, Failure):
+                        raise result.error
                     keep(index, result)
+                except LambdiffError as error:
+                    failed[index] = {
+                        "seed": request["seed"] + index,
+                        "error": error.message,
+                        "fix": error.fix,
+                        "exit_code": error.exit_code,
+                    }
 
             requests = [{**request, "seed": request["seed"] + i} for i in range(count)]
             client.generate_many(requests, max_workers=workers, on_result=on_result)
@@ -173,4 +186,3 @@ def _draw(
         talk(note)
     for failure in failed.values():
         click.echo(f"Error: seed {failure['seed']}: {failure['error']}\n  {failure['fix']}", err=True)
-    return [made[i] for i in sorted(made)], [failed[i] for i in sorted(failed)]
