@@ -140,16 +140,17 @@ def message(error: Exception) -> str:
     return str(response.get("Error", {}).get("Message", "")) or str(error)
 
 
-def refused(error: Exception, subject: str) -> CredentialsError | DeployError:
+def refused(error: Exception, subject: str, what: str = "read") -> CredentialsError | DeployError:
     """The error to raise when AWS says no: a matter of credentials, or not."""
-    said = f"{subject} cannot be read. AWS says: {code(error)}: {message(error)}"
+    said = f"{subject} cannot be {what}. AWS says: {code(error)}: {message(error)}"
     if code(error) in _SIGN_IN:
         return CredentialsError(said, fix="Sign in again: `aws sso login`, `aws configure`, or another --profile.")
-    if code(error) in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation"):
+    if code(error) in DENIED:
         return CredentialsError(said, fix="Ask for the permission that AWS names; docs/deploy.md has the policy.")
     return DeployError(said, fix="Try again; `lambdiff doctor` looks closer.")
 
 
+DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
 _SIGN_IN: Final = frozenset(
     {
         "ExpiredToken",

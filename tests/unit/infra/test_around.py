@@ -9,11 +9,13 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from made import OUTPUTS, REGION, make_function, make_logs, make_stack, save_deployment
 
 from lambdiff import config
-from lambdiff.errors import Cancelled, ConfigurationError, InvalidRequest
+from lambdiff.errors import Cancelled, ConfigurationError, CredentialsError, InvalidRequest
 from lambdiff.infra import destroy, logs, rotate, stackstate, status, target
+from lambdiff.infra.account import Account
 from lambdiff.infra.report import Report
 
 LOGS = OUTPUTS["LogGroup"]  # moto does not keep a function's LoggingConfig
@@ -184,3 +186,65 @@ def test_the_image_is_deleted_with_all_its_tags(account: Any) -> None:
         ecr.put_image(repositoryName="assets", imageManifest=json.dumps(layers), imageTag=tag)
     destroy._delete_image(account, f"123456789012.dkr.ecr.{REGION}.amazonaws.com/assets:one")
     assert ecr.describe_images(repositoryName="assets")["imageDetails"] == []
+
+
+IMAGE = f"123456789012.dkr.ecr.{REGION}.amazonaws.com/assets:one"
+
+
+class Refusing(Account):
+    """An account in which one operation is answered with an error."""
+
+    operation = ""
+    error = "AccessDeniedException"
+
+    def client(self, service: str) -> Any:
+        client = super().client(service)
+
+        def refuse(**_: Any) -> None:
+            raise ClientError({"Error": {"Code": self.error, "Message": "its words"}}, self.operation)
+
+        client.meta.events.register(f"before-call.*.{self.operation}", refuse)
+        return client
+
+
+def refusing(known: target.Target, operation: str, error: str = "AccessDeniedException") -> target.Target:
+    """The same deployment, in an account that refuses an operation."""
+    kind = type("RefusingOne", (Refusing,), {"operation": operation, "error": error})
+    account = known.account
+    return target.Target(known.deployment, kind(account.session, account.id, account.arn, account.region))
+
+
+def test_destroy_is_resumed_after_a_refusal(deployed: target.Target) -> None:
+    """The logs may not be deleted: the deployment stays known though its stack is gone, and the next try ends it."""
+    with pytest.raises(CredentialsError, match=r"cannot be deleted.*its words"):
+        destroy.destroy(refusing(deployed, "DeleteLogGroup"), quiet(), lambda _: True)
+    assert stackstate.read(deployed.account, "lambdiff") is None
+    assert "lambdiff" in config.load().deployments
+    done = destroy.destroy(target.choose(), quiet(), lambda _: True)
+    assert done.removed == ["stack lambdiff", f"log group {LOGS}"]
+    assert config.load().deployments == {}
+    assert not list((config.home() / "destroying").iterdir())
+
+
+@pytest.mark.parametrize("operation", ["GetFunction", "DescribeLogGroups", "DeleteStack"])
+def test_destroy_without_a_permission(deployed: target.Target, operation: str) -> None:
+    """AWS's words and exit code 3, no traceback; nothing is forgotten."""
+    with pytest.raises(CredentialsError, match="its words"):
+        destroy.destroy(refusing(deployed, operation), quiet(), lambda _: True)
+    assert "lambdiff" in config.load().deployments
+
+
+def test_what_is_gone_already_is_no_error(deployed: target.Target) -> None:
+    """An image or log group that somebody else deleted a moment ago."""
+    destroy._delete_image(refusing(deployed, "DescribeImages", "ImageNotFoundException").account, IMAGE)
+    destroy._delete_logs(deployed.account, "none")
+
+
+def test_an_image_that_another_function_uses_is_kept(deployed: target.Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two deployments of one model share an image."""
+    save_deployment(name="other", stack="lambdiff-other", function_name="lambdiff-other-Function")
+    images = {OUTPUTS["FunctionName"]: IMAGE, "lambdiff-other-Function": IMAGE}  # moto's functions here have none
+    monkeypatch.setattr(destroy, "_image", lambda _, function: images.get(function, ""))
+    done = destroy.destroy(target.choose("lambdiff"), quiet(), lambda _: True)
+    assert done.kept == [f"image {IMAGE} (in use by lambdiff-other-Function)"]
+    assert done.removed == ["stack lambdiff", f"log group {LOGS}"]
