@@ -29,7 +29,7 @@ def model_folder(model: str, engine: EngineName, *, say: Callable[[str], None] =
         ModelError: the folder is not usable.
     """
     if model == BUILT_IN:
-        return builtin.folder()
+        return builtin.shipped()
     folder = Path(model).expanduser()
     if (folder / manifests.FILENAME).is_file():
         return folder

@@ -97,7 +97,7 @@ def _cdk() -> tuple[str, str, str]:
 
 
 def _model() -> tuple[str, str, str]:
-    manifest = manifests.verify(builtin.folder())
+    manifest = manifests.verify(builtin.shipped())
     return "good", f"{manifest.name}@{manifest.revision}, every file as it was baked", ""
 
 

@@ -1,4 +1,4 @@
-"""The model that is used in this process when nothing is deployed."""
+"""The model that ships inside the package, and the one that is used in this process when nothing is deployed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import os
 from pathlib import Path
 
 
+def shipped() -> Path:
+    """The model that ships inside the package."""
+    return Path(__file__).parent / "builtin_model"
+
+
 def folder() -> Path:
-    """`LAMBDIFF_MODEL_DIR` if set, else the model that ships inside the package."""
+    """`LAMBDIFF_MODEL_DIR` if set, else `shipped`."""
     named = os.environ.get("LAMBDIFF_MODEL_DIR")
-    return Path(named) if named else Path(__file__).parent / "builtin_model"
+    return Path(named) if named else shipped()
