@@ -9,24 +9,30 @@ from typing import Final
 from lambdiff import config
 from lambdiff.errors import ConfigurationError
 from lambdiff.handler import manifest as manifests
+from lambdiff.infra import toolchain
 from lambdiff.infra.settings import EngineName
 from lambdiff.local import builtin
 
 BUILT_IN: Final = "built-in"
 
 
-def model_folder(model: str, engine: EngineName, *, say: Callable[[str], None] = lambda _: None) -> Path:
+Say = Callable[[str], None]
+
+
+def model_folder(model: str, engine: EngineName, *, say: Say = lambda _: None, progress: Say = lambda _: None) -> Path:
     """A baked folder for what the caller named.
 
     Args:
         model: `built-in`, a baked folder, or a name or hub id of the catalogue.
         engine: what a hub model is baked for.
-        say: told what is being done where that takes long.
+        say: told the licence of a hub model, each time.
+        progress: told what is being done where that takes long.
 
     Raises:
         ConfigurationError: no such folder and no such model.
         MissingExtra: the model has to be baked, and the extra for that is not installed.
         ModelError: the folder is not usable.
+        ToolchainError: a model would have to be baked, but no container engine answers.
     """
     if model == BUILT_IN:
         return builtin.shipped()
@@ -41,7 +47,8 @@ def model_folder(model: str, engine: EngineName, *, say: Callable[[str], None] =
 
     entry = models.get(model)
     baked = config.home() / "models" / f"{entry.name}-{entry.revision[:12]}-{engine}"
+    say(f"{entry.hub_id} has the licence {entry.licence}: {entry.licence_url}")
     if not baked.is_dir():
-        say(f"{entry.hub_id} has the licence {entry.licence}: {entry.licence_url}")
-        bake.bake(entry.name, baked, engine=engine, progress=say)
+        toolchain.container_engine()  # before the minutes that baking takes
+        bake.bake(entry.name, baked, engine=engine, progress=progress)
     return baked

@@ -80,7 +80,7 @@ def prepare(wishes: Wishes, report: Report) -> Prepared:
         **options,
     ).check()
     report.stage("Staging the image")
-    model = choose.model_folder(wishes.model, settings.engine, say=report.detail)
+    model = choose.model_folder(wishes.model, settings.engine, say=report.say, progress=report.detail)
     staged = context.stage(model, settings.engine)
     identity = staged.manifest.identity
     settings = msgspec.structs.replace(settings, model=f"{identity.name}@{identity.revision}")
