@@ -22,6 +22,8 @@ def destroy(deployment: str | None, profile: str | None, *, yes: bool, as_json: 
     from lambdiff.infra import target
     from lambdiff.infra.report import Report
 
+    if yes:
+        target.unmistakable(deployment)
     report = Report()
     done = destroying.destroy(target.choose(deployment, profile), report, asker(yes=yes, as_json=as_json))
     if as_json:

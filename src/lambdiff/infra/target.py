@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from lambdiff import config
@@ -59,3 +60,16 @@ def known(name: str | None = None) -> Sourced[Deployment]:
             fix="Run `lambdiff deploy`, or `lambdiff configure --stack NAME` for one that is there already.",
         )
     return chosen
+
+
+def unmistakable(name: str | None) -> None:
+    """Refuse to guess: the default moves when a deployment goes, so a command run twice would take the next one.
+
+    Raises:
+        ConfigurationError: there are several, and none was named.
+    """
+    saved = config.load().deployments
+    if len(saved) > 1 and not (name or os.environ.get("LAMBDIFF_DEPLOYMENT")):
+        raise ConfigurationError(
+            f"There are several deployments: {', '.join(sorted(saved))}.", fix="Say which: --deployment NAME."
+        )

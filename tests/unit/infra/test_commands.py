@@ -79,6 +79,15 @@ def test_destroy_asks() -> None:
     assert isinstance(run("status").exception, ConfigurationError)
 
 
+def test_destroy_does_not_guess() -> None:
+    """With --yes and several deployments one must be named, or running it twice would delete two."""
+    save_deployment(name="other", stack="lambdiff-other")
+    error = run("destroy", "--yes").exception
+    assert isinstance(error, ConfigurationError)
+    assert "lambdiff, other" in error.message
+    assert document("destroy", "--yes", "--deployment", "lambdiff")["removed"][0] == "stack lambdiff"
+
+
 def test_json_asks_nobody() -> None:
     """A script that forgot --yes gets a usage error, not a question it cannot see."""
     result = run("destroy", "--json")
