@@ -89,7 +89,7 @@ def moment(text: str, now: float | None = None) -> float:
         400.0
     """
     now = time.time() if now is None else now
-    if match := re.fullmatch(r"(\d+)\s*([smhdw])", text):
+    if match := re.fullmatch(r"(\d{1,9})\s*([smhdw])", text):
         return now - int(match[1]) * _UNITS[match[2]]
     try:
         parsed = datetime.datetime.fromisoformat(text)
@@ -103,7 +103,7 @@ def _events(
 ) -> Iterator[dict[str, Any]]:
     from botocore.exceptions import ClientError
 
-    options: dict[str, Any] = {"logGroupName": group, "startTime": int(since * 1000)}
+    options: dict[str, Any] = {"logGroupName": group, "startTime": max(0, int(since * 1000))}
     if request_id:
         options["filterPattern"] = f'"{request_id}"'
     pages = account.client("logs").get_paginator("filter_log_events")

@@ -127,10 +127,11 @@ def test_times_are_ages_or_dates(text: str, moment: float) -> None:
     assert logs.moment(text, now=1000.0) == moment
 
 
-def test_nonsense_is_no_time() -> None:
+@pytest.mark.parametrize("text", ["yesterday", "9" * 5000 + "s"], ids=["word", "long"])
+def test_nonsense_is_no_time(text: str) -> None:
     """With an example of what is."""
     with pytest.raises(InvalidRequest, match="10m"):
-        logs.moment("yesterday")
+        logs.moment(text)
 
 
 def test_rotation_raises_the_serial(deployed: target.Target) -> None:
