@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ MODULES: Final = ("__init__.py", "_version.py", "contract.py", "errors.py", "met
 """With everything under `handler/`: the modules that say in their docstring that the image has a copy of them."""
 _EPOCH: Final = 315_532_800
 """1980-01-01, the earliest time that every archive format can hold."""
+
+_DAY: Final = 86_400
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,9 @@ def stage(model: Path, engine: EngineName) -> Context:
     folder = contexts() / digest[:32]
     try:
         reused = folder.is_dir()
-        if not reused:
+        if reused:
+            os.utime(folder)  # in use again: see `prune`
+        else:
             _write(files, folder)
         size = sum(path.stat().st_size for path in files.values())
     except OSError as error:
@@ -98,9 +103,9 @@ def contexts() -> Path:
 
 
 def prune(keep: Path) -> None:
-    """Remove every staged folder but one."""
+    """Remove every staged folder but one, and those that another deployment may be building from just now."""
     for folder in contexts().iterdir():
-        if folder != keep:
+        if folder != keep and folder.stat().st_mtime < time.time() - _DAY:
             shutil.rmtree(folder, ignore_errors=True)
 
 

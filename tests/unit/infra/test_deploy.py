@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,10 @@ def test_a_second_one_does_nothing(cdk: type[MotoCdk], model: Path) -> None:
 
 
 def test_a_changed_model_is_deployed(cdk: type[MotoCdk], model: Path) -> None:
-    """And the old build context is removed."""
+    """And the build context of the day before is removed."""
     deploy(model)
+    (old,) = context.contexts().iterdir()
+    os.utime(old, (1, 1))
     (model / "unet" / "model.bin").write_bytes(b"better weights")
     write_manifest(model)
     assert deploy(model).changed is True
