@@ -39,9 +39,11 @@ class Account:
     profile: str | None = None
 
     def client(self, service: str) -> Any:
-        """A boto3 client in this region."""
+        """A boto3 client in this region; where it gets no answer, its calls raise a `LambdiffError`."""
         make: Any = self.session.client  # boto3-stubs know one overload per service and none for a variable
-        return make(service, region_name=self.region.value)
+        client = make(service, region_name=self.region.value)
+        client.meta.events.register("after-call-error", _unanswered)
+        return client
 
     def environment(self) -> dict[str, str]:
         """Credentials and region for a process that we start, whatever provider they come from (SSO, say)."""
@@ -126,6 +128,19 @@ def open_account(profile: str | None = None, region: str | None = None, source: 
             f"Your AWS identity cannot be established: {error}", fix="Check the network, or sign in again."
         ) from None
     return Account(session, identity["Account"], identity["Arn"], where, profile)
+
+
+def _unanswered(exception: Exception, **_: Any) -> None:
+    """botocore's event for a call without an answer; what a handler raises takes the place of its exception."""
+    from botocore.exceptions import BotoCoreError, ConnectionError, HTTPClientError
+
+    if isinstance(exception, (ConnectionError, HTTPClientError)):
+        raise DeployError(f"AWS cannot be reached: {exception}", fix="Check the network and try again.") from None
+    if isinstance(exception, BotoCoreError):
+        raise CredentialsError(
+            f"AWS could not be asked: {exception}",
+            fix="Sign in again: `aws sso login`, `aws configure`, or another --profile.",
+        ) from None
 
 
 def code(error: Exception) -> str:

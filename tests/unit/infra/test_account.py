@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import boto3
@@ -12,6 +13,7 @@ from botocore.stub import Stubber
 from lambdiff.config import Sourced
 from lambdiff.errors import ConfigurationError, CredentialsError, DeployError
 from lambdiff.infra import account as accounts
+from lambdiff.infra import logs, stackstate
 from lambdiff.infra.account import Account, open_account
 
 
@@ -116,3 +118,27 @@ def test_a_refusal_quotes_aws(code: str, kind: type[Exception]) -> None:
     told = accounts.refused(error, "The stack lambdiff")
     assert type(told) is kind
     assert f"{code}: its words" in told.message
+
+
+@pytest.mark.parametrize("service", ["lambda", "cloudformation", "logs", "ecr", "ssm"])
+def test_no_connection_is_no_traceback(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port on which nobody listens: whatever is asked, the answer is exit code 7 and the network."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    account = Account(boto3.Session("a", "b"), "1", "arn", Sourced("us-east-1", "test"))
+    call: Callable[[], object] = {
+        "lambda": account.concurrency,
+        "cloudformation": lambda: stackstate.read(account, "lambdiff"),
+        "logs": lambda: list(logs.read(account, "group", since=0)),
+        "ecr": lambda: account.client("ecr").describe_images(repositoryName="assets"),
+        "ssm": account.bootstrap_version,
+    }[service]
+    with pytest.raises(DeployError, match="cannot be reached"):
+        call()
+
+
+def test_keys_that_cannot_be_had_are_no_traceback() -> None:
+    """A session whose credentials are gone when it is asked to sign."""
+    account = Account(boto3.Session(), "1", "arn", Sourced("us-east-1", "test"))
+    with pytest.raises(CredentialsError, match="Unable to locate credentials"):
+        account.bootstrap_version()
