@@ -115,7 +115,7 @@ class Cdk:
         output = "".join(lines)
         if status != 0:
             self._report.failed()
-            raise failures.explain(output, what)
+            raise failures.explain(output, what, str(self.log))
         return output
 
     def _follow(self, line: str) -> None:

@@ -17,7 +17,7 @@ class Failure:
         name: for machines (`--json`).
         pattern: what the CDK CLI, the container engine or AWS writes; its first group, if any, fills `{0}`.
         meaning: the same in plain words.
-        fix: what to do.
+        fix: what to do; `{log}` is the file with all of the output.
         error: the class to raise; it decides the exit code.
     """
 
@@ -49,7 +49,7 @@ TABLE: Final = (
         "concurrency",
         r"(decreases account's UnreservedConcurrentExecution below its minimum value[^\n]*)",
         "The account has too few concurrent executions to reserve that many for this function.",
-        "Deploy again without --concurrency, or ask AWS Support to raise the account's concurrency.",
+        "Deploy again without --concurrency (or with a smaller one), or ask AWS Support to raise the account's limit.",
     ),
     Failure(
         "expired-credentials",
@@ -129,7 +129,7 @@ TABLE: Final = (
         "build",
         r"(: fail: \S+ build [^\n]*exited with|Failed to build asset)",
         "The image could not be built.",
-        "The log has the step that failed, above this message.",
+        "{log} has the step that failed, at its end.",
     ),
     Failure(
         "push",
@@ -149,13 +149,13 @@ TABLE: Final = (
         "busy",
         r"(is in \w+_IN_PROGRESS state and can ?not be updated|\w+_IN_PROGRESS state)",
         "The stack is still busy with an earlier change, perhaps one that was interrupted.",
-        "Wait until `lambdiff status` shows it at rest, then run the same command again.",
+        "Wait until CloudFormation's page in the AWS console shows it at rest, then run the same command again.",
     ),
     Failure(
         "rollback-failed",
         r"((?:UPDATE_)?ROLLBACK_FAILED)",
         "The stack could neither be changed nor changed back.",
-        "Repair what AWS names and continue the rollback in the CloudFormation console, or `lambdiff destroy`.",
+        "On CloudFormation's page in the AWS console, mend what it names and continue the rollback, or delete the stack.",
     ),
     Failure(
         "quota",
@@ -178,26 +178,27 @@ TABLE: Final = (
 )
 
 
-def explain(output: str, what: str = "The deployment") -> LambdiffError:
+def explain(output: str, what: str = "The deployment", log: str = "The log") -> LambdiffError:
     """The error for a failed run of the CDK CLI.
 
     Args:
         output: what it wrote, both streams.
         what: the subject of the message.
+        log: where all of it can be read.
     """
     words = _words(output)
     # The words first: the rest of the output may mention anything.
     for text in (words, output):
         for failure in TABLE:
             if match := re.search(failure.pattern, text):
-                return _error(failure, match, words)
-    return DeployError(f"{what} failed: {words}", fix="The log has the rest; `lambdiff doctor` looks at the account.")
+                return _error(failure, match, words, log)
+    return DeployError(f"{what} failed: {words}", fix=f"{log} has the rest; `lambdiff doctor` looks at the account.")
 
 
-def _error(failure: Failure, match: re.Match[str], words: str) -> LambdiffError:
+def _error(failure: Failure, match: re.Match[str], words: str, log: str) -> LambdiffError:
     found = match[1] if match.groups() else match[0]
     message = f"{failure.meaning.format(found)} In the words of the tool: {words}"
-    fix = failure.fix.format(found)
+    fix = failure.fix.format(found, log=log)
     error = MemoryCapped(message, fix=fix, limit=int(found)) if failure.error is MemoryCapped else None
     return error or failure.error(message, fix=fix)
 

@@ -117,13 +117,13 @@ MESSAGES = [
         "❌  lambdiff failed: ValidationError: Stack:arn:aws:cloudformation:us-east-1:123456789012:stack/lambdiff/1 is "
         "in UPDATE_IN_PROGRESS state and can not be updated.\n",
         DeployError,
-        "lambdiff status",
+        "CloudFormation's page",
     ),
     (
         "rollback-failed",
         "❌  lambdiff failed: The stack named lambdiff is in a failed state: UPDATE_ROLLBACK_FAILED\n",
         DeployError,
-        "lambdiff destroy",
+        "delete the stack",
     ),
     (
         "quota",
@@ -198,3 +198,10 @@ def test_the_unknown_is_passed_on() -> None:
     error = failures.explain("one\n\ntwo words\n\n")
     assert (error.message, error.exit_code) == ("The deployment failed: two words", 7)
     assert failures.explain("").message.endswith("it said nothing")
+
+
+def test_the_log_is_named() -> None:
+    """By its path, where the fix is to read it."""
+    failed = "lambdiff: fail: docker build . exited with error code 1: error: something new\n"
+    for output in (failed, "unheard of"):
+        assert failures.explain(output, log="/home/ann/deploy.log").fix.startswith("/home/ann/deploy.log has the ")
