@@ -99,8 +99,8 @@ def deploy(wishes: Wishes, report: Report, ask: Ask) -> Outcome:
         report.failed()
         raise Cancelled(
             "Stopped; nothing was saved here.",
-            fix=f"An update of the stack {settings.stack_name} that had begun goes on by itself, as CloudFormation's page in "
-            "the AWS console shows. `lambdiff deploy` takes up from there.",
+            fix=f"An update of the stack {settings.stack_name} that had begun goes on by itself, as CloudFormation's "
+            "page in the AWS console shows. `lambdiff deploy` takes up from there.",
         ) from None
     report.done()
     saved = _save(wishes, settings, outputs)

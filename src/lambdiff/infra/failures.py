@@ -155,7 +155,8 @@ TABLE: Final = (
         "rollback-failed",
         r"((?:UPDATE_)?ROLLBACK_FAILED)",
         "The stack could neither be changed nor changed back.",
-        "On CloudFormation's page in the AWS console, mend what it names and continue the rollback, or delete the stack.",
+        "On CloudFormation's page in the AWS console, mend what it names and continue the "
+        "rollback, or delete the stack.",
     ),
     Failure(
         "quota",

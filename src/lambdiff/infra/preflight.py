@@ -112,6 +112,11 @@ def _reserve(wishes: Wishes, account: Account, state: stackstate.StackState | No
     wanted = DEFAULT_CONCURRENCY if wishes.reserve is None else wishes.reserve
     function = state.outputs.get("FunctionName") if state else None
     already = _reserved_now(account, function) if function else 0
+    if wishes.reserve is None and account.concurrency() is None:
+        # What was granted before is kept; a guess could be refused after the image was built.
+        return already or None, [] if already else [
+            "Concurrency is not limited: how much the account has may not be read (lambda:GetAccountSettings)."
+        ]
     reserved = account.reservation(wanted, already)
     if reserved is None:
         return None, [

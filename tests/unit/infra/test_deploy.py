@@ -16,6 +16,7 @@ from lambdiff.errors import Cancelled, ConfigurationError, DeployError, ModelErr
 from lambdiff.infra import account as accounts
 from lambdiff.infra import context, toolchain
 from lambdiff.infra import deploy as deploying
+from lambdiff.infra.account import Account
 from lambdiff.infra.cdk import Cdk
 from lambdiff.infra.failures import MemoryCapped
 from lambdiff.infra.preflight import DEFAULT_CONCURRENCY, Wishes
@@ -53,6 +54,7 @@ def cdk(aws: None, monkeypatch: pytest.MonkeyPatch) -> type[MotoCdk]:
     monkeypatch.setattr(deploying, "Cdk", kind)
     monkeypatch.setattr(toolchain, "cdk", lambda: Tool(("cdk",), "0", "test"))
     monkeypatch.setattr(toolchain, "container_engine", lambda: Tool(("docker",), "0", "test"))
+    monkeypatch.setattr(Account, "concurrency", lambda _: (1000, 1000))  # which moto does not know
     boto3.client("ssm", REGION).put_parameter(Name=accounts.BOOTSTRAP_PARAMETER, Value="33", Type="String")
     return kind
 
@@ -71,6 +73,15 @@ def test_a_deployment_is_saved(cdk: type[MotoCdk], model: Path) -> None:
     assert (saved.url, saved.secret_arn) == (OUTPUTS["LambdaUrl"], OUTPUTS["SecretArn"])
     assert (saved.stack, saved.function_name, saved.timeout_s) == ("lambdiff", "lambdiff-Function", 600)
     assert cdk.deployed[0].reserved_concurrency == DEFAULT_CONCURRENCY
+
+
+def test_nothing_is_reserved_blindly(cdk: type[MotoCdk], model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may not read the account's limit gets no reservation by default, is told so, and may still ask for one."""
+    monkeypatch.setattr(Account, "concurrency", lambda _: None)
+    assert "lambda:GetAccountSettings" in deploy(model).notes[0]
+    assert deploy(model).changed is False
+    assert deploy(model, reserve=5).notes == []
+    assert [settings.reserved_concurrency for settings in cdk.deployed] == [None, 5]
 
 
 def test_a_second_one_does_nothing(cdk: type[MotoCdk], model: Path) -> None:
