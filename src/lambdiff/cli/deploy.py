@@ -72,7 +72,11 @@ def deploy(
     )  # fmt: skip
     report = Report()
     if dry_run:
-        click.echo(deploying.dry_run(wishes, report), nl=False)
+        would = deploying.dry_run(wishes, report)
+        if as_json:
+            echo_json(would)
+        else:
+            click.echo("\n".join([would.summary, *would.notes, would.diff]), nl=False)
         return
     outcome = deploying.deploy(wishes, report, asker(yes=yes, as_json=as_json))
     if as_json:

@@ -60,6 +60,20 @@ class Outcome(Struct, frozen=True, kw_only=True):
     stages: dict[str, float] = {}
 
 
+class DryRun(Struct, frozen=True, kw_only=True):
+    """What a deployment would be; the form of `--dry-run --json`.
+
+    Attributes:
+        summary: model, size, price and name.
+        diff: what would change, in the CDK CLI's words.
+        notes: what is not as one might expect.
+    """
+
+    summary: str
+    diff: str
+    notes: list[str]
+
+
 def deploy(wishes: Wishes, report: Report, ask: Ask) -> Outcome:
     """Bring an endpoint into being, or up to date.
 
@@ -112,13 +126,13 @@ def deploy(wishes: Wishes, report: Report, ask: Ask) -> Outcome:
     return _outcome(saved, settings, notes, changed=True, seconds=seconds, stages=report.times)
 
 
-def dry_run(wishes: Wishes, report: Report) -> str:
-    """Everything up to the deployment itself, and then what it would change, in the CDK CLI's words."""
+def dry_run(wishes: Wishes, report: Report) -> DryRun:
+    """Everything up to the deployment itself, and then what it would change."""
     ready = prepare(wishes, report)
     report.stage("Comparing with the stack")
     changes = Cdk(ready.account, report, name=f"deploy-{wishes.name}").diff(ready.settings)
     report.done()
-    return f"{describe(ready.settings, ready.context)}\n{changes}"
+    return DryRun(summary=describe(ready.settings, ready.context), diff=changes, notes=ready.notes)
 
 
 def describe(settings: StackSettings, staged: Context) -> str:

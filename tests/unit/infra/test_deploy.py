@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from click.testing import CliRunner
 from made import OUTPUTS, REGION, make_stack, write_manifest
 
 from lambdiff import config
+from lambdiff.cli import cli
 from lambdiff.errors import Cancelled, ConfigurationError, DeployError, ModelError, ToolchainError
 from lambdiff.infra import account as accounts
 from lambdiff.infra import context, toolchain
@@ -196,9 +199,12 @@ def test_a_folder_that_is_not_baked_is_refused(cdk: type[MotoCdk], tmp_path: Pat
 
 def test_a_dry_run_changes_nothing(cdk: type[MotoCdk], model: Path) -> None:
     """It says what would be made, what it costs, and shows the difference."""
-    text = deploying.dry_run(Wishes(model=str(model)), Report(io.StringIO()))
-    assert "tiny@r1 (openvino, 10,240 MB, x86_64, about $0.70 a month when idle) as lambdiff" in text
-    assert text.endswith("There were no differences\n")
+    summary = "tiny@r1 (openvino, 10,240 MB, x86_64, about $0.70 a month when idle) as lambdiff"
+    diff = "There were no differences\n"
+    arguments = ("deploy", "--dry-run", "--model", str(model))
+    assert CliRunner().invoke(cli, arguments).stdout == f"{summary}\n{diff}"
+    document = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).stdout)
+    assert document == {"summary": summary, "diff": diff, "notes": []}
     assert not cdk.deployed
 
 
