@@ -21,7 +21,8 @@
     │   └── ToolchainError        7   node, the CDK CLI or a container engine is missing or broken
     └── Cancelled               130   stopped by the caller
 
-The number is the exit code of the command line. Where the message does not say it already, `fix` is one sentence that says what to do next.
+The number is the exit code of the command line. Where the message does not say it already, `fix` is one sentence that
+says what to do next.
 """
 
 from __future__ import annotations
