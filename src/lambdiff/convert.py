@@ -142,8 +142,9 @@ def _load(cls: Any, folder: Path) -> Any:
 
 
 def _check_unet(config: dict[str, Any], text_width: int, channels: int) -> None:
+    # An addition of type "text" pools the prompt's embeddings inside the UNet; other types want inputs of their own.
     for key in ("addition_embed_type", "encoder_hid_dim", "class_embed_type", "num_class_embeds"):
-        if config.get(key) is not None:
+        if config.get(key) is not None and (key, config[key]) != ("addition_embed_type", "text"):
             raise ModelError(f"The UNet has {key}, which is not supported.", fix="Bake it with --engine diffusers.")
     reads = {
         "in_channels": (channels, "the decoder reads latents of another number of channels"),
