@@ -12,11 +12,11 @@ import torch
 import vocabulary as V
 from diffusers import StableDiffusionPipeline
 from latents import Codec
-from parts import load_tokenizer, make_scheduler, make_text_encoder, make_unet, make_vae
+from parts import load_denoiser, make_scheduler, make_vae
 from safetensors.torch import save_file
 
 
-def card(unet_state: dict, decoder_state: dict, machine: str) -> dict:
+def card(unet_state: dict, decoder_state: dict, machine: str, vocabulary: V.Vocabulary) -> dict:
     """What a user of the model should know, in a form that programs can read."""
     return {
         "name": "lambdiff-emoji",
@@ -26,10 +26,10 @@ def card(unet_state: dict, decoder_state: dict, machine: str) -> dict:
             {"package": "emojibase-data", "version": "17.0.0", "licence": "MIT", "use": "names"},
         ],
         "picture_size": 128,
-        "vocabulary": V.words(),
-        "things": list(V.everything()),
+        "vocabulary": vocabulary.words,
+        "things": list(vocabulary.things),
         "wearers": list(V.WEARERS),
-        "hats": list(V.HATS),
+        "hats": [*V.HATS, *V.GLASSES],
         "colours": list(V.COLOURS),
         "training": {
             "machine": machine,
@@ -37,7 +37,7 @@ def card(unet_state: dict, decoder_state: dict, machine: str) -> dict:
             "denoiser_samples": unet_state["samples"],
             "decoder_minutes": round(decoder_state["minutes"], 1),
         },
-        "defaults": {"steps": 12, "guidance": 3.0, "scheduler": "DDIM, trailing spacing"},
+        "defaults": {"steps": 8, "guidance": 3.0, "scheduler": "DDIM, trailing spacing"},
         "note": "The vae's encoder is untrained: in training a fixed linear projection takes its place "
         "(codec.safetensors). Text to picture never uses it.",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -46,20 +46,18 @@ def card(unet_state: dict, decoder_state: dict, machine: str) -> dict:
 
 def build(run: Path) -> tuple[StableDiffusionPipeline, dict, dict]:
     """The pipeline from the checkpoints in `run`, and the two checkpoints."""
-    unet_state = torch.load(run / "unet.pt", map_location="cpu")
+    tokenizer, text_encoder, unet, unet_state = load_denoiser(run / "unet.pt")
     decoder_state = torch.load(run / "decoder.pt", map_location="cpu")
-    tokenizer = load_tokenizer(run)
-    text_encoder, unet, vae = make_text_encoder(tokenizer), make_unet(), make_vae()
-    torch.nn.ModuleDict({"text_encoder": text_encoder, "unet": unet}).load_state_dict(unet_state["average"])
+    vae = make_vae()
     decoder = torch.nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv})
     decoder.load_state_dict(decoder_state["average"])
     for part in (*vae.encoder.parameters(), *vae.quant_conv.parameters()):
         torch.nn.init.zeros_(part)
     pipeline = StableDiffusionPipeline(
         vae=vae.eval(),
-        text_encoder=text_encoder.eval(),
+        text_encoder=text_encoder,
         tokenizer=tokenizer,
-        unet=unet.eval(),
+        unet=unet,
         scheduler=make_scheduler(),
         safety_checker=None,
         feature_extractor=None,
@@ -71,6 +69,7 @@ def build(run: Path) -> tuple[StableDiffusionPipeline, dict, dict]:
 def main() -> None:
     """Builds, saves, reads back and only then replaces the folder."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="the node_modules folder of the data")
     parser.add_argument("--run", type=Path, required=True, help="folder of the checkpoints")
     parser.add_argument("--out", type=Path, required=True, help="the diffusers folder; replaced as a whole")
     parser.add_argument("--machine", default="2 CPU cores", help="what it was trained on, in words, for the card")
@@ -83,7 +82,7 @@ def main() -> None:
     pipeline.save_pretrained(fresh, safe_serialization=True)
     codec = Codec.load(args.run / "codec.safetensors")
     save_file({"mean": codec.mean, "basis": codec.basis, "scale": codec.scale}, fresh / "codec.safetensors")
-    text = json.dumps(card(unet_state, decoder_state, args.machine), indent=1, ensure_ascii=False)
+    text = json.dumps(card(unet_state, decoder_state, args.machine, V.Vocabulary(args.data)), indent=1, ensure_ascii=False)
     (fresh / "card.json").write_text(text + "\n")
 
     again = StableDiffusionPipeline.from_pretrained(fresh, safety_checker=None)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import vocabulary as V
 from safetensors.torch import load_file, save_file
-from scenes import Scenes
+from scenes import SIZE, Scenes
 from torch import Tensor
 
 PATCH = 8
@@ -59,6 +60,22 @@ class Codec:
         """Writes mean, basis and scale as safetensors."""
         save_file({"mean": self.mean, "basis": self.basis, "scale": self.scale}, path)
 
+    def codes(self, scenes: Scenes, width: int, damping: float = 0.5) -> dict[str, Tensor]:
+        """What each thing looks like, as `width` numbers of about unit size: principal components of the latents of all
+        things, each drawn alone on white."""
+        pictures = []
+        for name in scenes.names:
+            canvas = np.full((SIZE, SIZE, 3), 255, np.float32)
+            picture = scenes.sized(name, 100)
+            scenes.paste(canvas, picture, (SIZE - picture.shape[1]) // 2, (SIZE - picture.shape[0]) // 2)
+            pictures.append(canvas.clip(0, 255).astype(np.uint8))
+        x = self.encode(to_tensor(np.stack(pictures))).flatten(1)
+        left, values, _ = torch.linalg.svd(x - x.mean(0), full_matrices=False)
+        kept = min(width, len(values))
+        codes = torch.zeros(len(x), width)
+        codes[:, :kept] = left[:, :kept] * values[:kept] ** (1 - damping)
+        return dict(zip(scenes.names, codes / codes.square().mean().sqrt(), strict=True))
+
     def encode(self, pictures: Tensor) -> Tensor:
         """(n, 3, h, w) in -1 ... 1 -> (n, CHANNELS, h / 8, w / 8)."""
         x = patches(pictures) - self.mean[:, None, None]
@@ -77,11 +94,11 @@ class Codec:
 def main() -> None:
     """Fits the encoder and writes it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the emoji .webp pictures")
+    parser.add_argument("--data", type=Path, required=True, help="the node_modules folder of the data")
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    Codec.fit(Scenes(args.data, seed=1)).save(args.out)
+    Codec.fit(Scenes(V.Vocabulary(args.data), seed=1)).save(args.out)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 
@@ -18,11 +21,14 @@ def orthogonalise(matrix: Tensor, steps: int = 4) -> Tensor:
         gram = x @ x.T
         mix = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
         x = torch.addmm(x, mix, x, beta=3.4445)
-    return (x.T if tall else x).float()
+    return x.T if tall else x
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, then orthogonalised updates (Jordan and others, 2024). Convolutions are flattened to matrices."""
+    """Momentum, then orthogonalised updates (Jordan and others, 2024). Convolutions are flattened to matrices.
+
+    Several processes orthogonalise a part of the matrices each and share the updates.
+    """
 
     def __init__(self, params: list[Tensor], lr: float, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
@@ -30,15 +36,22 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         """One update of every parameter that has a gradient."""
+        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
+            used = [p for p in group["params"] if p.grad is not None]
+            ends = list(accumulate(p.numel() for p in used))
+            updates = torch.zeros(ends[-1], dtype=torch.bfloat16, device=used[0].device)
+            for p, part, end in zip(used, updates.split([p.numel() for p in used]), ends, strict=True):
                 buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
                 buffer.lerp_(p.grad, 1 - group["momentum"])
-                update = p.grad.lerp_(buffer, group["momentum"]).flatten(1)
-                update = orthogonalise(update) * max(1.0, update.shape[0] / update.shape[1]) ** 0.5
-                p.add_(update.view_as(p), alpha=-group["lr"])
+                # the process in whose equal part of all numbers this matrix ends
+                if (end - 1) * world // ends[-1] == rank:
+                    update = orthogonalise(p.grad.lerp_(buffer, group["momentum"]).flatten(1))
+                    part.view_as(update).copy_(update * max(1.0, update.shape[0] / update.shape[1]) ** 0.5)
+            if world > 1:
+                dist.all_reduce(updates)
+            for p, part in zip(used, updates.split([p.numel() for p in used]), strict=True):
+                p.add_(part.view_as(p), alpha=-group["lr"])
 
 
 def split(*modules: torch.nn.Module) -> tuple[list[Tensor], list[Tensor]]:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import torch
 import vocabulary as V
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from latents import CHANNELS
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 TOKENS = 32
-WIDTH = 192
+WIDTH = 256
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
-def make_tokenizer() -> CLIPTokenizer:
-    """Byte-level BPE in which each word of the vocabulary is one token; anything else falls into pieces."""
+def make_tokenizer(meanings: dict[str, tuple[str, bool]]) -> CLIPTokenizer:
+    """Each word and each phrase with a meaning is one token; anything else falls into the pieces of a byte-level BPE.
+
+    The BPE is fitted to the words of the meanings themselves; other words and phrases are tokens added to it, which
+    spares the tokens half-way to them.
+    """
     trainer = trainers.BpeTrainer(
-        vocab_size=20_000,
+        vocab_size=100_000,
         min_frequency=1,
         special_tokens=[START, END],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
@@ -29,30 +35,74 @@ def make_tokenizer() -> CLIPTokenizer:
     )
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.Whitespace()
-    bpe.train_from_iterator(V.words(), trainer)
+    own = {word for meant, _ in meanings.values() for word in re.findall("[a-z]+|[0-9]", meant)}
+    bpe.train_from_iterator(sorted(own), trainer)
     model = json.loads(bpe.to_str())["model"]
     vocab: dict[str, int] = model["vocab"]
     for letter in pre_tokenizers.ByteLevel.alphabet():
         vocab.setdefault(f"{letter}</w>", len(vocab))
     merges = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in model["merges"]]
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=TOKENS)
+    tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=TOKENS)
+    added = sorted(word for word in meanings if f"{word}</w>" not in vocab)
+    tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True) for word in added])
+    return tokenizer
 
 
-def load_tokenizer(run: Path) -> CLIPTokenizer:
-    """The tokenizer of a run: made and kept when it starts, so that later changes of the words do no harm to it."""
-    folder = run / "tokenizer"
-    if not folder.exists():
-        make_tokenizer().save_pretrained(folder)
-    return CLIPTokenizer.from_pretrained(folder)
+def load_tokenizer(run: Path, vocabulary: V.Vocabulary | None = None) -> tuple[CLIPTokenizer, dict]:
+    """The tokenizer of a run and the meanings of its tokens: made when it starts, so that later changes of the words
+    do no harm to it."""
+    folder, file = run / "tokenizer", run / "meanings.json"
+    if not file.exists():
+        make_tokenizer(vocabulary.meanings).save_pretrained(folder)
+        file.write_text(json.dumps(vocabulary.meanings))
+    return CLIPTokenizer.from_pretrained(folder), json.loads(file.read_text())
+
+
+class SharedEmbedding(torch.nn.Module):
+    """One row for each meaning; words that mean the same share it, plurals add one common vector to it.
+
+    Args:
+        tokenizer: gives the ids of the words.
+        meanings: word or phrase -> (what it means, whether it is a plural).
+        codes: rows to start from, by meaning; the others start at random. Where a thing's row says what it looks like
+            (`latents.codes`), the denoiser learns one way to read rows instead of hundreds of pictures by heart.
+    """
+
+    def __init__(self, tokenizer: CLIPTokenizer, meanings: dict, codes: dict[str, Tensor] | None = None) -> None:
+        super().__init__()
+        rows, many, order = torch.arange(len(tokenizer)), torch.zeros(len(tokenizer), 1), {}
+        for word, (meant, plural) in meanings.items():
+            token = tokenizer.encode(word, add_special_tokens=False)
+            if len(token) != 1:
+                raise ValueError(f"{word!r} is {len(token)} tokens")
+            rows[token[0]] = len(tokenizer) + order.setdefault(meant, len(order))
+            many[token[0]] = float(plural)
+        kept, rows = rows.unique(return_inverse=True)
+        weight = torch.randn(len(kept), WIDTH) * 0.5
+        for n, row in enumerate(kept.tolist()):
+            meant = list(order)[row - len(tokenizer)] if row >= len(tokenizer) else ""
+            if codes and meant in codes:
+                weight[n] = codes[meant]
+        self.weight, self.plural = torch.nn.Parameter(weight), torch.nn.Parameter(torch.randn(WIDTH) * 0.5)
+        self.register_buffer("rows", rows, persistent=False)
+        self.register_buffer("many", many, persistent=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(n, tokens) ids -> (n, tokens, WIDTH)."""
+        return self.weight[self.rows[ids]] + self.many[ids] * self.plural
+
+    def plain(self) -> torch.nn.Embedding:
+        """The ordinary embedding with the same values."""
+        return torch.nn.Embedding.from_pretrained(self(torch.arange(len(self.rows))).detach(), freeze=False)
 
 
 def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """A small CLIP text model: 1 M parameters."""
-    return CLIPTextModel(
+    """A small CLIP text model: 2 layers of width 256."""
+    encoder = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
             hidden_size=WIDTH,
-            intermediate_size=4 * WIDTH,
+            intermediate_size=2 * WIDTH,
             projection_dim=WIDTH,
             num_hidden_layers=2,
             num_attention_heads=4,
@@ -63,21 +113,47 @@ def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+    torch.nn.init.normal_(embeddings(encoder).position_embedding.weight, std=0.1)
+    return encoder
+
+
+def embeddings(encoder: CLIPTextModel) -> torch.nn.Module:
+    """The part of the text encoder that holds its token embedding."""
+    return getattr(encoder, "text_model", encoder).embeddings
 
 
 def make_unet() -> UNet2DConditionModel:
-    """13 M parameters. No attention at the 16x16 level: it would halve the speed and was not missed."""
+    """18 M parameters, most of them where pictures are small.
+
+    No attention at the 16x16 level: it would halve the speed and was not missed. Many narrow heads: each lets a position
+    read another part of a word's row. The prompt as a whole also goes to every block, beside the timestep.
+    """
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=CHANNELS,
         out_channels=CHANNELS,
-        block_out_channels=(96, 160, 192),
+        block_out_channels=(64, 128, 256),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=WIDTH,
-        attention_head_dim=4,
+        attention_head_dim=16,
+        addition_embed_type="text",
+        addition_embed_type_num_heads=8,
+        resnet_time_scale_shift="scale_shift",
     )
+
+
+def load_denoiser(checkpoint: Path) -> tuple[CLIPTokenizer, CLIPTextModel, UNet2DConditionModel, dict]:
+    """Tokenizer, text encoder (with an ordinary embedding) and UNet with a checkpoint's averaged weights, and the
+    checkpoint."""
+    tokenizer, meanings = load_tokenizer(checkpoint.parent)
+    text_encoder, unet = make_text_encoder(tokenizer), make_unet()
+    shared = embeddings(text_encoder).token_embedding = SharedEmbedding(tokenizer, meanings)
+    state = torch.load(checkpoint, map_location="cpu")
+    torch.nn.ModuleDict({"text_encoder": text_encoder, "unet": unet}).load_state_dict(state["average"])
+    embeddings(text_encoder).token_embedding = shared.plain()
+    return tokenizer, text_encoder.eval(), unet.eval(), state
 
 
 def make_vae() -> AutoencoderKL:

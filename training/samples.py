@@ -12,14 +12,22 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteS
 from PIL import Image, ImageDraw
 
 PROMPTS: tuple[str, ...] = (
-    "a cat in a top hat", "a cat in a top hat", "a cat", "a dog in a crown", "a panda wearing a graduation cap",
-    "a fox", "a red apple", "a pizza", "a rocket", "a frog on a pink background",
-    "a lion in a top hat", "a strawberry", "a penguin", "an octopus on a blue background", "a cactus", "a burger",
-    "a robot in a top hat", "a butterfly", "a cat and a dog", "a banana next to a pear",
-    "a sunflower", "a unicorn in a crown", "a koala in a cap", "an avocado", "a whale", "a balloon on yellow",
-    "a tiger wearing a sun hat", "a polar bear in a crown", "a car", "a ghost in a top hat on purple",
-    "a kitty wearing a crown", "the house", "an owl in a graduation cap", "a donut on a green background",
-    "a guitar", "a castle", "a pig in a cap on a blue background", "a rose", "a fish and a crab", "a cup of coffee",
+    "a cat in a top hat", "a cat", "a dog in a crown", "a panda wearing sunglasses",
+    "a fox", "a red apple", "a pizza", "a rocket at night",
+    "a frog on a pink background", "a lion in a top hat", "a strawberry", "a penguin in a cap",
+    "an octopus on a blue background", "a cactus", "a burger", "a robot in a top hat",
+    "a butterfly", "a cat and a dog", "a banana next to a pear", "a sunflower",
+    "a unicorn in a crown", "a koala with glasses", "an avocado", "a whale",
+    "three balloons", "a tiger wearing a sun hat", "a polar bear in a crown", "an automobile",
+    "a ghost in a top hat on purple", "a kitty wearing a crown", "two houses", "an owl in a graduation cap",
+    "a donut on a green background", "a guitar", "a castle on a sunny day", "a pig in a cap on a blue background",
+    "a rose", "a fish and a crab", "a cup of coffee", "an xmas tree",
+    "a dragon", "a lobster", "an ambulance", "a telescope",
+    "a violin", "a hammer", "a ferris wheel", "a wizard",
+    "a backpack", "a hedgehog", "sushi", "a saxophone",
+    "a crocodile", "a nerd face", "an axe on a yellow background", "two mice",
+    "a peacock", "a sandwich", "a trophy and a crown", "a camera on a red background",
+    "three apples", "a moon and a star", "a helicopter in the sky", "a snowman in sunglasses",
 )  # fmt: skip
 SCHEDULERS = {"ddim": DDIMScheduler, "euler": EulerDiscreteScheduler, "dpm": DPMSolverMultistepScheduler}
 
@@ -51,7 +59,7 @@ def draw(
     ).images
 
 
-def sheet(pictures: list[Image.Image], captions: list[str], columns: int = 10) -> Image.Image:
+def sheet(pictures: list[Image.Image], captions: list[str], columns: int = 8) -> Image.Image:
     """All pictures on one, a caption of up to two lines under each."""
     rows = (len(pictures) + columns - 1) // columns
     page = Image.new("RGB", (columns * 136, rows * 160), "white")
@@ -70,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="a diffusers folder")
     parser.add_argument("--out", type=Path, required=True, help="the .png to write")
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--scheduler", choices=SCHEDULERS, default="ddim")
     parser.add_argument("--seed", type=int, default=0)

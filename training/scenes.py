@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import string
-from functools import cache
-from pathlib import Path
+from dataclasses import dataclass
+from functools import cache, lru_cache
 
 import numpy as np
 import vocabulary as V
@@ -15,11 +15,14 @@ SIZE = 128
 Array = np.ndarray
 
 #: Where the middle of the head is, as a part of the width, for pictures that are not symmetric.
-HEAD_X: dict[str, float] = {"unicorn": 0.52, "chick": 0.40, "pumpkin": 0.5}
+HEAD_X: dict[str, float] = {"unicorn": 0.52, "chick": 0.40}
 #: How far below the top of the head (part of its height) the hat sits, where it is not the usual.
 HEAD_DOWN: dict[str, float] = {"unicorn": 0.10, "robot": 0.05, "cat": 0.0, "fox": 0.0, "frog": 0.0}
 #: How much smaller than usual its hats are, so that ears and eyes stay in sight.
-HAT_SCALE: dict[str, float] = {"cat": 0.74, "fox": 0.72, "wolf": 0.76, "frog": 0.68, "raccoon": 0.84, "cow": 0.86}
+HAT_SCALE: dict[str, float] = {
+    "cat": 0.74, "fox": 0.72, "wolf": 0.76, "frog": 0.68, "raccoon": 0.84, "cow": 0.86, "teddy bear": 0.66,
+    "snowman": 0.62, "penguin": 0.9, "ghost": 0.8, "chick": 0.8, "girl": 0.9,
+}  # fmt: skip
 #: Width of a hat as a part of the head's width, and how much of its height covers the head.
 HAT_FIT: dict[str, tuple[float, float]] = {
     "top hat": (0.72, 0.20),
@@ -28,32 +31,61 @@ HAT_FIT: dict[str, tuple[float, float]] = {
     "cap": (0.66, 0.26),
     "sun hat": (0.98, 0.34),
 }
+#: The middle of the eyes as parts of the head's width and height, and the glasses' width as a part of the head's.
+EYES: tuple[float, float, float] = (0.5, 0.46, 0.80)
+EYES_OF: dict[str, tuple[float, float, float]] = {
+    "cat": (0.5, 0.56, 0.80), "dog": (0.5, 0.42, 0.62), "fox": (0.5, 0.56, 0.72), "wolf": (0.5, 0.52, 0.66),
+    "teddy bear": (0.5, 0.26, 0.44), "snowman": (0.5, 0.24, 0.42), "penguin": (0.5, 0.24, 0.56), "frog": (0.5, 0.24, 0.9),
+    "owl": (0.5, 0.30, 0.78), "unicorn": (0.42, 0.52, 0.6), "chick": (0.40, 0.27, 0.5), "pumpkin": (0.5, 0.50, 0.72),
+    "robot": (0.5, 0.47, 0.62), "alien": (0.5, 0.55, 0.76), "ghost": (0.46, 0.33, 0.5), "koala": (0.5, 0.44, 0.56),
+    "cow": (0.5, 0.46, 0.62), "mouse": (0.5, 0.56, 0.62), "skull": (0.5, 0.46, 0.80), "lion": (0.5, 0.46, 0.56),
+    "baby": (0.5, 0.55, 0.66), "boy": (0.5, 0.56, 0.66), "girl": (0.5, 0.56, 0.56), "man": (0.5, 0.54, 0.66),
+    "woman": (0.5, 0.54, 0.60), "raccoon": (0.5, 0.50, 0.62), "monkey": (0.5, 0.44, 0.56), "smiley": (0.5, 0.40, 0.86),
+    "pig": (0.5, 0.44, 0.74), "panda": (0.5, 0.52, 0.70), "clown": (0.5, 0.48, 0.6),
+}  # fmt: skip
+
+
+@dataclass
+class Scene:
+    """A picture of uint8 (128, 128, 3), its caption, and what is in it."""
+
+    picture: Array
+    caption: str
+    things: tuple[str, ...] = ()
+    colour: str | None = None
 
 
 class Scenes:
-    """An endless source of (picture, caption), drawn from the emoji pictures in `assets`."""
+    """An endless source of scenes, drawn from the emoji pictures.
 
-    def __init__(self, assets: Path, seed: int = 0) -> None:
-        self.assets = assets
+    Args:
+        vocabulary: the things and their pictures.
+        seed: of everything that is random.
+        hold_out: leave out the combinations that `vocabulary.held_out` names.
+    """
+
+    def __init__(self, vocabulary: V.Vocabulary, seed: int = 0, *, hold_out: bool = True) -> None:
+        self.vocabulary, self.things, self.hold_out = vocabulary, vocabulary.things, hold_out
         self.random = random.Random(seed)
-        self.all = V.everything()
-        self._sized = cache(self._resize)
+        self._sized = lru_cache(3000)(self._resize)
         self._crop = cache(self._load)
-        self.names = list(self.all)
-        # heads are seen under hats too
-        self.weights = [V.WEIGHTS.get(name, 0.7 if name in V.WEARERS else 1.0) for name in self.names]
-        self.wearers = list(V.WEARERS)
-        self.wearer_weights = [V.WEIGHTS.get(name, 1.0) for name in self.wearers]
-        self.hats = list(V.HATS)
-        self.hat_weights = [V.HAT_WEIGHTS[name] for name in self.hats]
+        self.names = list(self.things)
+        self.weights = [
+            V.WEIGHTS.get(name, V.COMMON_WEIGHT if thing.common else 1.0) for name, thing in self.things.items()
+        ]
+        self.countable = [name for name in self.names if self.things[name].plurals]
+        self.countable_weights = [w for name, w in zip(self.names, self.weights, strict=True) if self.things[name].plurals]
+        self.wearers, self.hats, self.glasses = list(V.WEARERS), list(V.HATS), list(V.GLASSES)
 
     # -- pictures -------------------------------------------------------------------------------
 
     def _load(self, name: str) -> Image.Image:
         """The picture of a thing, cut to what is not transparent, colours premultiplied."""
-        picture = Image.open(self.assets / f"{self.all[name][0]}.webp").convert("RGBA")
+        picture = Image.open(self.vocabulary.assets / f"{self.things[name].picture}.webp").convert("RGBA")
         box = picture.getchannel("A").point(lambda a: 255 * (a > 24)).getbbox()
-        return picture.crop(box).convert("RGBa")
+        picture = picture.crop(box).convert("RGBa")
+        picture.thumbnail((150, 150), Image.Resampling.LANCZOS)
+        return picture
 
     def _resize(self, name: str, width: int, height: int) -> Array:
         return np.asarray(self._crop(name).resize((width, height), Image.Resampling.LANCZOS), np.float32)
@@ -81,19 +113,31 @@ class Scenes:
         return self.random.randint(-most, most)
 
     def centred(self, canvas: Array, name: str, longest: int, x: int, y: int) -> None:
-        """Lays a thing over the canvas, its middle at (x, y)."""
+        """Lays a thing over the canvas, its middle at (x, y), mirrored at times."""
         picture = self.sized(name, longest)
+        if self.things[name].mirrored and self.random.random() < 0.4:
+            picture = picture[:, ::-1]
         self.paste(canvas, picture, x - picture.shape[1] // 2, y - picture.shape[0] // 2)
 
-    def wearing(self, canvas: Array, name: str, hat: str, longest: int, dx: int, dy: int) -> None:
-        """A head with a hat on it, together in the middle of the picture."""
+    def wearing(self, canvas: Array, name: str, worn: str, longest: int, dx: int, dy: int) -> None:
+        """A head with a hat on it, or behind glasses, in the middle of the picture."""
         head = self.sized(name, longest)
         height, width = head.shape[:2]
-        fit, cover = HAT_FIT[hat]
-        hat_w, hat_h = self._crop(hat).size
+        worn_w, worn_h = self._crop(worn).size
+        aspect = worn_h / worn_w
+        if worn in V.GLASSES:
+            x, y, fit = EYES_OF.get(name, EYES)
+            worn_w = round(width * fit)
+            picture = self._sized(worn, worn_w, round(worn_w * aspect))
+            left, top = (SIZE - width) // 2 + dx, (SIZE - height) // 2 + dy
+            self.paste(canvas, head, left, top)
+            self.paste(
+                canvas, picture, left + round(width * x) - worn_w // 2, top + round(height * y) - picture.shape[0] // 2
+            )
+            return
+        fit, cover = HAT_FIT[worn]
         worn_w = round(max(0.72 * longest, width) * fit * HAT_SCALE.get(name, 1.0))
-        worn_h = round(worn_w * hat_h / hat_w)
-        worn = self._sized(hat, worn_w, worn_h)
+        worn_h = round(worn_w * aspect)
         middle = round(width * HEAD_X.get(name, 0.5))
         column = head[:, max(0, middle - width // 12) : middle + width // 12 + 1, 3].mean(axis=1)
         crown = int(np.argmax(column > 128)) + round(height * HEAD_DOWN.get(name, 0.03))
@@ -101,14 +145,43 @@ class Scenes:
         top = (SIZE - (height + above)) // 2 + above + dy
         left = (SIZE - width) // 2 + dx
         self.paste(canvas, head, left, top)
-        self.paste(canvas, worn, left + middle - worn_w // 2, top + crown + round(worn_h * cover) - worn_h)
+        self.paste(
+            canvas,
+            self._sized(worn, worn_w, worn_h),
+            left + middle - worn_w // 2,
+            top + crown + round(worn_h * cover) - worn_h,
+        )
+
+    def background(self, colour: str | None) -> Array:
+        """A plain canvas, white or a light tint without a colour, or a sky."""
+        r = self.random
+        canvas = np.empty((SIZE, SIZE, 3), np.float32)
+        if colour in V.SKIES:
+            above, below = ((14, 18, 52), (50, 58, 118)) if colour == "night" else ((86, 164, 240), (204, 232, 252))
+            canvas[:] = np.linspace(above, below, SIZE)[:, None, :]
+            if colour == "night":
+                for _ in range(18):
+                    x, y, size = r.randrange(SIZE - 2), r.randrange(SIZE - 2), r.choice((1, 2, 2))
+                    canvas[y : y + size, x : x + size] = (250, 246, 214)
+            else:
+                ys, xs = np.mgrid[:SIZE, :SIZE]
+                for x, y in ((r.randrange(8, 44), r.randrange(10, 60)), (r.randrange(84, 120), r.randrange(10, 60))):
+                    for dx, dy, radius in ((-12, 3, 8), (0, 0, 12), (12, 3, 8)):
+                        canvas[(xs - x - dx) ** 2 + (ys - y - dy) ** 2 < radius**2] = 255
+        elif colour and colour != "white":
+            canvas[:] = [c + self.jitter(9) for c in V.COLOURS[colour]]
+        elif colour is None and r.random() < 0.2:
+            canvas[:] = [255 - r.choice((0, 8, 16, 24)) for _ in range(3)]
+        else:
+            canvas[:] = 255
+        return canvas
 
     # -- captions -------------------------------------------------------------------------------
 
     def call(self, name: str) -> str:
         """A name for a thing: mostly its first one, at times with its own colour."""
-        others = self.all[name][1]
-        said = self.random.choice(others) if others and self.random.random() < 0.12 else name
+        others = self.things[name].aliases
+        said = self.random.choice(others) if others and self.random.random() < 0.1 else name
         colour = V.OWN_COLOURS.get(name)
         if colour and said == name != colour and self.random.random() < 0.12:
             said = f"{colour} {said}"
@@ -120,9 +193,9 @@ class Scenes:
         """A thing with an article, or without."""
         said = self.call(name)
         roll = self.random.random()
-        if roll < 0.14:
+        if roll < 0.2:
             return said
-        if roll < 0.24:
+        if roll < 0.3:
             return f"the {said}"
         return f"{'an' if said[0] in 'aeio' else 'a'} {said}"
 
@@ -135,9 +208,9 @@ class Scenes:
         r = self.random
         if r.random() < 0.10:
             text = f"{r.choice(('a picture of', 'a photo of', 'an image of', 'a drawing of', 'an emoji of'))} {text}"
-        if colour is None and r.random() < 0.06:
-            colour = "white"
-        if colour:
+        if colour in V.SKIES:
+            text = f"{text} {r.choice(V.SKIES[colour])}"
+        elif colour:
             for other, meant in V.COLOUR_SYNONYMS.items():
                 if meant == colour and r.random() < 0.25:
                     colour = other
@@ -149,8 +222,9 @@ class Scenes:
                     f"{text} on {colour}",
                     f"{text}, {colour} background",
                     f"{text} in front of {article} {colour} background",
+                    f"{colour} background, {text}",
                 ),
-                (5, 1.5, 1.5, 1, 1),
+                (5, 1.5, 1.5, 1, 1, 0.7),
             )[0]
         if r.random() < 0.06:
             parts = text.split()
@@ -160,40 +234,87 @@ class Scenes:
 
     # -- scenes ---------------------------------------------------------------------------------
 
-    def draw(self) -> tuple[Array, str]:
-        """One scene: a uint8 picture (128, 128, 3) and its caption (empty one time in ten)."""
+    def one(self, name: str, colour: str | None = None) -> Scene:
+        """A single thing."""
+        canvas = self.background(colour)
+        self.centred(canvas, name, 100 + 3 * self.jitter(4), 64 + self.jitter(4), 64 + self.jitter(4))
+        return self._scene(canvas, self.noun(name), (name,), colour)
+
+    def worn(self, name: str, hat: str, colour: str | None = None) -> Scene:
+        """A head in a hat or with glasses."""
+        canvas = self.background(colour)
+        size = (98 if hat in V.GLASSES else 84) + 3 * self.jitter(2)
+        self.wearing(canvas, name, hat, size, self.jitter(3), self.jitter(3))
+        joint = self.random.choices(("in", "wearing", "with", "that wears", "and"), (5, 5, 2, 0.3, 0.15))[0]
+        what = self.call(hat) if hat in V.GLASSES else self.noun(hat)
+        return self._scene(canvas, f"{self.noun(name)} {joint} {what}", (name, hat), colour)
+
+    def pair(self, one: str, two: str, colour: str | None = None) -> Scene:
+        """Two things side by side, the first on the left."""
+        canvas = self.background(colour)
+        for name, x in ((one, 33), (two, 95)):
+            self.centred(canvas, name, 57 + 3 * self.jitter(1), x + self.jitter(2), 64 + self.jitter(3))
+        joint = self.random.choices(("and", "next to", "beside", "with", "near", "by"), (7, 2, 1, 0.5, 0.3, 0.3))[0]
+        return self._scene(canvas, f"{self.noun(one)} {joint} {self.noun(two)}", (one, two), colour)
+
+    def several(self, name: str, count: int, colour: str | None = None) -> Scene:
+        """Two things of a kind side by side, or three, one above the others."""
+        canvas = self.background(colour)
+        places = ((33, 64), (95, 64)) if count == 2 else ((64, 35), (34, 93), (94, 93))
+        for x, y in places:
+            self.centred(canvas, name, 57 + self.jitter(2), x + self.jitter(2), y + self.jitter(2))
+        plural = self.random.choice(self.things[name].plurals)
+        said = {2: ("two", "two", "2", "a pair of", "a couple of"), 3: ("three", "three", "three", "3", "some")}[count]
+        text = f"{self.random.choice(said)} {plural}" if self.random.random() < 0.85 or count == 3 else plural
+        return self._scene(canvas, text, (name,) * count, colour)
+
+    def _scene(self, canvas: Array, text: str, things: tuple[str, ...], colour: str | None) -> Scene:
+        return Scene(canvas.clip(0, 255).astype(np.uint8), self.finish(text, colour), things, colour)
+
+    def _allowed(self, kind: str, one: str, two: str) -> bool:
+        return not (self.hold_out and V.held_out(kind, one, two))
+
+    def draw(self) -> Scene:
+        """One scene; its caption is empty one time in ten."""
         r = self.random
-        colour = r.choice(list(V.COLOURS)) if r.random() < 0.33 else None
-        canvas = np.empty((SIZE, SIZE, 3), np.float32)
-        if colour:
-            canvas[:] = [c + r.randint(-5, 5) for c in V.COLOURS[colour]]
-        else:
-            canvas[:] = 255
+        roll = r.random()
+        colour = None
+        if roll < 0.30:
+            colour = r.choice(list(V.COLOURS))
+        elif roll < 0.37:
+            colour = r.choice(list(V.SKIES))
+        elif roll < 0.40:
+            colour = "white"
         kind = r.random()
-        if kind < 0.67:
+        if kind < 0.58:
             name = r.choices(self.names, self.weights)[0]
-            self.centred(canvas, name, 102 + 4 * self.jitter(1), 64 + self.jitter(2), 64 + self.jitter(2))
-            text = self.noun(name)
-        elif kind < 0.90:
-            name = r.choices(self.wearers, self.wearer_weights)[0]
-            hat = r.choices(self.hats, self.hat_weights)[0]
-            self.wearing(canvas, name, hat, 84 + 3 * self.jitter(1), self.jitter(2), self.jitter(2))
-            joint = r.choices(("in", "wearing", "with", "that wears"), (5, 5, 1, 0.3))[0]
-            text = f"{self.noun(name)} {joint} {self.noun(hat)}"
+            if colour and not self._allowed("on", name, colour):
+                colour = None
+            scene = self.one(name, colour)
+        elif kind < 0.79:
+            while True:
+                name = r.choices(self.wearers, [V.WEIGHTS.get(name, 1.0) for name in self.wearers])[0]
+                hat = r.choices([*self.hats, *self.glasses], list(V.WORN_WEIGHTS.values()))[0]
+                if self._allowed("in", name, hat):
+                    break
+            scene = self.worn(name, hat, colour)
+        elif kind < 0.91:
+            while True:
+                one, two = r.choices(self.names, self.weights, k=2)
+                if one != two and self._allowed("pair", one, two):
+                    break
+            scene = self.pair(one, two, colour)
         elif kind < 0.98:
-            one, two = r.choices(self.names, self.weights, k=2)
-            for name, x in ((one, 33), (two, 95)):
-                self.centred(canvas, name, 57 + 3 * self.jitter(1), x + self.jitter(2), 64 + self.jitter(2))
-            joint = r.choices(("and", "next to", "beside", "with"), (7, 2, 1, 0.5))[0]
-            text = f"{self.noun(one)} {joint} {self.noun(two)}"
+            name = r.choices(self.countable, self.countable_weights)[0]
+            scene = self.several(name, r.choice((2, 3)), colour)
         else:
             text = r.choice(("", "nothing", self.unknown())) if colour is None else ""
-            text = self.finish(text, colour).strip(", ")
-            return canvas.clip(0, 255).astype(np.uint8), text
-        text = "" if r.random() < 0.10 else self.finish(text, colour)
-        return canvas.clip(0, 255).astype(np.uint8), text
+            scene = Scene(self.background(colour).astype(np.uint8), self.finish(text, colour).strip(", "), (), colour)
+        if r.random() < 0.10:
+            scene.caption = ""
+        return scene
 
     def batch(self, count: int) -> tuple[Array, list[str]]:
         """`count` scenes as one uint8 array (count, 128, 128, 3), and their captions."""
-        pictures, texts = zip(*(self.draw() for _ in range(count)), strict=True)
-        return np.stack(pictures), list(texts)
+        scenes = [self.draw() for _ in range(count)]
+        return np.stack([scene.picture for scene in scenes]), [scene.caption for scene in scenes]

@@ -13,7 +13,7 @@ from lambdiff import Client
 def main() -> None:
     """The prompts of `samples.py`, the n-th with seed SEED + n, at the model's own size."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-o", "--out", type=Path, default=Path("docs/samples.png"))
+    parser.add_argument("-o", "--out", type=Path, default=Path("docs/builtin-model.png"))
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     with Client(local=True) as client:

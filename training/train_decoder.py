@@ -14,18 +14,10 @@ import time
 from pathlib import Path
 
 import torch
+import vocabulary as V
 from latents import Codec, to_tensor
 from optimiser import Muon, split
-from parts import (
-    Average,
-    device,
-    load_tokenizer,
-    make_scheduler,
-    make_text_encoder,
-    make_unet,
-    make_vae,
-    save_atomically,
-)
+from parts import Average, device, load_denoiser, make_scheduler, make_vae, save_atomically
 from scenes import Scenes
 from torch import Tensor
 from torch.nn import functional as F
@@ -45,10 +37,9 @@ class Guesses:
     """Latents as the trained denoiser would have them: noised a little, then guessed back with the caption."""
 
     def __init__(self, checkpoint: Path, where: torch.device) -> None:
-        self.tokenizer, self.where = load_tokenizer(checkpoint.parent), where
-        self.text_encoder, self.unet = make_text_encoder(self.tokenizer).to(where), make_unet().to(where)
-        state = torch.load(checkpoint, map_location=where)["average"]
-        torch.nn.ModuleDict({"text_encoder": self.text_encoder, "unet": self.unet}).load_state_dict(state)
+        self.where = where
+        self.tokenizer, self.text_encoder, self.unet, _ = load_denoiser(checkpoint)
+        self.text_encoder.to(where), self.unet.to(where)
         self.alphas = make_scheduler().alphas_cumprod.to(where)
 
     @torch.no_grad()
@@ -69,7 +60,7 @@ class Guesses:
 def main() -> None:  # noqa: PLR0912
     """Trains until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the emoji .webp pictures")
+    parser.add_argument("--data", type=Path, required=True, help="the node_modules folder of the data")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the log")
     parser.add_argument("--minutes", type=float, default=25, help="wall-clock time in all, earlier runs included")
     parser.add_argument("--seed", type=int, default=0)
@@ -88,8 +79,9 @@ def main() -> None:  # noqa: PLR0912
     where = device()
     args.out.mkdir(parents=True, exist_ok=True)
     codec_file, checkpoint = args.out / "codec.safetensors", args.out / "decoder.pt"
+    vocabulary = V.Vocabulary(args.data)
     if not codec_file.exists():
-        Codec.fit(Scenes(args.data, seed=1)).save(codec_file)
+        Codec.fit(Scenes(vocabulary, seed=1)).save(codec_file)
     codec = Codec.load(codec_file).to(where)
     vae = make_vae().to(where)
     model = torch.nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv})
@@ -108,7 +100,7 @@ def main() -> None:  # noqa: PLR0912
             optimiser.load_state_dict(saved)
         step, spent = state["step"], state["minutes"]
         earlier, spent = (spent, 0.0) if args.restart else (0.0, spent)
-    scenes = Scenes(args.data, seed=args.seed + 5000 + step)
+    scenes = Scenes(vocabulary, seed=args.seed + 5000 + step)
     guesses = Guesses(args.denoiser, where) if args.denoiser else None
 
     def save(minutes: float) -> None:

@@ -14,9 +14,22 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import vocabulary as V
+from diffusers.models.attention_processor import AttnProcessor
 from latents import Codec, to_tensor
 from optimiser import Muon, split
-from parts import Average, device, load_tokenizer, make_scheduler, make_text_encoder, make_unet, save_atomically
+from parts import (
+    WIDTH,
+    Average,
+    SharedEmbedding,
+    device,
+    embeddings,
+    load_tokenizer,
+    make_scheduler,
+    make_text_encoder,
+    make_unet,
+    save_atomically,
+)
 from scenes import Scenes
 
 
@@ -41,7 +54,7 @@ def share_gradients(parameters: list[torch.nn.Parameter], world: int) -> None:
 def main() -> None:  # noqa: PLR0912
     """Trains until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the emoji .webp pictures")
+    parser.add_argument("--data", type=Path, required=True, help="the node_modules folder of the data")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the log")
     parser.add_argument("--minutes", type=float, default=60, help="wall-clock time in all, earlier runs included")
     parser.add_argument("--seed", type=int, default=0)
@@ -49,6 +62,7 @@ def main() -> None:  # noqa: PLR0912
     parser.add_argument("--optimiser", choices=("muon", "adamw"), default="muon")
     parser.add_argument("--rate", type=float, default=1e-3, help="AdamW's rate; Muon's is --muon-rate")
     parser.add_argument("--muon-rate", type=float, default=0.015)
+    parser.add_argument("--no-codes", dest="codes", action="store_false", help="start all words at random")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
 
@@ -61,16 +75,23 @@ def main() -> None:  # noqa: PLR0912
         dist.init_process_group("gloo")
     args.out.mkdir(parents=True, exist_ok=True)
     codec_file, checkpoint = args.out / "codec.safetensors", args.out / "unet.pt"
+    vocabulary = V.Vocabulary(args.data)
     if rank == 0:
-        load_tokenizer(args.out)
+        load_tokenizer(args.out, vocabulary)
         if not codec_file.exists():
-            Codec.fit(Scenes(args.data, seed=1)).save(codec_file)
+            Codec.fit(Scenes(vocabulary, seed=1)).save(codec_file)
     if world > 1:
         dist.barrier()
-    codec = Codec.load(codec_file).to(where)
+    codec = Codec.load(codec_file)
 
-    tokenizer = load_tokenizer(args.out)
-    text_encoder, unet = make_text_encoder(tokenizer).to(where), make_unet().to(where)
+    tokenizer, meanings = load_tokenizer(args.out)
+    text_encoder, unet = make_text_encoder(tokenizer), make_unet().to(where)
+    codes = codec.codes(Scenes(vocabulary), WIDTH) if args.codes else None
+    embeddings(text_encoder).token_embedding = SharedEmbedding(tokenizer, meanings, codes)
+    text_encoder, codec = text_encoder.to(where), codec.to(where)
+    # On a CPU the fused attention's gradient takes longer than everything else together.
+    unet.set_attn_processor(AttnProcessor())
+    text_encoder.set_attn_implementation("eager")
     model = torch.nn.ModuleDict({"text_encoder": text_encoder, "unet": unet})
     alphas = make_scheduler().alphas_cumprod.to(where)
     if args.optimiser == "muon":
@@ -90,7 +111,7 @@ def main() -> None:  # noqa: PLR0912
             optimiser.load_state_dict(saved)
         step, samples, spent = state["step"], state["samples"], state["minutes"]
     torch.manual_seed(args.seed + 7919 * step + rank)
-    scenes = Scenes(args.data, seed=args.seed + 1000 + step + 100_003 * rank)
+    scenes = Scenes(vocabulary, seed=args.seed + 1000 + step + 100_003 * rank)
 
     def save(minutes: float) -> None:
         save_atomically(

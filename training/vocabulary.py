@@ -1,15 +1,25 @@
-"""The words the model learns: things, hats, background colours.
+"""The words the model learns: things, hats, glasses, background colours, and what else a caption may say.
 
-Every thing is one picture of the `fluent-emoji-3d` package, named by its code point. A short list is
-deliberate: at a fixed amount of training, each word is seen more often.
+The common things are listed here by hand; all other pictures of the groups in GROUPS are named by `emojibase-data`
+(Unicode's CLDR labels and keywords).
 """
 
 from __future__ import annotations
 
-#: name -> (code point of its picture, other names for it, used now and then)
+import json
+import re
+import zlib
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import inflect
+
+#: What can wear a hat or glasses: name -> (code point of its picture, other names for it).
 WEARERS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "cat": ("1f431", ("kitty", "kitten")),
-    "dog": ("1f436", ("puppy",)),
+    "cat": ("1f431", ("kitty", "kitten", "kittycat", "pussycat")),
+    "dog": ("1f436", ("puppy", "pup", "doggy")),
     "panda": ("1f43c", ()),
     "lion": ("1f981", ()),
     "tiger": ("1f42f", ()),
@@ -34,14 +44,21 @@ WEARERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "owl": ("1f989", ()),
     "chick": ("1f424", ()),
     "smiley": ("1f600", ("smiley face", "smile")),
+    "hamster": ("1f439", ()),
+    "snowman": ("26c4", ()),
+    "teddy bear": ("1f9f8", ("teddy",)),
+    "clown": ("1f921", ("clown face",)),
+    "baby": ("1f476", ("infant",)),
+    "boy": ("1f466", ()),
+    "girl": ("1f467", ()),
+    "man": ("1f468", ("guy",)),
+    "woman": ("1f469", ("lady",)),
 }
 
-#: The same, for things that never wear a hat.
+#: The same, for common things that never wear one.
 THINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     # animals
     "rabbit": ("1f430", ("bunny",)),
-    "snowman": ("26c4", ()),
-    "teddy bear": ("1f9f8", ("teddy",)),
     "zebra": ("1f993", ()),
     "chicken": ("1f414", ("hen",)),
     "duck": ("1f986", ()),
@@ -105,7 +122,7 @@ THINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "house": ("1f3e0", ("home",)),
     "castle": ("1f3f0", ()),
     "volcano": ("1f30b", ()),
-    "mountain": ("1f5fb", ()),
+    "mountain": ("1f5fb", ("mount fuji",)),
     "earth": ("1f30d", ("globe", "world")),
     "moon": ("1f319", ()),
     "star": ("2b50", ()),
@@ -117,7 +134,7 @@ THINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "tree": ("1f333", ()),
     "palm tree": ("1f334", ("palm",)),
     "cactus": ("1f335", ()),
-    "christmas tree": ("1f384", ()),
+    "christmas tree": ("1f384", ("xmas tree",)),
     "sunflower": ("1f33b", ()),
     "rose": ("1f339", ()),
     "flower": ("1f338", ("blossom",)),
@@ -141,23 +158,78 @@ THINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "umbrella": ("2602-fe0f", ()),
 }
 
-#: Hats, worn or shown on their own.
+#: Worn on a head, or shown on their own.
 HATS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "top hat": ("1f3a9", ("tophat",)),
+    "top hat": ("1f3a9", ("tophat", "hat")),
     "crown": ("1f451", ()),
     "graduation cap": ("1f393", ("mortarboard",)),
     "cap": ("1f9e2", ("baseball cap", "billed cap")),
-    "sun hat": ("1f452", ("straw hat",)),
+    "sun hat": ("1f452", ("straw hat", "bonnet")),
 }
+GLASSES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "glasses": ("1f453", ("spectacles", "eyeglasses")),
+    "sunglasses": ("1f576-fe0f", ("shades", "sun glasses")),
+}
+#: How often each is drawn on a head.
+WORN_WEIGHTS: dict[str, float] = {
+    "top hat": 3.0, "crown": 2.0, "graduation cap": 1.5, "cap": 1.5, "sun hat": 1.2, "glasses": 1.2, "sunglasses": 1.5,
+}  # fmt: skip
 
-#: How often each hat is drawn on a head.
-HAT_WEIGHTS: dict[str, float] = {
-    "top hat": 3.0,
-    "crown": 2.0,
-    "graduation cap": 1.5,
-    "cap": 1.5,
-    "sun hat": 1.0,
-}
+#: Groups of emojibase whose pictures are used: faces, animals and nature, food, travel, activities, objects.
+GROUPS = (0, 3, 4, 5, 6, 7)
+#: Groups whose pictures may be mirrored: nothing in them is written, and no hand holds them.
+MIRRORED_SUBGROUPS = (*range(34, 40), *range(54, 57))
+#: Pictures from other groups that are worth having: label -> name.
+OTHERS: dict[str, str] = {
+    "Santa Claus": "santa claus", "mermaid": "mermaid", "astronaut": "astronaut", "vampire": "vampire", "zombie": "zombie",
+    "mage": "wizard", "fairy": "fairy", "ninja": "ninja", "prince": "prince", "princess": "princess", "genie": "genie",
+    "superhero": "superhero", "detective": "detective", "firefighter": "firefighter", "cook": "cook", "farmer": "farmer",
+    "scientist": "scientist", "police officer": "police officer", "old woman": "old woman", "old man": "old man",
+    "brain": "brain", "eye": "eye", "ear": "ear", "nose": "nose", "mouth": "mouth", "tooth": "tooth", "bone": "bone",
+    "foot": "foot", "flexed biceps": "muscle", "thumbs up": "thumbs up", "thumbs down": "thumbs down",
+    "waving hand": "waving hand", "raised fist": "fist", "clapping hands": "clapping hands", "handshake": "handshake",
+    "footprints": "footprints", "elf": "elf", "warning": "warning sign", "recycling symbol": "recycling symbol",
+    "yin yang": "yin yang", "peace symbol": "peace symbol", "radioactive": "radioactive sign", "no entry": "no entry sign",
+    "chequered flag": "chequered flag", "rainbow flag": "rainbow flag", "pirate flag": "pirate flag",
+    "red question mark": "question mark", "red exclamation mark": "exclamation mark", "check mark": "check mark",
+    "cross mark": "cross mark", "infinity": "infinity sign", "musical note": "musical note",
+}  # fmt: skip
+#: Labels whose name is taken by a common thing above, or reads better otherwise.
+RENAMED: dict[str, str] = {
+    "monkey": "whole monkey", "dog": "whole dog", "cat": "whole cat", "tiger": "whole tiger", "cow": "whole cow",
+    "pig": "whole pig", "mouse": "whole mouse", "rabbit": "whole rabbit", "horse": "whole horse", "horse face": "horse",
+    "whale": "blue whale", "ice cream": "bowl of ice cream", "mountain": "green mountain", "train": "railway train",
+    "snowman": "snowman in snow", "dragon": "dragon", "smiling face with sunglasses": "cool smiley",
+    "smiling face with horns": "devil", "smiling face with halo": "angel", "cowboy hat face": "cowboy",
+    "pile of poo": "pile of poo", "magnifying glass tilted left": "magnifying glass", "t-shirt": "shirt",
+    "open mailbox with raised flag": "mailbox", "enraged face": "enraged face", "game die": "dice",
+    "speaker high volume": "speaker", "hourglass not done": "hourglass", "closed umbrella": "closed umbrella",
+    "hot springs": "hot springs", "soft ice cream": "ice cream", "1st place medal": "gold medal",
+    "2nd place medal": "silver medal", "3rd place medal": "bronze medal", "sun behind small cloud": "partly cloudy",
+    "evergreen tree": "fir tree", "sauropod": "brontosaurus", "video game": "game controller",
+}  # fmt: skip
+#: Pictures too much like another one, or hardly visible on white.
+SKIPPED = re.compile(
+    r"o.clock$|-thirty$|globe showing (Americas|Asia)|closed mailbox|open mailbox with lowered|tilted right|page facing"
+    r"|speaker (low|medium)|last quarter|waxing|waning|camera with flash|white heart|^(fog|foggy|light rail|tram car)$"
+    r"|dotted line|grinning face with (big|smiling)|grinning cat with|beaming|slightly|smiling face$|hushed|anguished"
+    r"|oncoming fist|hourglass done|tear-off|spiral (calendar|notepad)|incoming envelope|e-mail|heart exclamation"
+    r"|face with open mouth|sad but relieved|downcast|pensive|persevering|confounded|relieved face|kissing face with"
+    r"|weary face|tired face|disappointed|frowning face with|speech bubble|anger bubble|eye in|trolleybus|clinking beer"
+    r"|winking face with tongue|delivery truck|railway car|high-speed|^metro$|musical notes|umbrella with rain|softball"
+    r"|cloud with lightning and|sun behind large|first quarter moon$|^notebook$|Japanese post|spiral|^card index$"
+    r"|bookmark tabs|file folder|grimacing|muted speaker|worried|confused|unamused|expressionless|^ledger$|^placard$"
+)
+
+#: Keywords that a prompt uses in another sense more often than not.
+VAGUE: frozenset[str] = frozenset(
+    "down up order strong alpha hot cold open closed new old good bad fast slow long short high low full empty half live "
+    "time day days back here there go going come make made get got hit run running walk walking work working play playing "
+    "light heavy hard soft wet dry clean dirty left right straight out off over into from for not yes okay all more less "
+    "european japanese american stone driving strong wild safe sharp thin thick dead alive lit mad like love loved fun "
+    "game games food drink place thing things point line side top bottom end start stop round square magic dream party "
+    "large tiny huge young mind want need know look looking see watch feel feeling death life angel brother sister".split()
+)
 
 #: Background colours.
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -172,9 +244,13 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "grey": (160, 164, 170),
     "black": (32, 32, 38),
 }
-
 #: Spellings and nuances that mean one of the colours above.
 COLOUR_SYNONYMS: dict[str, str] = {"gray": "grey", "violet": "purple"}
+#: Skies, and how a caption says them.
+SKIES: dict[str, tuple[str, ...]] = {
+    "night": ("at night", "in the night sky", "under the stars", "in a starry night", "in the dark", "by night"),
+    "day": ("in the sky", "by day", "on a sunny day", "under a blue sky", "in the clouds", "in daylight"),
+}
 
 #: Colours that are part of a thing's picture, said in its caption now and then.
 OWN_COLOURS: dict[str, str] = {
@@ -187,36 +263,141 @@ OWN_COLOURS: dict[str, str] = {
     "cat": "orange", "tiger": "orange", "carrot": "orange", "pumpkin": "orange",
 }  # fmt: skip
 
-#: How often a thing is drawn, where it is not 1: the project's own example is a cat; fine shapes need more practice.
-WEIGHTS: dict[str, float] = {
-    "cat": 2.5, "dog": 1.7, "robot": 1.3, "panda": 1.2, "fox": 1.2, "unicorn": 1.5, "penguin": 1.3, "rocket": 2.0,
-    "pizza": 1.5, "octopus": 1.5, "donut": 1.5, "guitar": 1.5, "castle": 1.5, "house": 1.5, "coffee": 1.5,
-    "butterfly": 1.5, "airplane": 1.5, "bicycle": 1.5, "dinosaur": 1.5, "whale": 1.3, "sunflower": 1.3,
-}  # fmt: skip
+#: How much more often than others the things listed by hand are drawn, and the project's own example.
+COMMON_WEIGHT = 1.7
+WEIGHTS: dict[str, float] = {"cat": 4.0, "dog": 3.0}
 
 #: Words with little or no meaning for the picture, put into captions so that they do no harm.
 FILLERS: tuple[str, ...] = (
-    "cute", "big", "small", "little", "happy", "nice", "beautiful", "funny", "smiling", "lovely",
+    "cute", "big", "small", "little", "happy", "nice", "beautiful", "funny", "smiling", "lovely", "very", "pretty",
 )  # fmt: skip
 
 #: Words of the caption patterns.
 GRAMMAR: tuple[str, ...] = (
     "a", "an", "the", "in", "on", "with", "and", "of", "wearing", "next", "to", "beside", "picture",
-    "photo", "image", "drawing", "emoji", "background", "front", "one", "two", "his", "her", "its", "hat",
-    "white", "that", "wears", "is", "has", "head", "my", "colour", "color", "plain", "illustration", "icon",
-    "3d", "render",
+    "photo", "image", "drawing", "emoji", "background", "front", "one", "two", "three", "1", "2", "3", "his", "her", "its",
+    "white", "that", "wears", "is", "has", "head", "my", "colour", "color", "plain", "illustration", "icon", "wear",
+    "3d", "render", "near", "by", "at", "under", "left", "right", "night", "day", "sky", "stars", "starry", "dark",
+    "sunny", "daylight", "clouds", "some", "pair", "couple", "d", "draw", "paint", "painting", "please", "me", "show",
 )  # fmt: skip
 
 
-def everything() -> dict[str, tuple[str, tuple[str, ...]]]:
-    """All things that can be drawn, hats included."""
-    return {**WEARERS, **THINGS, **HATS}
+@dataclass(frozen=True)
+class Thing:
+    """One picture with its names."""
+
+    name: str
+    picture: str
+    aliases: tuple[str, ...]
+    plurals: tuple[str, ...]
+    common: bool
+    mirrored: bool
 
 
-def words() -> list[str]:
-    """Every single word that a caption can hold, sorted."""
-    found: set[str] = set(COLOURS) | set(COLOUR_SYNONYMS) | set(FILLERS) | set(GRAMMAR)
-    for name, (_, others) in everything().items():
-        for phrase in (name, *others):
-            found.update(phrase.replace("-", " ").split())
-    return sorted(found)
+def held_out(kind: str, one: str, two: str) -> bool:
+    """Whether a combination is never shown in training: a quarter of each kind, and the project's own example."""
+    if {one, two} == {"cat", "top hat"}:
+        return True
+    key = ":".join([kind, *(sorted((one, two)) if kind == "pair" else (one, two))])
+    return zlib.crc32(key.encode()) % 4 == 0
+
+
+class Vocabulary:
+    """All things and words, from the tables above and the package `emojibase-data`.
+
+    Args:
+        modules: the `node_modules` folder that holds both packages.
+    """
+
+    def __init__(self, modules: Path) -> None:
+        self.assets = modules / "@lobehub" / "fluent-emoji-3d" / "assets"
+        listed = json.loads((modules / "emojibase-data" / "en" / "data.json").read_text())
+        self._entries = {
+            picture: entry for entry in listed if entry.get("group") is not None and (picture := self._picture(entry))
+        }
+        self.things: dict[str, Thing] = {thing.name: thing for thing in self._things()}
+
+    def _picture(self, entry: dict) -> str | None:
+        code = entry["hexcode"].lower()
+        names = (code, code.replace("-fe0f", ""), f"{code}-fe0f")
+        return next((name for name in names if (self.assets / f"{name}.webp").exists()), None)
+
+    def _named(self) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """Picture -> (name, its other names written above)."""
+        by_hand = {**WEARERS, **THINGS, **HATS, **GLASSES}
+        named = {picture: (name, others) for name, (picture, others) in by_hand.items()}
+        for picture, entry in self._entries.items():
+            label = entry["label"].replace("’", "'")
+            if picture in named or SKIPPED.search(label):
+                continue
+            if label in OTHERS:
+                named[picture] = (OTHERS[label], ())
+            elif entry["group"] in GROUPS:
+                named[picture] = (RENAMED.get(label, label).lower(), ())
+        return named
+
+    def _things(self) -> list[Thing]:
+        named = self._named()
+        by_hand = {**WEARERS, **THINGS, **HATS, **GLASSES}
+        taken = {name for name, _ in named.values()} | {other for _, others in named.values() for other in others}
+        taken |= {*COLOURS, *COLOUR_SYNONYMS, *FILLERS, *GRAMMAR}
+        keywords = {
+            picture: {tag.lower().replace("’", "'") for tag in (self._entries[picture].get("tags") or ())} - taken
+            for picture in named
+        }
+        shared = Counter(tag for tags in keywords.values() for tag in tags)
+        common = Counter(tag for picture, tags in keywords.items() if named[picture][0] in by_hand for tag in tags)
+        inflected = inflect.engine()
+        things, plurals_taken = [], set(taken)
+        labels = Counter(entry["label"].lower() for picture, entry in self._entries.items() if picture in named)
+        for picture, (name, others) in named.items():
+            entry = self._entries[picture]
+            label = entry["label"].lower().replace("’", "'")
+            own = {label} - taken if labels[label] == 1 else set()
+            for tag in keywords[picture]:
+                if shared[tag] == 1 or (shared[tag] <= 4 and common[tag] == 1 and name in by_hand):
+                    own.add(tag)
+            aliases = (*others, *sorted(tag for tag in own if re.fullmatch(r"[a-z -]{3,}", tag) and tag not in VAGUE))
+            plurals = []
+            for said in dict.fromkeys((name, *others, label)):
+                many = inflected.plural(said)
+                if (entry["group"] or name in by_hand) and len(said.split()) <= 2 and not inflected.singular_noun(said.split()[-1]):
+                    if many not in plurals_taken and many not in own:
+                        plurals.append(many)
+                        plurals_taken.add(many)
+            things.append(
+                Thing(name, picture, aliases, tuple(plurals), name in by_hand, entry["subgroup"] in MIRRORED_SUBGROUPS)
+            )
+        return things
+
+    @cached_property
+    def meanings(self) -> dict[str, tuple[str, bool]]:
+        """Every word and phrase that is a token of its own -> (what it means, whether it is a plural).
+
+        Words with the same meaning share one embedding. A word that occurs in the names of one thing only, such as
+        `christmas`, stands for that thing.
+        """
+        found: dict[str, tuple[str, bool]] = {}
+        for word in (*GRAMMAR, *FILLERS, *COLOURS):
+            found[word] = (word, False)
+        for word, meant in COLOUR_SYNONYMS.items():
+            found[word] = (meant, False)
+        for thing in self.things.values():
+            found[thing.name] = (thing.name, False)
+        for thing in self.things.values():
+            for alias in thing.aliases:
+                found.setdefault(alias, (thing.name, False))
+            for plural in thing.plurals:
+                found.setdefault(plural, (thing.name, True))
+        users: dict[str, set[str]] = {}
+        for phrase, (meant, _) in found.items():
+            for word in re.findall(r"[a-z0-9]+", phrase):
+                users.setdefault(word, set()).add(meant)
+        for word, meant in users.items():
+            found.setdefault(word, (meant.copy().pop() if len(meant) == 1 else word, False))
+        return found
+
+    @cached_property
+    def words(self) -> list[str]:
+        """Every single word, sorted: what a prompt may say without a warning."""
+        return sorted({word for phrase in self.meanings for word in re.findall(r"[a-z0-9]+", phrase)})

@@ -1,0 +1,172 @@
+"""Names what is in a picture: a small network trained on drawn scenes only, the judge of the generator.
+
+It never sees a generated picture in training and takes no part in training the generator. `python classifier.py`
+trains it; `Classifier.load` reads the frozen weights that are committed beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import vocabulary as V
+from latents import Codec, to_tensor
+from safetensors import safe_open
+from safetensors.torch import save_file
+from scenes import Scene, Scenes
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+FILE = Path(__file__).with_name("classifier.safetensors")
+
+
+class _Block(nn.Module):
+    """Two convolutions with a shortcut, half the size at the first."""
+
+    def __init__(self, inner: int, outer: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inner, outer, 3, 2, 1, bias=False)
+        self.second = nn.Conv2d(outer, outer, 3, 1, 1, bias=False)
+        self.short = nn.Conv2d(inner, outer, 1, bias=False)
+        self.norms = nn.ModuleList([nn.BatchNorm2d(outer) for _ in range(2)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norms[1](self.second(F.relu(self.norms[0](self.first(x)))))
+        return F.relu(y + self.short(F.avg_pool2d(x, 2)))
+
+
+class Classifier(nn.Module):
+    """(n, 3, 128, 128) in -1 ... 1 -> one logit for each name."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__()
+        self.names = names
+        self.blocks = nn.Sequential(_Block(3, 24), _Block(24, 48), _Block(48, 96), _Block(96, 192))
+        self.head = nn.Linear(192, len(names))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(F.avg_pool2d(x, 2))
+        # the mean says how much of a thing there is, the maximum that it is there at all
+        return self.head(x.mean((2, 3)) + x.amax((2, 3)))
+
+    @classmethod
+    def load(cls, path: Path = FILE) -> Classifier:
+        """The frozen classifier."""
+        with safe_open(path, "pt") as file:
+            model = cls(json.loads(file.metadata()["names"]))
+            model.load_state_dict({key: file.get_tensor(key).float() for key in file.keys()}, strict=False)
+        return model.eval().requires_grad_(False)
+
+    def save(self, path: Path = FILE) -> None:
+        """Writes weights (f16) and names."""
+        state = {k: v.half().contiguous() for k, v in self.state_dict().items() if v.is_floating_point()}
+        save_file(state, path, {"names": json.dumps(self.names)})
+
+    @torch.inference_mode()
+    def best(self, pictures: np.ndarray, count: int = 5) -> list[list[str]]:
+        """The `count` likeliest names for each of uint8 pictures (n, 128, 128, 3), likeliest first."""
+        logits = torch.cat([self(to_tensor(part)) for part in np.array_split(pictures, len(pictures) // 64 + 1)])
+        return [[self.names[i] for i in row] for row in logits.topk(count).indices.tolist()]
+
+
+def blemished(x: Tensor, codec: Codec, generator: torch.Generator) -> Tensor:
+    """Pictures as a generator might make them: some soft, some through the latents, some with noise or off in colour."""
+
+    def roll(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator)
+
+    kind = roll(len(x))
+    x = x.clone()
+    soft, coded = kind < 0.2, (kind >= 0.2) & (kind < 0.4)
+    if soft.any():
+        x[soft] = F.interpolate(F.avg_pool2d(x[soft], 2), scale_factor=2, mode="bilinear")
+    if coded.any():
+        z = codec.encode(x[coded])
+        x[coded] = codec.decode(z + 0.15 * torch.randn(z.shape, generator=generator))
+    x = x + 0.04 * torch.randn(x.shape, generator=generator) * roll(len(x), 1, 1, 1)
+    return x * (0.92 + 0.12 * roll(len(x), 3, 1, 1)) + 0.06 * (roll(len(x), 1, 1, 1) - 0.5)
+
+
+def targets(scenes: list[Scene], names: list[str]) -> Tensor:
+    """Equal shares for the different things of each scene, shape (scenes, names)."""
+    places = {name: n for n, name in enumerate(names)}
+    found = torch.zeros(len(scenes), len(names))
+    for row, scene in zip(found, scenes, strict=True):
+        things = set(scene.things)
+        for name in things:
+            row[places[name]] = 1 / len(things)
+    return found
+
+
+def accuracy(model: Classifier, vocabulary: V.Vocabulary, each: int = 4, seed: int = 10**6) -> dict[str, float]:
+    """On fresh renders of every name (`each` of them), and of pairs and worn things."""
+    scenes = Scenes(vocabulary, seed, hold_out=False)
+    single = [scenes.one(name) for name in scenes.names for _ in range(each)]
+    double = [s for s in (scenes.draw() for _ in range(8000)) if len(set(s.things)) == 2]
+    model.eval()
+    best = model.best(np.stack([s.picture for s in single]))
+    both = model.best(np.stack([s.picture for s in double]), 3)
+    wrong = [(s.things[0], b[0]) for s, b in zip(single, best, strict=True) if b[0] != s.things[0]]
+    return {
+        "top1": 1 - len(wrong) / len(single),
+        "top5": float(np.mean([s.things[0] in b for s, b in zip(single, best, strict=True)])),
+        "both_in_top3": float(np.mean([set(s.things) <= set(b) for s, b in zip(double, both, strict=True)])),
+        "wrong": wrong,
+    }
+
+
+def main() -> None:
+    """Trains until the time is up, then says how well it does on renders it has not seen."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="the node_modules folder of the data")
+    parser.add_argument("--out", type=Path, default=FILE)
+    parser.add_argument("--codec", type=Path, required=True, help="the encoder's codec.safetensors")
+    parser.add_argument("--minutes", type=float, default=12)
+    parser.add_argument("--seed", type=int, default=77)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.set_flush_denormal(True)
+    torch.manual_seed(args.seed)
+    generator = torch.Generator().manual_seed(args.seed)
+    vocabulary = V.Vocabulary(args.data)
+    scenes, codec = Scenes(vocabulary, args.seed, hold_out=False), Codec.load(args.codec)
+    model = Classifier(scenes.names)
+    optimiser = torch.optim.AdamW(model.parameters(), 4e-3, weight_decay=0.02)
+    begun, told, step, losses = time.monotonic(), 0.0, 0, []
+    while (progress := (time.monotonic() - begun) / 60 / args.minutes) < 1:
+        for group in optimiser.param_groups:
+            group["lr"] = 4e-3 * min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * progress))
+        drawn = [
+            s
+            for s in (
+                scenes.one(scenes.random.choice(scenes.names)) if n % 2 else scenes.draw() for n in range(72)
+            )
+            if s.things
+        ]
+        x = blemished(to_tensor(np.stack([s.picture for s in drawn])), codec, generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(x)
+        loss = F.cross_entropy(logits.float(), targets(drawn, model.names))
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        step += 1
+        losses.append(loss.item())
+        if time.monotonic() - told > 15:
+            told = time.monotonic()
+            print(f"{(told - begun) / 60:.1f} min, step {step}, loss {np.mean(losses):.3f}", flush=True)
+            losses.clear()
+    model.save(args.out)
+    figures = accuracy(Classifier.load(args.out), vocabulary)
+    print({key: value for key, value in figures.items() if key != "wrong"}, flush=True)
+    print("wrong:", sorted(figures["wrong"]))
+
+
+if __name__ == "__main__":
+    main()
