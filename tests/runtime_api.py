@@ -19,7 +19,7 @@ import time
 import urllib.request
 import uuid
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
@@ -164,15 +164,30 @@ class _Api(BaseHTTPRequestHandler):
 
 
 class EmulatedFunction:
-    """A function under AWS's runtime interface emulator; whatever it answers is given back as it comes."""
+    """A function under AWS's runtime interface emulator; whatever it answers is given back as it comes.
 
-    def __init__(self, handler: str, *, timeout: int = 30, **environment: str) -> None:
+    The emulator starts the function's process at the first request.
+
+    Args:
+        launch: the command line that starts the emulator, by default the binary of `emulator()`.
+        client: the one that starts the runtime client, by default this interpreter's.
+    """
+
+    def __init__(
+        self,
+        handler: str,
+        *,
+        timeout: int = 30,
+        launch: Sequence[str] = (),
+        client: Sequence[str] = (sys.executable, "-m", "awslambdaric"),
+        **environment: str,
+    ) -> None:
         ports = _free_ports(2)
         self._url = f"http://127.0.0.1:{ports[0]}/2015-03-31/functions/function/invocations"
-        command = [str(emulator()), "--log-level", "info"]
+        command = [*(launch or [str(emulator())]), "--log-level", "info"]
         command += ["--runtime-interface-emulator-address", f"127.0.0.1:{ports[0]}"]
         command += ["--runtime-api-address", f"127.0.0.1:{ports[1]}"]
-        command += [sys.executable, "-m", "awslambdaric", handler]
+        command += [*client, handler]
         self._process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,

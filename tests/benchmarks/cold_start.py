@@ -1,0 +1,355 @@
+"""From process start to the first picture, and the bytes that are touched on the way.
+
+    python tests/benchmarks/cold_start.py [--rounds 5] [--steps 8] [--size 256] [--json FILE]
+    python tests/benchmarks/cold_start.py --model BAKED --tutorial PIPELINE --steps 1 --size 64
+    python tests/benchmarks/cold_start.py --container
+
+Every start is a process of its own; the contenders take turns, each with an empty page cache (as root, through
+/proc/sys/vm/drop_caches, which leaves what running programs have mapped) and with a full one.
+
+    lambdiff generate   the command line, until it has ended
+    lambdiff            the function's entry point under AWS's runtime client
+    emulator            the same under AWS's runtime interface emulator (Linux)
+    container           the same in the function's image, built on the local cloud (--container; Linux, x86_64, root)
+    tutorial            DiffusionPipeline.from_pretrained under the runtime client, kept for the second request
+
+`imports` is what load and draw leave of the first picture's time: the interpreter, the runtime client, modules.
+`start` is what the first picture took longer than the second. With --container a second table says how much of the
+image the page cache holds after a start with an empty one, from a device with Linux's default read-ahead: Lambda
+fetches an image in chunks of 512 KiB, counted here as if files lay one behind the other in the order of their paths.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import ctypes
+import io
+import json
+import mmap
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Self
+
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS / "integration")]
+
+if __name__ == "__main__":  # not in the tutorials' process
+    import numpy as np
+
+    from lambdiff.local import builtin
+    from runtime_api import EmulatedFunction, Function
+
+HANDLER = "lambdiff.handler.app.handler"
+IMAGE = "lambdiff-cold-start"
+CHUNK = 512 * 1024
+DROP_CACHES = Path("/proc/sys/vm/drop_caches")
+
+Result = dict[str, float]
+
+
+def tutorial(event: dict[str, Any], _: object, kept: dict[str, Any] = {}) -> dict[str, Any]:  # noqa: B006 -- kept
+    """What tutorials deploy, made kinder: the pipeline is kept. Runs in a process of its own."""
+    from diffusers import DiffusionPipeline
+
+    timings = {}
+    began = time.perf_counter()
+    if not kept:
+        kept["pipeline"] = DiffusionPipeline.from_pretrained(os.environ["TUTORIAL"])
+        timings["load"] = time.perf_counter() - began
+    began = time.perf_counter()
+    fields = json.loads(event["body"])
+    del fields["seed"]
+    content = io.BytesIO()
+    kept["pipeline"](**fields).images[0].save(content, "PNG")
+    timings["draw"] = time.perf_counter() - began
+    return {
+        "statusCode": 200,
+        "headers": {"server-timing": ", ".join(f"{phase};dur={1000 * taken}" for phase, taken in timings.items())},
+        "body": base64.b64encode(content.getvalue()).decode(),
+    }
+
+
+def drop_caches() -> None:
+    """Empty the page cache; what running programs have mapped stays."""
+    os.sync()
+    DROP_CACHES.write_text("3")
+
+
+def by_requests(
+    make: Callable[[], AbstractContextManager[Any]],
+    request: dict[str, Any],
+    *,
+    waits: bool = False,
+    look: Callable[[], None] | None = None,
+) -> Callable[[bool], Result]:
+    """A contender that gets two requests.
+
+    Args:
+        make: starts the function.
+        request: a Function URL's event.
+        waits: the function's process starts with the first request, not with `make`.
+        look: called after the first picture of a start with an empty cache.
+    """
+    from lambdiff import contract
+
+    def once(cold: bool) -> Result:
+        if cold and not waits:
+            drop_caches()
+        began = time.perf_counter()
+        with make() as function:
+            if cold and waits:
+                drop_caches()
+            began = time.perf_counter() if waits else began
+            reply = function.invoke(request)
+            first = time.perf_counter() - began
+            if reply["statusCode"] != 200:
+                raise RuntimeError(f"no picture: {reply}")
+            if cold and look:
+                look()
+            began = time.perf_counter()
+            function.invoke(request)
+            second = time.perf_counter() - began
+        timings = contract.decode_timings(reply["headers"]["server-timing"])
+        load = timings.pop("load", 0.0)
+        draw = sum(timings.values())
+        imports = first - load - draw
+        return {
+            "first": first,
+            "second": second,
+            "start": first - second,
+            "imports": imports,
+            "load": load,
+            "draw": draw,
+        }
+
+    return once
+
+
+def by_command_line(model: Path, request: dict[str, Any], folder: Path) -> Callable[[bool], Result]:
+    """A contender that draws one picture with `lambdiff generate`."""
+    fields = json.loads(request["body"])
+    command = [sys.executable, "-m", "lambdiff", "generate", fields["prompt"], "--local", "--model-dir", str(model)]
+    command += ["--quiet", "--force", "-o", str(folder / "cold-start.png")]
+    command += ["--steps", str(fields["num_inference_steps"]), "--size", f"{fields['width']}x{fields['height']}"]
+
+    def once(cold: bool) -> Result:
+        if cold:
+            drop_caches()
+        began = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return {"first": time.perf_counter() - began}
+
+    return once
+
+
+def resident(path: Path) -> list[int]:
+    """The pages of a file that the page cache holds, by number."""
+    size = path.stat().st_size
+    if not size:
+        return []
+    pages = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as memory:
+        content = np.frombuffer(memory, np.uint8)
+        failed = ctypes.CDLL(None).mincore(ctypes.c_void_p(content.ctypes.data), ctypes.c_size_t(size), pages)
+        del content
+    if failed:
+        raise OSError(f"mincore failed for {path}")
+    return [number for number, page in enumerate(pages) if page & 1]
+
+
+def part_of(place: tuple[str, ...]) -> str:
+    """What a file of the image belongs to."""
+    if place[:2] == ("opt", "model"):
+        return "the model"
+    if place[:2] == ("var", "task"):
+        return place[2]
+    return "emulator" if place[-1] == "aws-lambda-rie" else "base image"
+
+
+def touched(root: Path) -> dict[str, dict[str, int]]:
+    """Bytes and chunks of an image that the page cache holds, and its size, by part of the image."""
+    parts: dict[str, dict[str, Any]] = {}
+    position = 0
+    for path in sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink()):
+        part = parts.setdefault(part_of(path.relative_to(root).parts), {"size": 0, "touched": 0, "chunks": set()})
+        pages = resident(path)
+        part["size"] += path.stat().st_size
+        part["touched"] += min(len(pages) * mmap.PAGESIZE, path.stat().st_size)
+        part["chunks"] |= {(position + page * mmap.PAGESIZE) // CHUNK for page in pages}
+        position += -(-path.stat().st_size // mmap.PAGESIZE) * mmap.PAGESIZE
+    chunks = {name: part.pop("chunks") for name, part in parts.items()}
+    for name, part in parts.items():
+        part["chunks"] = len(chunks[name])
+    parts["in all"] = {key: sum(part[key] for part in parts.values()) for key in ("size", "touched")}
+    parts["in all"]["chunks"] = len(set().union(*chunks.values()))
+    return parts
+
+
+class Container:
+    """The function's image as a read-only ext4 file system on a block device, which is how Lambda holds it.
+
+    Args:
+        model: a baked folder.
+        built: the name of an image that is there already, to be taken as it is.
+    """
+
+    READ_AHEAD_KB = 128
+    """Linux's default; this machine's own may be much more."""
+
+    def __init__(self, model: Path, built: str | None) -> None:
+        self._model = model
+        self._image = built or IMAGE
+        self._built = built is not None
+        self.touched: list[dict[str, dict[str, int]]] = []
+
+    def __enter__(self) -> Self:
+        from localcloud import install, places
+
+        from lambdiff.infra import context
+
+        install.install()
+        self._podman, self._environment = places.podman, places.containers_environment()
+        if not self._built:
+            arguments = ("--build-arg", f"BASE_IMAGE={places.BASE_IMAGE}", "--build-arg", "ENGINE=openvino")
+            folder = context.stage(self._model, "openvino").folder
+            places.podman("build", "--quiet", "--tag", IMAGE, *arguments, str(folder))
+        settings = json.loads(places.podman("image", "inspect", self._image).stdout)[0]["Config"]
+        self._settings = [f"--workdir={settings['WorkingDir']}", *(f"--env={value}" for value in settings["Env"])]
+        with contextlib.ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            self.root = folder / "root"
+            self.root.mkdir()
+            content = self._podman("image", "mount", self._image).stdout.strip()
+            try:
+                size = sum(path.lstat().st_size for path in Path(content).rglob("*"))
+                make = ["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d", content]
+                run(*make, str(folder / "image"), f"{size // 1000 + 100_000}k")
+            finally:
+                self._podman("image", "unmount", self._image)
+            device = run("losetup", "--read-only", "--find", "--show", str(folder / "image")).strip()
+            stack.callback(run, "losetup", "--detach", device)
+            Path(f"/sys/block/{Path(device).name}/queue/read_ahead_kb").write_text(str(self.READ_AHEAD_KB))
+            run("mount", "-o", "ro", device, str(self.root))
+            stack.callback(run, "umount", str(self.root))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @contextlib.contextmanager
+    def function(self) -> Iterator[EmulatedFunction]:
+        """A container of it, under the emulator."""
+        launch = ["podman", "run", "--rm", "--name", IMAGE, "--network=host", *self._settings]
+        launch += ["--entrypoint=/usr/local/bin/aws-lambda-rie", "--rootfs", f"{self.root}:O"]
+        try:
+            with EmulatedFunction(HANDLER, launch=launch, client=["/var/runtime/bootstrap"], **self._environment) as it:
+                yield it
+        finally:
+            self._podman("rm", "--force", "--time=0", IMAGE, check=False)
+
+    def look(self) -> None:
+        """Keep what has been touched."""
+        self.touched.append(touched(self.root))
+
+
+def run(*command: str) -> str:
+    """What a command prints, if it succeeds."""
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def contenders(
+    options: argparse.Namespace, folder: Path, image: Container | None
+) -> dict[str, Callable[[bool], Result]]:
+    """What is measured, by name."""
+    fields = {"prompt": "a red apple", "seed": 7, "num_inference_steps": options.steps}
+    request = {
+        "version": "2.0",
+        "rawPath": "/",
+        "headers": {"content-type": "application/json"},
+        "requestContext": {"http": {"method": "POST", "path": "/"}},
+        "body": json.dumps(fields | {"width": options.size, "height": options.size}),
+        "isBase64Encoded": False,
+    }
+    environment = {"LAMBDIFF_MODEL_DIR": str(options.model), "LAMBDIFF_HOME": str(folder)}
+    os.environ |= environment
+    found = {
+        "lambdiff generate": by_command_line(options.model, request, folder),
+        "lambdiff": by_requests(lambda: Function(HANDLER, timeout=600, **environment), request),
+    }
+    if sys.platform == "linux":
+        found["emulator"] = by_requests(lambda: EmulatedFunction(HANDLER, **environment), request, waits=True)
+    if image:
+        found["container"] = by_requests(image.function, request, waits=True, look=image.look)
+    if options.tutorial:
+        made = {"TUTORIAL": str(options.tutorial)}
+        found["tutorial"] = by_requests(
+            lambda: Function("benchmarks.cold_start.tutorial", timeout=600, **made), request
+        )
+    return found
+
+
+def table(results: dict[str, dict[str, list[Result]]]) -> str:
+    """Medians in Markdown, seconds."""
+    columns = ("first", "imports", "load", "draw", "second", "start")
+    lines = [f"| | page cache | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
+    for name, caches in results.items():
+        for cache, runs in caches.items():
+            if runs:
+                cells = [f"{statistics.median(run[c] for run in runs):.2f}" if c in runs[0] else "" for c in columns]
+                lines.append(f"| {name} | {cache} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def image_table(parts: dict[str, dict[str, int]]) -> str:
+    """What was touched of the image, in Markdown."""
+    lines = ["| part of the image | MB | MB touched | chunks touched |", "|---|---|---|---|"]
+    for name, part in sorted(parts.items(), key=lambda item: (item[0] == "in all", -item[1]["touched"])):
+        lines.append(f"| {name} | {part['size'] / 1e6:.1f} | {part['touched'] / 1e6:.1f} | {part['chunks']} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--size", type=int, default=256, help="width and height")
+    parser.add_argument("--model", type=Path, default=builtin.shipped(), help="a baked folder")
+    parser.add_argument("--tutorial", type=Path, help="a pipeline's folder, for the tutorials' handler")
+    parser.add_argument("--container", action="store_true", help="also in the image")
+    parser.add_argument("--image", help="an image that is there already, in place of a new one")
+    parser.add_argument("--only", help="contenders, separated by commas")
+    parser.add_argument("--json", type=Path, help="a file for every single figure")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        image = None
+        if options.container or options.image:
+            image = stack.enter_context(Container(options.model, options.image))
+        chosen = contenders(options, Path(folder), image)
+        if options.only:
+            chosen = {name: run for name, run in chosen.items() if name in options.only.split(",")}
+        caches = ["empty", "full"] if os.access(DROP_CACHES, os.W_OK) else ["full"]
+        results: dict[str, dict[str, list[Result]]] = {name: {cache: [] for cache in caches} for name in chosen}
+        for _ in range(options.rounds):
+            for cache in caches:
+                for name, run in chosen.items():
+                    results[name][cache].append(run(cache == "empty"))
+    print(table(results))
+    if image and image.touched:
+        print(f"\n{image_table(image.touched[-1])}")
+    if options.json:
+        options.json.write_text(json.dumps({"seconds": results, "touched": image.touched if image else []}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
