@@ -50,9 +50,9 @@ class Classifier(nn.Module):
         self.head = nn.Linear(192, len(names))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.blocks(F.avg_pool2d(x, 2))
-        # the mean says how much of a thing there is, the maximum that it is there at all
-        return self.head(x.mean((2, 3)) + x.amax((2, 3)))
+        # Each of 4x4 places names what it sees; a thing in a part of the picture is not averaged away.
+        places = self.blocks(F.avg_pool2d(x, 2)).flatten(2).transpose(1, 2)
+        return self.head(places).logsumexp(1)
 
     @classmethod
     def load(cls, path: Path = FILE) -> Classifier:
@@ -142,13 +142,11 @@ def main() -> None:
     while (progress := (time.monotonic() - begun) / 60 / args.minutes) < 1:
         for group in optimiser.param_groups:
             group["lr"] = 4e-3 * min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * progress))
-        drawn = [
-            s
-            for s in (
-                scenes.one(scenes.random.choice(scenes.names)) if n % 2 else scenes.draw() for n in range(72)
-            )
-            if s.things
-        ]
+        drawn = [scenes.one(scenes.random.choice(scenes.names)) for _ in range(24)]
+        while len(drawn) < 72:
+            scene = scenes.draw()
+            if len(scene.things) > 1:
+                drawn.append(scene)
         x = blemished(to_tensor(np.stack([s.picture for s in drawn])), codec, generator)
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(x)

@@ -115,7 +115,7 @@ class Scenes:
     def centred(self, canvas: Array, name: str, longest: int, x: int, y: int) -> None:
         """Lays a thing over the canvas, its middle at (x, y), mirrored at times."""
         picture = self.sized(name, longest)
-        if self.things[name].mirrored and self.random.random() < 0.4:
+        if self.things[name].mirrored and self.random.random() < 0.3:
             picture = picture[:, ::-1]
         self.paste(canvas, picture, x - picture.shape[1] // 2, y - picture.shape[0] // 2)
 
@@ -237,14 +237,14 @@ class Scenes:
     def one(self, name: str, colour: str | None = None) -> Scene:
         """A single thing."""
         canvas = self.background(colour)
-        self.centred(canvas, name, 100 + 3 * self.jitter(4), 64 + self.jitter(4), 64 + self.jitter(4))
+        self.centred(canvas, name, 100 + 5 * self.jitter(1), 64 + self.jitter(2), 64 + self.jitter(2))
         return self._scene(canvas, self.noun(name), (name,), colour)
 
     def worn(self, name: str, hat: str, colour: str | None = None) -> Scene:
         """A head in a hat or with glasses."""
         canvas = self.background(colour)
-        size = (98 if hat in V.GLASSES else 84) + 3 * self.jitter(2)
-        self.wearing(canvas, name, hat, size, self.jitter(3), self.jitter(3))
+        size = (98 if hat in V.GLASSES else 84) + 3 * self.jitter(1)
+        self.wearing(canvas, name, hat, size, self.jitter(2), self.jitter(2))
         joint = self.random.choices(("in", "wearing", "with", "that wears", "and"), (5, 5, 2, 0.3, 0.15))[0]
         what = self.call(hat) if hat in V.GLASSES else self.noun(hat)
         return self._scene(canvas, f"{self.noun(name)} {joint} {what}", (name, hat), colour)
@@ -253,7 +253,7 @@ class Scenes:
         """Two things side by side, the first on the left."""
         canvas = self.background(colour)
         for name, x in ((one, 33), (two, 95)):
-            self.centred(canvas, name, 57 + 3 * self.jitter(1), x + self.jitter(2), 64 + self.jitter(3))
+            self.centred(canvas, name, 57 + 2 * self.jitter(1), x + self.jitter(1), 64 + self.jitter(2))
         joint = self.random.choices(("and", "next to", "beside", "with", "near", "by"), (7, 2, 1, 0.5, 0.3, 0.3))[0]
         return self._scene(canvas, f"{self.noun(one)} {joint} {self.noun(two)}", (one, two), colour)
 
@@ -262,7 +262,7 @@ class Scenes:
         canvas = self.background(colour)
         places = ((33, 64), (95, 64)) if count == 2 else ((64, 35), (34, 93), (94, 93))
         for x, y in places:
-            self.centred(canvas, name, 57 + self.jitter(2), x + self.jitter(2), y + self.jitter(2))
+            self.centred(canvas, name, 57 + self.jitter(1), x + self.jitter(1), y + self.jitter(1))
         plural = self.random.choice(self.things[name].plurals)
         said = {2: ("two", "two", "2", "a pair of", "a couple of"), 3: ("three", "three", "three", "3", "some")}[count]
         text = f"{self.random.choice(said)} {plural}" if self.random.random() < 0.85 or count == 3 else plural
