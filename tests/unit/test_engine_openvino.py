@@ -19,6 +19,7 @@ from lambdiff.handler.engine import cpu
 from lambdiff.handler.engine.base import open_engine
 from lambdiff.handler.engine.diffusers import DiffusersEngine
 from lambdiff.handler.engine.openvino import OpenVinoEngine
+from lambdiff.handler.manifest import Shortcuts
 
 
 @pytest.fixture
@@ -84,31 +85,100 @@ def test_loading_happens_once(folder, manifest, monkeypatch):
     engine = OpenVinoEngine(folder, manifest)
     compiled = []
     compile_part = engine._compile
-    monkeypatch.setattr(engine, "_compile", lambda *key: compiled.append(key) or compile_part(*key))
+    monkeypatch.setattr(engine, "_compile", lambda graph: compiled.append(graph.part) or compile_part(graph))
     threads = [threading.Thread(target=engine.load) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(part for part, _ in compiled) == ["decoder", "text_encoder", "unet"]
+    assert sorted(compiled) == ["decoder", "text_encoder", "unet"]
 
 
-def test_work_of_a_request(folder, manifest, monkeypatch):
+@pytest.fixture
+def calls(monkeypatch):
+    """The graphs that engines run, each with its batch."""
+    found = []
+    run = OpenVinoEngine._run
+
+    def counted(engine, graph, inputs):
+        first = next(iter(inputs.values()))
+        found.append((graph.part, len(inputs.get("sample", first))))
+        return run(engine, graph, inputs)
+
+    monkeypatch.setattr(OpenVinoEngine, "_run", counted)
+    return found
+
+
+def test_work_of_a_request(folder, manifest, calls):
     """Guidance is one call with two samples, no guidance one sample; a prompt that was seen is not encoded again."""
     engine = OpenVinoEngine(folder, manifest)
-    calls = []
-    run = engine._run
-
-    def counted(part, batch, inputs):
-        calls.append((part, len(next(iter(inputs.values()))) if part != "unet" else len(inputs["sample"])))
-        return run(part, batch, inputs)
-
-    monkeypatch.setattr(engine, "_run", counted)
     engine.generate(ask(manifest, guidance_scale=4.0, scheduler="euler"))
     assert calls == [("text_encoder", 1)] * 2 + [("unet", 2)] * 3 + [("decoder", 1)]
     calls.clear()
     engine.generate(ask(manifest, guidance_scale=1.0, scheduler="euler"))
     assert calls == [("unet", 1)] * 3 + [("decoder", 1)]
+
+
+def with_shortcuts(manifest, **shortcuts):
+    """The manifest with some of its shortcuts taken."""
+    return msgspec.structs.replace(manifest, shortcuts=Shortcuts(**shortcuts))
+
+
+@pytest.mark.parametrize("native_size", [None, (64, 64)], ids=["open", "one-size"])
+def test_guidance_on_part_of_the_steps(folder, manifest, calls, native_size):
+    """Outside the interval one sample is enough; over all steps it is the ordinary picture, to the pixel."""
+    manifest = msgspec.structs.replace(manifest, native_size=native_size)
+    request = ask(manifest, guidance_scale=4.0, scheduler="euler", num_inference_steps=4, width=64, height=64)
+    whole = OpenVinoEngine(folder, manifest, precision="f32").generate(request).pixels
+    for interval, batches in (((0.0, 1.0), [2, 2, 2, 2]), ((0.0, 0.5), [2, 2, 1, 1]), ((0.25, 0.75), [1, 2, 2, 1])):
+        calls.clear()
+        engine = OpenVinoEngine(folder, with_shortcuts(manifest, guidance_interval=interval), precision="f32")
+        pixels = engine.generate(request).pixels
+        assert [batch for part, batch in calls if part == "unet"] == batches
+        assert (pixels == whole).all() == (interval == (0.0, 1.0))
+
+
+@pytest.mark.parametrize("native_size", [None, (64, 64)], ids=["open", "one-size"])
+def test_features_of_an_earlier_step(folder, manifest, calls, native_size):
+    """Between whole calls only the outer layers run; a guided call never reuses an unguided one's features."""
+    manifest = msgspec.structs.replace(manifest, native_size=native_size)
+    request = ask(manifest, guidance_scale=4.0, scheduler="ddim", num_inference_steps=5, width=64, height=64)
+    whole = OpenVinoEngine(folder, manifest, precision="f32").generate(request).pixels
+    calls.clear()
+    engine = OpenVinoEngine(folder, with_shortcuts(manifest, feature_reuse=3), precision="f32")
+    pixels = engine.generate(request).pixels
+    assert calls[2:-1] == [("unet", 2), ("unet_outer", 2), ("unet_outer", 2), ("unet", 2), ("unet_outer", 2)]
+    assert (pixels != whole).any()
+    calls.clear()
+    late = with_shortcuts(manifest, feature_reuse=3, guidance_interval=(0.2, 0.6))
+    OpenVinoEngine(folder, late, precision="f32").generate(request)
+    assert calls[2:-1] == [("unet", 1), ("unet", 2), ("unet_outer", 2), ("unet", 1), ("unet_outer", 1)]
+
+
+def test_the_outer_layers_agree_with_the_whole(folder, manifest):
+    """With features of the same call, not an earlier one's, the outer layers give what the whole UNet gives."""
+    engine = OpenVinoEngine(folder, with_shortcuts(manifest, feature_reuse=2), precision="f32")
+    engine.load()
+    random = np.random.default_rng(0)
+    inputs = {
+        "sample": random.standard_normal((2, 4, 16, 16), np.float32),
+        "timestep": np.array([300.0], np.float32),
+        "encoder_hidden_states": random.standard_normal((2, 16, 32), np.float32),
+    }
+    output, features = engine._run(engine._graph("unet", 2, (64, 64)), inputs)
+    (again,) = engine._run(engine._graph("unet_outer", 2, (64, 64)), {**inputs, "features": features})
+    np.testing.assert_allclose(again, output, atol=1e-5)
+
+
+def test_a_fixed_size(folder, manifest):
+    """The default size has graphs of its own, with the same picture but for rounding; other sizes are drawn as ever."""
+    fixed = OpenVinoEngine(folder, msgspec.structs.replace(manifest, fixed_size=True), precision="f32")
+    plain = OpenVinoEngine(folder, manifest, precision="f32")
+    for width, height in ((64, 64), (96, 64)):
+        request = ask(manifest, width=width, height=height)
+        difference = fixed.generate(request).pixels.astype(int) - plain.generate(request).pixels
+        assert np.abs(difference).max() <= 2
+    assert {graph.size for graph in fixed._requests if graph.part == "unet"} == {(64, 64), None}
 
 
 def test_a_guidance_embedding_needs_no_second_sample():

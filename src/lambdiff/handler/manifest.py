@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from lambdiff.contract import NOT_JSON, Defaults, Limits, ModelIdentity
 from lambdiff.errors import ModelError
@@ -58,6 +58,31 @@ class Text(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     vocabulary: list[str] = []
 
 
+class Shortcuts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Work that the OpenVINO engine leaves out. Each changes the picture: none is taken unless asked for at bake."""
+
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """The part of a request's UNet calls, from and up to these fractions, in which guidance is on (Kynkäänniemi and
+    others 2024, "Applying guidance in a limited interval"); the others cost half."""
+    feature_reuse: Annotated[int, Meta(ge=1)] = 1
+    """Every n-th call computes the whole UNet, those between only its outermost layers: see `feature_reuse.py`."""
+
+    def __post_init__(self) -> None:
+        start, stop = self.guidance_interval
+        if not 0 <= start < stop <= 1:
+            raise ValueError("guidance_interval must be two rising fractions in 0..1")
+
+    def guides(self, call: int, calls: int) -> bool:
+        """Whether the UNet's call number `call` of `calls`, from 0, is guided.
+
+        Example:
+            >>> [Shortcuts(guidance_interval=(0.0, 0.5)).guides(call, 4) for call in range(4)]
+            [True, True, False, False]
+        """
+        start, stop = self.guidance_interval
+        return start <= call / calls < stop
+
+
 class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Everything an engine must know about a model folder."""
 
@@ -75,6 +100,10 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     text: Text = Text()
     native_size: tuple[int, int] | None = None
     """(width, height) of a model that draws one size only; other sizes are enlarged from it."""
+    fixed_size: bool = False
+    """Whether pictures of the default size are drawn with graphs compiled for it alone: a little faster, but each start
+    takes longer, and other sizes keep the weights a second time."""
+    shortcuts: Shortcuts = Shortcuts()
     guidance_embedding: int | None = None
     """Width of the UNet's embedding of the guidance scale (`time_cond_proj_dim`); such models need no second sample."""
     tiny_decoder: bool = False

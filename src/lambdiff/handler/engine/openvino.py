@@ -9,7 +9,7 @@ A folder holds `text_encoder`, `unet` and `decoder` as OpenVINO models (`.xml` a
 
 Batch and size are open in the files. Fixing them before compilation made the UNet faster (by a fifth for one of 13 M
 parameters at 128x128, by a twentieth for one of 323 M at 512x512) but starts slower and keeps the weights once for each
-shape, so it is done only for models that draw a single size.
+shape, so it is done only for models that draw a single size, and where the manifest asks for it (`fixed_size`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,11 +39,22 @@ from lambdiff.handler.manifest import Manifest
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino  # noqa: E402 -- after the line above
 
+from lambdiff.handler.engine import feature_reuse  # noqa: E402 -- imports openvino too
+
 Array = NDArray[np.float32]
 
-PARTS: Final = ("text_encoder", "unet", "decoder")
 TOKENIZER: Final = "tokenizer.json"
 _KEPT_PROMPTS: Final = 32
+
+
+class _Graph(NamedTuple):
+    """What is compiled: a part, or `unet_outer` (see `feature_reuse.py`), for one shape or for all."""
+
+    part: str
+    batch: int = 0
+    """0 leaves batch and size open."""
+    size: tuple[int, int] | None = None
+    """(width, height) of the picture."""
 
 
 class OpenVinoEngine:
@@ -63,7 +74,7 @@ class OpenVinoEngine:
         self._precision = precision
         self._loading = threading.Lock()
         self._drawing = threading.Lock()
-        self._requests: dict[tuple[str, int], openvino.InferRequest] = {}
+        self._requests: dict[_Graph, openvino.InferRequest] = {}
 
     @property
     def loaded(self) -> bool:
@@ -81,7 +92,7 @@ class OpenVinoEngine:
         return cpu.threads()
 
     def load(self) -> None:
-        """Read and compile the three parts, side by side; a second call does nothing."""
+        """Read and compile what a request with the model's defaults needs, side by side; a second call does nothing."""
         with self._loading:
             if self.loaded:
                 return
@@ -89,12 +100,11 @@ class OpenVinoEngine:
             if self._precision is None:
                 listed = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
                 self._precision = "bf16" if listed and cpu.has_bf16() else "f32"
-            guided = self.manifest.defaults.guidance_scale > 1 and not self.manifest.guidance_embedding
-            wanted = [("unet", self._batch(2 if guided else 1)), ("decoder", self._batch(1)), ("text_encoder", 1)]
+            wanted = list(self._usual_graphs())
             try:
                 self._tokenizer = self._read_tokenizer()
                 with ThreadPoolExecutor(len(wanted)) as pool:
-                    compiled = list(pool.map(lambda key: self._compile(*key), wanted))
+                    compiled = list(pool.map(self._compile, wanted))
             except Exception as error:  # OpenVINO and tokenizers raise nothing narrower
                 raise ModelError(
                     f"{self.folder} cannot be loaded: {str(error).splitlines()[0][:200]}", fix="Bake the model again."
@@ -110,65 +120,90 @@ class OpenVinoEngine:
 
     def _draw(self, generation: Generation, on_step: OnStep | None) -> Drawing:
         timings: dict[str, float] = {}
-        noise = latents.noise_generator(generation.seed)
-        scheduler = schedulers.make(
-            generation.scheduler, self.manifest.diffusion, generation.num_inference_steps, noise
-        )
-        sample = latents.initial_latents(generation, self.manifest, noise) * np.float32(scheduler.init_noise_sigma)
-
         with _timed(timings, "encode"):
             warnings = self._tokenizer.warnings(generation.prompt)
-            inputs = {"encoder_hidden_states": self._embed(generation.prompt)}
-            guided = generation.guided and not self.manifest.guidance_embedding
-            if guided:
+            texts = self._embed(generation.prompt)
+            if self._guided(generation.guidance_scale):
                 warnings += self._tokenizer.warnings(generation.negative_prompt, what="negative prompt")
-                pair = [self._embed(generation.negative_prompt), inputs["encoder_hidden_states"]]
-                inputs["encoder_hidden_states"] = np.concatenate(pair)
-            if width := self.manifest.guidance_embedding:
-                inputs["timestep_cond"] = latents.guidance_embedding(generation.guidance_scale, width)
-
+                texts = np.concatenate([self._embed(generation.negative_prompt), texts])
         with _timed(timings, "denoise"):
-            count = len(scheduler.timesteps)
-            batch = self._batch(2 if guided else 1)
-            for done, timestep in enumerate(scheduler.timesteps, start=1):
-                scaled = scheduler.scale_model_input(sample).astype(np.float32, copy=False)
-                inputs["sample"] = np.concatenate([scaled, scaled]) if guided else scaled
-                inputs["timestep"] = np.array([timestep], dtype=np.float32)
-                output = self._run("unet", batch, inputs)
-                if guided:
-                    without, along = output[:1], output[1:]
-                    output = without + np.float32(generation.guidance_scale) * (along - without)
-                sample = scheduler.step(output, sample)
-                if on_step is not None and on_step(done, count):
-                    raise Cancelled(f"Stopped after step {done} of {count}.")
-
+            sample = self._denoise(generation, texts, on_step)
         with _timed(timings, "decode"):
-            scale = np.float32(self.manifest.latents.scaling_factor)
-            pixels = canvas.to_pixels(
-                self._run("decoder", self._batch(1), {"latents": (sample / scale).astype(np.float32)})
-            )
+            inputs = {"latents": (sample / self.manifest.latents.scaling_factor).astype(np.float32)}
+            (decoded,) = self._run(self._graph("decoder", 1, latents.drawn_size(generation, self.manifest)), inputs)
+            pixels = canvas.to_pixels(decoded)
         if self.manifest.native_size:
             with _timed(timings, "enlarge"):
                 pixels, resized = canvas.fit(pixels, generation.width, generation.height)
             warnings += resized
         return Drawing(pixels=pixels, timings=timings, warnings=warnings)
 
+    def _denoise(self, generation: Generation, texts: Array, on_step: OnStep | None) -> Array:
+        """The clean latents, from embeddings of the prompt or, guided, of the negative prompt and the prompt."""
+        noise = latents.noise_generator(generation.seed)
+        scheduler = schedulers.make(
+            generation.scheduler, self.manifest.diffusion, generation.num_inference_steps, noise
+        )
+        sample = latents.initial_latents(generation, self.manifest, noise) * np.float32(scheduler.init_noise_sigma)
+        size = latents.drawn_size(generation, self.manifest)
+        shortcuts = self.manifest.shortcuts
+        inputs: dict[str, Any] = {}
+        if width := self.manifest.guidance_embedding:
+            inputs["timestep_cond"] = latents.guidance_embedding(generation.guidance_scale, width)
+        calls = len(scheduler.timesteps)
+        features: Array | None = None
+        for call, timestep in enumerate(scheduler.timesteps):
+            batch = 2 if len(texts) == 2 and shortcuts.guides(call, calls) else 1
+            scaled = scheduler.scale_model_input(sample).astype(np.float32, copy=False)
+            inputs["sample"] = np.repeat(scaled, batch, axis=0)
+            inputs["timestep"] = np.array([timestep], dtype=np.float32)
+            inputs["encoder_hidden_states"] = texts[-batch:]
+            if call % shortcuts.feature_reuse == 0 or features is None or len(features) < batch:
+                output, *kept = self._run(self._graph("unet", batch, size), inputs)
+                features = kept[0] if kept else None
+            else:
+                reused = inputs | {feature_reuse.FEATURES: features[-batch:]}
+                (output,) = self._run(self._graph("unet_outer", batch, size), reused)
+            if batch == 2:
+                without, along = output[:1], output[1:]
+                output = without + np.float32(generation.guidance_scale) * (along - without)
+            sample = scheduler.step(output, sample)
+            if on_step is not None and on_step(call + 1, calls):
+                raise Cancelled(f"Stopped after step {call + 1} of {calls}.")
+        return sample
+
+    def _guided(self, guidance_scale: float) -> bool:
+        """Whether a request takes a second sample along; models with a guidance embedding need none."""
+        return guidance_scale > 1 and not self.manifest.guidance_embedding
+
     def _encode(self, prompt: str) -> Array:
-        return self._run("text_encoder", 1, {"input_ids": self._tokenizer.ids(prompt)})
+        (embedding,) = self._run(_Graph("text_encoder", 1), {"input_ids": self._tokenizer.ids(prompt)})
+        return embedding
 
-    def _run(self, part: str, batch: int, inputs: dict[str, Any]) -> Array:
-        key = (part, batch)
-        if key not in self._requests:
-            self._requests[key] = self._compile(*key)
+    def _run(self, graph: _Graph, inputs: dict[str, Any]) -> tuple[Array, ...]:
+        if graph not in self._requests:
+            self._requests[graph] = self._compile(graph)
         # A shared output would be overwritten by the next call, and schedulers keep earlier ones.
-        outputs = self._requests[key].infer(inputs, share_inputs=True, share_outputs=False)
-        return outputs[0]  # type: ignore[no-any-return]
+        return self._requests[graph].infer(inputs, share_inputs=True, share_outputs=False).to_tuple()  # type: ignore[no-any-return]
 
-    def _batch(self, size: int) -> int:
-        """The batch size that a part is compiled for; 0 leaves it and the picture's size open."""
-        return size if self.manifest.native_size else 0
+    def _graph(self, part: str, batch: int, size: tuple[int, int]) -> _Graph:
+        """What serves a part of a picture of (width, height): compiled for it alone, or for every shape."""
+        defaults = self.manifest.defaults
+        fixed = self.manifest.native_size or (self.manifest.fixed_size and size == (defaults.width, defaults.height))
+        return _Graph(part, batch, size) if fixed else _Graph(part)
 
-    def _compile(self, part: str, batch: int) -> openvino.InferRequest:
+    def _usual_graphs(self) -> dict[_Graph, None]:
+        """What a request with the model's defaults runs, longest to compile first."""
+        manifest = self.manifest
+        size = manifest.native_size or (manifest.defaults.width, manifest.defaults.height)
+        guided = self._guided(manifest.defaults.guidance_scale)
+        partly = manifest.shortcuts.guidance_interval != (0.0, 1.0)
+        batches = (2, 1) if guided and partly else (2,) if guided else (1,)
+        parts = ("unet",) if manifest.shortcuts.feature_reuse == 1 else ("unet", "unet_outer")
+        graphs = [self._graph(part, batch, size) for part in parts for batch in batches]
+        return dict.fromkeys([*graphs, self._graph("decoder", 1, size), _Graph("text_encoder", 1)])
+
+    def _compile(self, graph: _Graph) -> openvino.InferRequest:
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": self.threads,
@@ -176,23 +211,29 @@ class OpenVinoEngine:
         }
         if not cpu.has_vnni():
             settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
-        model = self._core.read_model(self.folder / f"{part}.xml")
-        if batch:
-            model.reshape({port: self._fixed(port.partial_shape, batch) for port in model.inputs})
+        file = "unet" if graph.part == "unet_outer" else graph.part
+        model = self._core.read_model(self.folder / f"{file}.xml")
+        if graph.batch:
+            sides = [side // self.manifest.latents.factor for side in graph.size or ()]
+            model.reshape({port: _fixed(port.partial_shape, graph.batch, sides) for port in model.inputs})
+        if graph.part == "unet_outer":
+            model = feature_reuse.outer(model)
+        elif graph.part == "unet" and self.manifest.shortcuts.feature_reuse > 1:
+            feature_reuse.add_features(model)
         return self._core.compile_model(model, "CPU", settings).create_infer_request()
-
-    def _fixed(self, shape: openvino.PartialShape, batch: int) -> list[int]:
-        """An input's shape with its open dimensions filled in: batch first, height and width last."""
-        if len(shape) == 4 and self.manifest.native_size:
-            width, height = (side // self.manifest.latents.factor for side in self.manifest.native_size)
-            return [batch, shape[1].get_length(), height, width]
-        return [batch if side.is_dynamic else side.get_length() for side in shape]
 
     def _read_tokenizer(self) -> PromptTokenizer:
         tokenizer = Tokenizer.from_file(str(self.folder / TOKENIZER))
         pad_id = (tokenizer.padding or {"pad_id": 0})["pad_id"]
         text = self.manifest.text
         return PromptTokenizer(tokenizer, max_length=text.max_length, pad_id=pad_id, vocabulary=text.vocabulary)
+
+
+def _fixed(shape: openvino.PartialShape, batch: int, sides: list[int]) -> list[int]:
+    """An input's shape with its open dimensions filled in: batch first, `sides` (width, height) last and reversed."""
+    if len(shape) == 4:
+        return [batch, shape[1].get_length(), *reversed(sides)]
+    return [batch if side.is_dynamic else side.get_length() for side in shape]
 
 
 @contextmanager
