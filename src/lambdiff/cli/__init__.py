@@ -29,6 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "logs": ("logs:logs", "Print a deployment's log."),
     "doctor": ("doctor:doctor", "Find out what stands in the way of a deployment or a call."),
     "cost": ("cost:cost", "Work out what a picture and a month cost."),
+    "bench": ("bench:bench", "Measure seconds and cents of a picture by steps, size and memory."),
     "warm": ("warm:warm", "Start environments before they are needed."),
     "rotate": ("rotate:rotate", "Replace a deployment's access key."),
     "destroy": ("destroy:destroy", "Take a deployment down."),

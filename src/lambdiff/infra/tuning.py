@@ -1,0 +1,428 @@
+"""`lambdiff bench --memory`: which memory setting of a deployment is cheapest, and which is fastest.
+
+More memory is more processor, in proportion: pictures come sooner and each second costs more. Which of the two wins
+only a measurement can say, so each setting is tried on the function itself, and the one it had is set again at the end,
+whatever happened: an error, Ctrl-C, SIGTERM. Whoever else calls meanwhile gets the setting that is being tried.
+
+The billed time is Lambda's own, from the REPORT lines of the log, found by the seeds of the pictures. Where the log
+cannot be read, it is the time of the handler's phases, a little less than what is billed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Final, Literal, Self
+
+from msgspec import Struct
+
+from lambdiff import progress
+from lambdiff.bench import Bench, Measured, Plan, Spread
+from lambdiff.client import Client
+from lambdiff.contract import Generation
+from lambdiff.errors import Cancelled, ConfigurationError, DeployError, EndpointFailed, LambdiffError
+from lambdiff.infra import account as accounts
+from lambdiff.infra import costs, logs, prices
+from lambdiff.infra.report import Report
+from lambdiff.infra.target import Target
+
+LOG_PATIENCE: Final = 60.0
+"""Seconds that a REPORT line may take to appear in the log."""
+_BUSY: Final = 120.0
+_TOO_LARGE: Final = frozenset({"ValidationException", "InvalidParameterValueException"})
+
+Ask = Callable[[str], bool]
+
+
+class Setting(Struct, frozen=True, kw_only=True):
+    """One memory setting.
+
+    Attributes:
+        current: whether it is the one that the function has.
+        pictures: how many the figures rest on, none of them a cold start.
+        cold: what the caller waited for the first picture, if the model was loaded for it, in seconds.
+        seconds: what the caller waits.
+        billed: median billed seconds, by `billed_by`: Lambda's `log`, or the handler's `timings`.
+        time, cost: seconds and dollars relative to the current setting; 0.5 is half.
+        error: why there are no figures.
+    """
+
+    memory_mb: int
+    current: bool
+    pictures: int = 0
+    cold: float | None = None
+    seconds: Spread | None = None
+    billed: float | None = None
+    billed_by: Literal["log", "timings"] | None = None
+    dollars_per_image: float | None = None
+    time: float | None = None
+    cost: float | None = None
+    error: str | None = None
+
+
+class Tuning(Struct, frozen=True, kw_only=True):
+    """The report; the form of `--json`. `cheapest` and `fastest` are None where nothing was measured.
+
+    Attributes:
+        restored: whether the function has the memory again that it had.
+        notes: what is not as one might expect.
+    """
+
+    name: str
+    function: str
+    region: str
+    architecture: str
+    num_inference_steps: int
+    width: int
+    height: int
+    memory_mb: int
+    restored: bool
+    cheapest: int | None
+    fastest: int | None
+    settings: list[Setting]
+    prices_of: str
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class _Function:
+    """What the function is before anything is changed."""
+
+    memory_mb: int
+    timeout_s: int
+    tmp_mb: int
+    architecture: str
+
+    def price(self, memory_mb: int, seconds: float) -> float:
+        return prices.invocation(memory_mb, seconds, architecture=self.architecture, tmp_mb=self.tmp_mb)
+
+
+class Tuner:
+    """A measurement under way: `run` it, and ask for the `report` at any time, an interruption included.
+
+    Args:
+        target: the deployment.
+        client: calls the same deployment.
+        plan: what to ask for; the last of its pictures is measured.
+        sizes: memory settings in MB; the current one is measured with them.
+        rounds: pictures at each setting, after one to warm up.
+
+    Raises:
+        ConfigurationError: the endpoint serves a published version (SnapStart), which no setting reaches.
+        CredentialsError, DeployError: the function cannot be read, or is being changed.
+    """
+
+    def __init__(self, target: Target, client: Client, plan: Plan, sizes: Sequence[int], *, rounds: int = 3) -> None:
+        self.target = target
+        self.client = client
+        self.plan = dataclasses.replace(plan, generations=plan.generations[-1:])
+        self.rounds = rounds
+        self.function = _read(target)
+        # The current one first: there is nothing to change for it, and everything is compared with it.
+        self.sizes = list(dict.fromkeys([self.function.memory_mb, *sorted(sizes)]))
+        self.notes: list[str] = []
+        self.restored = True
+        self._tried: dict[int, Measured] = {}
+        self._refused: dict[int, LambdiffError] = {}
+        self._billed: dict[int, costs.Invocation] = {}
+        self._lambda = target.account.client("lambda")
+
+    @property
+    def pictures(self) -> int:
+        """How many will be asked for, the warm-up included."""
+        return len(self.sizes) * (self.rounds + 1)
+
+    @property
+    def generation(self) -> Generation:
+        """What is asked for."""
+        return self.plan.generations[0]
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything is known that a report could tell."""
+        return any(each.warm_up for each in self._tried.values())
+
+    @property
+    def errors(self) -> dict[int, LambdiffError]:
+        """Why a size has no figures, or not all of them."""
+        broken = {size: each.error for size, each in self._tried.items() if each.error}
+        return {**broken, **self._refused}
+
+    def question(self) -> str:
+        """What is about to be done, and what it costs."""
+        now = self.function
+        expected = progress.expected_seconds(self.client.endpoint.url)
+        if expected is not None:
+            # At each setting about the same GB-seconds: the processor grows with the memory.
+            dollars = prices.dollars(self.pictures * now.price(now.memory_mb, expected))
+            cost = f"about {dollars}, as the last picture took {expected:.1f} s"
+        else:
+            each = [now.price(size, now.timeout_s) for size in self.sizes]
+            cost = f"less than {prices.dollars((self.rounds + 1) * sum(each))}; how long one takes is not known yet"
+        others = ", ".join(f"{size:,}" for size in self.sizes[1:])
+        return (
+            f"Draw {self.pictures} pictures ({cost}) and meanwhile set the memory of {self.target.function}, which is "
+            f"{now.memory_mb:,} MB, to {others} MB, also for others who call it?"
+        )
+
+    def run(self, report: Report, ask: Ask) -> None:
+        """Measure every setting, then set the memory as it was, whatever happened.
+
+        Args:
+            report: hears about the stages.
+            ask: answers the question.
+
+        Raises:
+            Cancelled: the answer was no; nothing was changed.
+            CredentialsError: the memory may not be changed.
+            DeployError: it could not be set as it was; the message has the command that does it.
+            LambdiffError: the endpoint refuses its callers, or no picture came at any setting.
+        """
+        if not ask(self.question()):
+            raise Cancelled("Nothing was changed.")
+        since = time.time()
+        with self._put_back(report):
+            for size in self.sizes:
+                self._measure(size, report)
+        if self.begun:
+            report.stage("Reading the billed times in the log")
+            self._read_log(since)
+        report.done()
+        if self._refused and not any(each.samples for each in self._tried.values()):
+            raise next(iter(self._refused.values()))
+
+    def report(self) -> Tuning:
+        """Everything that was measured so far."""
+        settings = _compare(
+            [self._setting(size) for size in self.sizes if size in self._tried or size in self._refused]
+        )
+        priced = {each.dollars_per_image: each.memory_mb for each in settings if each.dollars_per_image is not None}
+        timed = {each.seconds.median: each.memory_mb for each in settings if each.seconds}
+        return Tuning(
+            name=self.target.deployment.value.name,
+            function=self.target.function,
+            region=self.target.account.region.value,
+            architecture=self.function.architecture,
+            num_inference_steps=self.generation.num_inference_steps,
+            width=self.generation.width,
+            height=self.generation.height,
+            memory_mb=self.function.memory_mb,
+            restored=self.restored,
+            cheapest=priced[min(priced)] if priced else None,
+            fastest=timed[min(timed)] if timed else None,
+            settings=settings,
+            prices_of=f"{prices.DATE}, us-east-1, before tax",
+            notes=self.notes,
+        )
+
+    def _measure(self, size: int, report: Report) -> None:
+        report.stage(f"Measuring {size:,} MB")
+        try:
+            if size != self.function.memory_mb:
+                self._set(size)
+            bench = Bench(self.client, self.plan, rounds=self.rounds)
+            (self._tried[size],) = bench.measured
+            bench.run()
+        except (EndpointFailed, _NotAllowed) as error:  # too little memory, say; the others may do
+            self._refused[size] = error
+            report.failed()
+
+    def _set(self, size: int) -> None:
+        """Set the function's memory and wait until it is in effect."""
+        from botocore.exceptions import ClientError, WaiterError
+        from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
+
+        name = self.target.function
+        # A change before this one, perhaps ours that was interrupted, may still be under way.
+        busy = retry_if_exception(
+            lambda error: isinstance(error, ClientError) and accounts.code(error) == "ResourceConflictException"
+        )
+        restored, self.restored = self.restored, False
+        try:
+            for attempt in Retrying(retry=busy, wait=wait_fixed(2), stop=stop_after_delay(_BUSY), reraise=True):
+                with attempt:
+                    self._lambda.update_function_configuration(FunctionName=name, MemorySize=size)
+        except ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500) < 500:
+                self.restored = restored  # refused: all is as it was
+            if accounts.code(error) in _TOO_LARGE:
+                raise _NotAllowed(f"AWS says: {accounts.code(error)}: {accounts.message(error)}") from None
+            raise accounts.refused(error, f"The memory of {name}", "changed") from None
+        try:
+            self._lambda.get_waiter("function_updated_v2").wait(FunctionName=name)
+        except WaiterError as error:
+            raise DeployError(
+                f"{name} did not take {size:,} MB: {error}.", fix="Try again; `lambdiff status` shows its state."
+            ) from None
+
+    @contextlib.contextmanager
+    def _put_back(self, report: Report) -> Iterator[None]:
+        """Set the memory as it was at the end of the block, however it ends."""
+        with _Stopping(report) as stopping:
+            try:
+                yield
+            except BaseException:
+                report.failed()
+                raise
+            finally:
+                stopping.patient = True
+                if not self.restored:
+                    self._restore(report)
+
+    def _restore(self, report: Report) -> None:
+        was = self.function.memory_mb
+        report.stage(f"Setting the memory to {was:,} MB again")
+        try:
+            self._set(was)
+        except BaseException as error:
+            report.failed()
+            profile = self.target.account.profile
+            raise DeployError(
+                f"The memory of {self.target.function} could not be set to {was:,} MB again: "
+                f"{str(error) or 'it was interrupted'}",
+                fix=f"Do it: aws lambda update-function-configuration --function-name {self.target.function} "
+                f"--memory-size {was} --region {self.target.account.region.value}"
+                + (f" --profile {profile}" if profile else ""),
+            ) from None
+        self.restored = True
+        report.done()
+
+    def _read_log(self, since: float) -> None:
+        seeds = {sample.seed for each in self._tried.values() for sample in each.samples}
+        try:
+            group = logs.group_of(self.target)
+            give_up = time.monotonic() + LOG_PATIENCE
+            while True:
+                # Earlier, because this machine's clock may be as far off as signatures allow.
+                lines = [line.text for line in logs.read(self.target.account, group, since=since - 300)]
+                self._billed = by_seed(lines)
+                if seeds <= self._billed.keys():
+                    return
+                if time.monotonic() > give_up:
+                    break
+                time.sleep(2)
+            why = f"{len(seeds - self._billed.keys())} pictures are not in the log yet."
+        except LambdiffError as error:
+            why = f"the log cannot be read: {error.message}"
+        self.notes.append(f"Some billed times are the handler's own, a little less than Lambda's, because {why}")
+
+    def _setting(self, size: int) -> Setting:
+        tried, error = self._tried.get(size), self.errors.get(size)
+        current = size == self.function.memory_mb
+        samples = tried.samples if tried else []
+        # An environment of the setting before may have answered.
+        samples = [each for each in samples if self._memory_of(each.seed) in (None, size)]
+        cold = tried.warm_up.seconds if tried and tried.warm_up and tried.warm_up.cold else None
+        if not samples:
+            why = error.message if error else "Every picture was a cold start, or drawn with another memory."
+            return Setting(memory_mb=size, current=current, cold=cold, error=why)
+        logged = all(each.seed in self._billed for each in samples)
+        billed = [self._billed[each.seed].billed if logged else each.engine for each in samples]
+        return Setting(
+            memory_mb=size,
+            current=current,
+            pictures=len(samples),
+            cold=cold,
+            seconds=Spread.of(each.seconds for each in samples),
+            billed=round(statistics.median(billed), 4),
+            billed_by="log" if logged else "timings",
+            dollars_per_image=self.function.price(size, statistics.median(billed)),
+            error=error.message if error else None,
+        )
+
+    def _memory_of(self, seed: int) -> int | None:
+        found = self._billed.get(seed)
+        return found.memory_mb if found else None
+
+
+class _NotAllowed(DeployError):
+    """The account may not have this much memory."""
+
+
+def by_seed(lines: Iterable[str]) -> dict[int, costs.Invocation]:
+    """Lambda's report of each picture in a log, by the picture's seed, which the handler's line has."""
+    listed = list(lines)
+    reports = {each.request_id: each for each in costs.invocations(listed)}
+    found = {}
+    for line in listed:
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # other lines, and other programs' JSON
+            entry: dict[str, Any] = json.loads(line)
+            found[int(entry["parameters"]["seed"])] = reports[entry["request_id"]]
+    return found
+
+
+def _compare(settings: list[Setting]) -> list[Setting]:
+    """Each setting with its time and cost relative to the current one's, in the order of their memory."""
+    import msgspec
+
+    now = next((each for each in settings if each.current and each.seconds), None)
+    compared = []
+    for each in sorted(settings, key=lambda setting: setting.memory_mb):
+        changes = {}
+        if now and now.seconds and each.seconds:
+            changes["time"] = round(each.seconds.median / now.seconds.median, 3)
+        if now and now.dollars_per_image and each.dollars_per_image is not None:
+            changes["cost"] = round(each.dollars_per_image / now.dollars_per_image, 3)
+        compared.append(msgspec.structs.replace(each, **changes))
+    return compared
+
+
+def _read(target: Target) -> _Function:
+    from botocore.exceptions import ClientError
+
+    name = target.function
+    try:
+        found = target.account.client("lambda").get_function_configuration(FunctionName=name)
+    except ClientError as error:
+        raise accounts.refused(error, f"The function {name}") from None
+    if found.get("SnapStart", {}).get("ApplyOn") == "PublishedVersions":
+        raise ConfigurationError(
+            f"{name} has SnapStart: its URL serves a published version, whose memory cannot be changed.",
+            fix="Measure one memory at a time: lambdiff deploy --snapstart --memory MB, then lambdiff bench.",
+        )
+    if found.get("LastUpdateStatus") == "InProgress":
+        raise DeployError(f"{name} is being changed.", fix="Wait until that is done: `lambdiff status`.")
+    return _Function(
+        memory_mb=found["MemorySize"],
+        timeout_s=found["Timeout"],
+        tmp_mb=found.get("EphemeralStorage", {}).get("Size", 512),
+        architecture=found.get("Architectures", ["x86_64"])[0],
+    )
+
+
+class _Stopping:
+    """What asks the program to end is a KeyboardInterrupt while the block runs; SIGTERM would end it at once.
+
+    The next signal is passed over, because people press Ctrl-C twice; the third is an interruption again.
+    """
+
+    def __init__(self, report: Report) -> None:
+        self.patient = False
+        self._report = report
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # signals can be handled there only
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)  # Windows has no SIGHUP
+                if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.patient = not self.patient
+        if self.patient:
+            raise KeyboardInterrupt
+        self._report.say("The memory is being set as it was; once more gives that up.")
