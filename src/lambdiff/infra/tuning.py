@@ -13,14 +13,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import signal
 import statistics
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from types import FrameType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 
@@ -32,6 +29,7 @@ from lambdiff.errors import Cancelled, ConfigurationError, DeployError, Endpoint
 from lambdiff.infra import account as accounts
 from lambdiff.infra import costs, logs, prices
 from lambdiff.infra.report import Report
+from lambdiff.infra.stopping import Stopping
 from lambdiff.infra.target import Target
 
 LOG_PATIENCE: Final = 60.0
@@ -266,7 +264,7 @@ class Tuner:
     @contextlib.contextmanager
     def _put_back(self, report: Report) -> Iterator[None]:
         """Set the memory as it was at the end of the block, however it ends."""
-        with _Stopping(report) as stopping:
+        with Stopping("The memory is being set as it was; once more gives that up.", report) as stopping:
             try:
                 yield
             except BaseException:
@@ -396,33 +394,3 @@ def _read(target: Target) -> _Function:
         tmp_mb=found.get("EphemeralStorage", {}).get("Size", 512),
         architecture=found.get("Architectures", ["x86_64"])[0],
     )
-
-
-class _Stopping:
-    """What asks the program to end is a KeyboardInterrupt while the block runs; SIGTERM would end it at once.
-
-    The next signal is passed over, because people press Ctrl-C twice; the third is an interruption again.
-    """
-
-    def __init__(self, report: Report) -> None:
-        self.patient = False
-        self._report = report
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # signals can be handled there only
-            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-                number = getattr(signal, name, None)  # Windows has no SIGHUP
-                if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
-                    self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.patient = not self.patient
-        if self.patient:
-            raise KeyboardInterrupt
-        self._report.say("The memory is being set as it was; once more gives that up.")
