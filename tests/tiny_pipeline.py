@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 WORDS = ("a", "cat", "dog", "in", "the", "top", "hat", "with", "on", "red", "blue", "background", "two")
+_OF_THE_UNET = ("time_cond_proj_dim", "resnet_time_scale_shift", "addition_embed_type")
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -48,7 +49,8 @@ def save(folder: Path, *, seed: int = 0, tiny_decoder: bool = False, **changes: 
         folder: written to; made if need be.
         seed: of the weights.
         tiny_decoder: an AutoencoderTiny in place of the AutoencoderKL.
-        changes: of the scheduler's configuration; `time_cond_proj_dim` goes to the UNet.
+        changes: of the scheduler's configuration; `time_cond_proj_dim`, `resnet_time_scale_shift` and
+            `addition_embed_type` go to the UNet.
     """
     import torch
     from diffusers import AutoencoderKL, AutoencoderTiny, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -67,7 +69,8 @@ def save(folder: Path, *, seed: int = 0, tiny_decoder: bool = False, **changes: 
         norm_num_groups=8,
         cross_attention_dim=32,
         attention_head_dim=4,
-        time_cond_proj_dim=changes.pop("time_cond_proj_dim", None),
+        addition_embed_type_num_heads=4,
+        **{name: changes.pop(name) for name in _OF_THE_UNET if name in changes},
     )
     if tiny_decoder:
         vae = AutoencoderTiny(

@@ -25,11 +25,12 @@ import msgspec
 from lambdiff import models, sources
 from lambdiff._version import __version__
 from lambdiff.contract import Defaults
-from lambdiff.errors import MissingExtra, ModelError, OutputError
+from lambdiff.errors import InvalidRequest, MissingExtra, ModelError, OutputError
 from lambdiff.handler import manifest as manifests
-from lambdiff.handler.manifest import Diffusion, Latents, Manifest, Text
+from lambdiff.handler.manifest import Diffusion, Latents, Manifest, Shortcuts, Text
 from lambdiff.sources import Progress
 
+LEAST_PROMPTS: Final = 8
 NOTES: Final = "No safety checker is run: pictures are returned as the model draws them."
 
 _SCHEDULERS: Final = {
@@ -50,7 +51,8 @@ class Settings:
     """What the caller decided; None leaves it to the model or the catalogue. `bake` explains the fields."""
 
     engine: Literal["openvino", "diffusers"] = "openvino"
-    precision: Literal["auto", "f32", "f16", "int8"] = "auto"
+    precision: Literal["auto", "f32", "f16", "int8", "w8a8"] = "auto"
+    calibration: tuple[str, ...] = ()
     decoder: str = "full"
     revision: str | None = None
     name: str | None = None
@@ -60,6 +62,10 @@ class Settings:
     vocabulary: tuple[str, ...] = ()
     native_size: tuple[int, int] | None = None
     defaults: dict[str, Any] | None = None
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    feature_reuse: int = 1
+    fixed_size: bool = False
+    inference_precision: Literal["auto", "f32"] = "auto"
 
 
 def bake(
@@ -74,14 +80,17 @@ def bake(
         progress: told in a few words what is being done.
         **settings: the fields of `Settings`:
             engine: `openvino`, or `diffusers` to keep the files as they are.
-            precision: how weights are stored: `f32`, `f16`, `int8` (the decoder's stay f16), or `auto`, which is
-            f16. With engine `diffusers`, only `auto`.
+            precision: how weights are stored: `f32`, `f16`, `int8` (the decoder's stay f16), `w8a8` (the UNet's
+            activations have eight bits too, if it then still draws the same pictures), or `auto`, which is f16. With
+            engine `diffusers`, only `auto`.
+            calibration: for `w8a8`, at least 8 prompts like those that will be asked.
             decoder: `full` (the model's own), `tiny` (TAESD from the hub), or the folder of an AutoencoderTiny.
             revision: the hub's commit.
             name, licence, origin, notes: for the manifest, where the catalogue does not say it.
             vocabulary: every word that the model was trained on, where that is a short list.
             native_size: (width, height), of a model that draws one size only.
             defaults: fields of `Defaults` that differ from the model's.
+            guidance_interval, feature_reuse, fixed_size, inference_precision: see `Manifest` and `Shortcuts`.
 
     Returns:
         The manifest that was written.
@@ -91,12 +100,14 @@ def bake(
         ConfigurationError: the hub cannot be reached, or a revision is missing.
         OutputError: `out` exists or cannot be written.
         MissingExtra: the `bake` extra is not installed.
+        InvalidRequest: settings out of range, or that do not go together.
 
     Example:
         >>> bake("tiny-sd", Path("tiny-sd"), precision="int8", decoder="tiny").precision
         'int8'
     """
     chosen = Settings(**settings)
+    shortcuts = _check_settings(chosen)
     _check_out(out, force=force)
     _check_extra(chosen.engine)
     entry = None if Path(source).is_dir() else models.find(str(source))
@@ -111,7 +122,6 @@ def bake(
         else:
             facts = _convert(folder, made, chosen, work, progress)
         _write_notice(folder, made, entry, chosen)
-        progress("hashing")
         size = facts.sample_size * facts.latents.factor
         width, height = chosen.native_size or (size, size)
         usual = {"num_inference_steps": 25, "guidance_scale": 7.5, "width": width, "height": height}
@@ -124,11 +134,14 @@ def bake(
             engine=chosen.engine,
             precision=facts.precision,
             defaults=msgspec.convert(defaults | (chosen.defaults or {}), Defaults),
-            files=manifests.describe_files(made),
+            files=[],
             diffusion=diffusion,
             latents=facts.latents,
             text=Text(max_length=facts.max_length, vocabulary=sorted(chosen.vocabulary)),
             native_size=chosen.native_size,
+            fixed_size=chosen.fixed_size,
+            inference_precision=chosen.inference_precision,
+            shortcuts=shortcuts,
             guidance_embedding=facts.guidance_embedding,
             tiny_decoder=facts.tiny_decoder,
             origin=_origin(entry, chosen),
@@ -136,6 +149,12 @@ def bake(
             baked_by=f"lambdiff {__version__}",
             baked_on=datetime.now(UTC).date().isoformat(),
         )
+        if chosen.precision == "w8a8":
+            from lambdiff import quantization
+
+            quantization.quantize_unet(made, manifest, chosen.calibration or quantization.PROMPTS, progress)
+        progress("hashing")
+        manifest = msgspec.structs.replace(manifest, files=manifests.describe_files(made))
         (made / manifests.FILENAME).write_bytes(manifest.to_json())
         _move(made, out)
     return manifest
@@ -151,6 +170,28 @@ class Facts:
     sample_size: int
     guidance_embedding: int | None
     tiny_decoder: bool
+
+
+def _check_settings(chosen: Settings) -> Shortcuts:
+    """What can be seen to be wrong before any work; the shortcuts."""
+    if chosen.calibration and chosen.precision != "w8a8":
+        raise InvalidRequest("Only w8a8 is calibrated.", fix="Add --precision w8a8, or leave out --calibration.")
+    if 0 < len(chosen.calibration) < LEAST_PROMPTS:
+        raise InvalidRequest(
+            f"{len(chosen.calibration)} prompts are too few to calibrate with.", fix=f"Give {LEAST_PROMPTS} or more."
+        )
+    given = {"guidance_interval": chosen.guidance_interval, "feature_reuse": chosen.feature_reuse}
+    try:
+        shortcuts = msgspec.convert(given, Shortcuts)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"{error}.", fix="See `lambdiff bake --help`.") from None
+    taken = (shortcuts != Shortcuts(), chosen.fixed_size, chosen.inference_precision != "auto")
+    if chosen.engine == "diffusers" and any(taken):
+        raise InvalidRequest(
+            "The diffusers engine takes no shortcuts.",
+            fix="Leave out --guidance-interval, --feature-reuse, --fixed-size and --inference-precision.",
+        )
+    return shortcuts
 
 
 def _check_out(out: Path, *, force: bool) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import openvino
 import torch
 import transformers
+from openvino import opset15
 from torch import Tensor, nn
 
 from lambdiff import sources
@@ -24,6 +25,14 @@ from lambdiff.sources import Progress
 
 # Largest relative error (Frobenius norm) of a converted part; the reasons are rounding at f32 and storage below.
 BOUNDS: Final = {"f32": 1e-3, "f16": 1e-2, "int8": 1e-1}
+# How the text encoder, the UNet and the decoder are stored. The decoder is the part whose weights are few and whose
+# errors are seen at once: never below f16. With w8a8 the UNet is quantised afterwards, see `quantization.py`.
+_STORAGE: Final = {
+    "f32": ("f32", "f32", "f32"),
+    "f16": ("f16", "f16", "f16"),
+    "int8": ("int8", "int8", "f16"),
+    "w8a8": ("int8", "f16", "f16"),
+}
 
 
 class _TextEncoder(nn.Module):  # type: ignore[misc]
@@ -61,7 +70,7 @@ def convert(folder: Path, made: Path, precision: str, tiny: Path | None, progres
     Args:
         folder: a checked diffusers folder.
         made: where the files go.
-        precision: of storage: f32, f16 or int8.
+        precision: of storage: a key of `_STORAGE`.
         tiny: the folder of an AutoencoderTiny to use in the place of the pipeline's own autoencoder.
         progress: told in a few words what is being done.
 
@@ -86,12 +95,13 @@ def convert(folder: Path, made: Path, precision: str, tiny: Path | None, progres
     unet = sources.read_json(folder / "unet" / "config.json", "sample_size")
     _check_unet(unet, text["hidden_size"], latents.channels)
     max_length = _write_tokenizer(folder, made, text["max_position_embeddings"])
+    text_storage, unet_storage, decoder_storage = _STORAGE[precision]
 
     _part(
         _TextEncoder(_load(transformers.CLIPTextModel, folder / "text_encoder")),
         {"input_ids": torch.randint(0, text["vocab_size"], (3, max_length), generator=random)},
         made / "text_encoder.xml",
-        precision,
+        text_storage,
         progress,
     )
     # Sizes that the UNet cannot halve evenly, so that the traced graph restores them whatever they are.
@@ -104,14 +114,13 @@ def convert(folder: Path, made: Path, precision: str, tiny: Path | None, progres
     if guidance_embedding:
         inputs["timestep_cond"] = noise(2, guidance_embedding)
     model = _load(diffusers.UNet2DConditionModel, folder / "unet")
-    _part(_UNet(model), inputs, made / "unet.xml", precision, progress)
+    _part(_UNet(model), inputs, made / "unet.xml", unet_storage, progress)
     del model
-    # The decoder is the part whose weights are few and whose errors are seen at once: never below f16.
     _part(
         _Decoder(_load(diffusers.AutoencoderTiny if is_tiny else diffusers.AutoencoderKL, vae_folder)),
         {"latents": noise(1, latents.channels, 17, 19)},
         made / "decoder.xml",
-        "f16" if precision == "int8" else precision,
+        decoder_storage,
         progress,
     )
     return Facts(
@@ -187,6 +196,7 @@ def _part(module: nn.Module, inputs: dict[str, Tensor], path: Path, precision: s
     for port, name in zip(model.inputs, inputs, strict=True):
         port.get_tensor().set_names({name})
     model.reshape({name: _dynamic(value, name) for name, value in inputs.items()})
+    _split_modulated_norms(model)
     if precision == "int8":
         with contextlib.redirect_stdout(sys.stderr):
             model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
@@ -203,6 +213,35 @@ def _part(module: nn.Module, inputs: dict[str, Tensor], path: Path, precision: s
             fix="Bake with a higher --precision, or report this model.",
         )
     progress(f"{path.stem}: relative error {error:.1e}")
+
+
+def _split_modulated_norms(model: openvino.Model) -> None:
+    """Write group norms that the timestep scales and shifts (`resnet_time_scale_shift`) as their parts.
+
+    OpenVINO 2026.4 fuses the two and crashes when it then compiles the UNet for fixed shapes in f32.
+    """
+    for node in model.get_ops():
+        if node.get_type_name() != "GroupNormalization":
+            continue
+        users = {port.get_node() for port in node.output(0).get_target_inputs()}
+        if not any(user.get_type_name() == "Multiply" for user in users):
+            continue
+        picture, scale, shift = node.input_values()
+        attributes = node.get_attributes()
+        groups = opset15.constant(np.array([0, attributes["num_groups"], -1]))
+        normed = opset15.mvn(
+            opset15.reshape(picture, groups, special_zero=True),
+            opset15.constant(np.array([2])),
+            normalize_variance=True,
+            eps=attributes["epsilon"],
+            eps_mode="inside_sqrt",
+        )
+        normed = opset15.reshape(normed, opset15.shape_of(picture), special_zero=False)
+        channels = opset15.constant(np.array([1, -1, 1, 1]))
+        scale, shift = (opset15.reshape(value, channels, special_zero=False) for value in (scale, shift))
+        plain = opset15.add(opset15.multiply(normed, scale), shift)
+        plain.set_friendly_name(node.get_friendly_name())
+        node.output(0).replace(plain.output(0))
 
 
 def _dynamic(value: Tensor, name: str) -> list[int]:

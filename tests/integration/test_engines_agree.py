@@ -105,6 +105,19 @@ def test_other_families(scheduler, changes):
     assert psnr(one.generate(request).pixels, other.generate(request).pixels) >= 40
 
 
+@pytest.mark.parametrize("native_size", [None, (64, 64)], ids=["open", "one-size"])
+def test_a_unet_like_the_built_in_models(native_size):
+    """Norms that the timestep scales and shifts, and a pooled prompt, for open shapes and for fixed ones, which crash
+    OpenVINO if such norms are converted as they are."""
+    changes = {"resnet_time_scale_shift": "scale_shift", "addition_embed_type": "text"}
+    folders = [tiny_pipeline.baked(engine, name="modulated", **changes) for engine in ("openvino", "diffusers")]
+    manifest = msgspec.structs.replace(manifests.read(folders[0]), native_size=native_size)
+    one = OpenVinoEngine(folders[0], manifest, precision="f32")
+    other = DiffusersEngine(folders[1], manifests.read(folders[1]))
+    request = ask(scheduler="ddim")
+    assert psnr(one.generate(request).pixels, other.generate(request).pixels) >= 40
+
+
 @pytest.fixture(params=["fast", "reference"])
 def engine(request):
     """Each engine in turn."""

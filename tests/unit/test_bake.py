@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -15,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
 
 import tiny_pipeline
-from lambdiff import convert, models, sources
+from lambdiff import convert, models, quantization, sources
 from lambdiff.bake import bake
 from lambdiff.cli.bake import bake as command
-from lambdiff.errors import ConfigurationError, LambdiffError, MissingExtra, ModelError, OutputError
+from lambdiff.errors import ConfigurationError, InvalidRequest, LambdiffError, MissingExtra, ModelError, OutputError
 from lambdiff.handler import manifest as manifests
 
 
@@ -95,6 +96,66 @@ def test_int8_and_another_decoder(source, tmp_path):
     assert sum("relative error" in line for line in said) == 3
     with pytest.raises(ModelError, match="is missing"):
         bake(source, tmp_path / "other", decoder=str(tmp_path / "nowhere"))
+
+
+PROMPTS = ("a cat", "a dog", "two hat", "the red hat", "a cat on blue", "a dog in a hat", "a background", "red dog")
+
+
+def test_eight_bit_activations_are_kept_if_pictures_stay(source, tmp_path, monkeypatch):
+    """A quantised UNet draws about what it drew before; one that does not is refused, and nothing is written."""
+    monkeypatch.setattr(quantization, "LOWEST_PSNR", 15.0)
+    said: list[str] = []
+    defaults = {"num_inference_steps": 3, "guidance_scale": 2.0, "scheduler": "ddim"}
+    settings = {"precision": "w8a8", "calibration": PROMPTS, "defaults": defaults}
+    manifest = bake(source, tmp_path / "out", progress=said.append, **settings)
+    assert manifests.verify(tmp_path / "out") == manifest
+    assert manifest.precision == "w8a8"
+    assert sum(line.startswith("calibrating") for line in said) == 6
+    assert any(re.fullmatch(r"unet: \d+\.\d dB", line) for line in said)
+    assert "FakeQuantize" in (tmp_path / "out" / "unet.xml").read_text()
+    assert not list((tmp_path / "out").glob("*.kept"))
+    monkeypatch.setattr(quantization, "LOWEST_PSNR", 90.0)
+    with pytest.raises(ModelError, match="draws other pictures"):
+        bake(source, tmp_path / "other", **settings)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_refused_quantisation_leaves_the_unet(tmp_path, monkeypatch):
+    """The folder's UNet is the one from before, to the byte."""
+    folder = Path(shutil.copytree(tiny_pipeline.baked(precision="f32"), tmp_path / "folder"))
+    monkeypatch.setattr(quantization, "LOWEST_PSNR", 90.0)
+    with pytest.raises(ModelError, match="draws other pictures"):
+        quantization.quantize_unet(folder, manifests.read(folder), PROMPTS, lambda _: None)
+    manifests.verify(folder)
+
+
+def test_shortcuts_are_written_down(source, tmp_path):
+    """What was asked for at bake is in the manifest."""
+    chosen = {"guidance_interval": (0.0, 0.5), "feature_reuse": 3}
+    manifest = bake(source, tmp_path / "out", fixed_size=True, inference_precision="f32", **chosen)
+    assert manifests.read(tmp_path / "out") == manifest
+    assert (manifest.shortcuts.guidance_interval, manifest.shortcuts.feature_reuse) == ((0.0, 0.5), 3)
+    assert (manifest.fixed_size, manifest.inference_precision) == (True, "f32")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"guidance_interval": (0.5, 0.5)},
+        {"guidance_interval": (0.0, 1.5)},
+        {"feature_reuse": 0},
+        {"calibration": PROMPTS},
+        {"calibration": PROMPTS[:3], "precision": "w8a8"},
+        {"feature_reuse": 2, "engine": "diffusers"},
+        {"fixed_size": True, "engine": "diffusers"},
+    ],
+)
+def test_settings_that_make_no_sense(source, tmp_path, settings):
+    """They are refused before any work, each with a way out."""
+    with pytest.raises(InvalidRequest) as caught:
+        bake(source, tmp_path / "out", **settings)
+    assert caught.value.fix
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_converted_part_that_differs_is_refused(source, tmp_path, monkeypatch):

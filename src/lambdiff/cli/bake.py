@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -15,10 +16,16 @@ from lambdiff.cli import echo_json
 @click.option("--engine", type=click.Choice(["openvino", "diffusers"]), default="openvino", show_default=True)
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "f32", "f16", "int8"]),
+    type=click.Choice(["auto", "f32", "f16", "int8", "w8a8"]),
     default="auto",
     show_default=True,
-    help="How weights are stored; auto is f16.",
+    help="How weights are stored; auto is f16. w8a8: the UNet's activations in eight bits too, if pictures stay close.",
+)
+@click.option(
+    "--calibration",
+    type=click.File(encoding="utf-8"),
+    metavar="FILE",
+    help="For w8a8: prompts like those that will be asked, one a line.",
 )
 @click.option(
     "--decoder",
@@ -26,6 +33,28 @@ from lambdiff.cli import echo_json
     show_default=True,
     metavar="full|tiny|FOLDER",
     help="The model's own decoder, TAESD (faster, a little softer), or the folder of an AutoencoderTiny.",
+)
+@click.option(
+    "--guidance-interval",
+    type=(float, float),
+    metavar="FROM TO",
+    default=(0.0, 1.0),
+    help="Guide only this part of the steps, such as 0 0.6; the others cost half.",
+)
+@click.option(
+    "--feature-reuse",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    help="Compute the whole UNet at every N-th step only (DeepCache); for 20 steps or more.",
+)
+@click.option("--fixed-size", is_flag=True, help="Draw the default size a little faster; starts take longer.")
+@click.option(
+    "--inference-precision",
+    type=click.Choice(["auto", "f32"]),
+    default="auto",
+    show_default=True,
+    help="The arithmetic: bf16 where the processor has it, or always f32.",
 )
 @click.option("--revision", metavar="COMMIT", help="The hub's commit; needed for models outside the catalogue.")
 @click.option("--name", help="The model's name in replies; by default the catalogue's or the folder's.")
@@ -38,7 +67,12 @@ def bake(
     *,
     engine: str,
     precision: str,
+    calibration: TextIO | None,
     decoder: str,
+    guidance_interval: tuple[float, float],
+    feature_reuse: int,
+    fixed_size: bool,
+    inference_precision: str,
     revision: str | None,
     name: str | None,
     licence: str | None,
@@ -62,7 +96,12 @@ def bake(
         progress=lambda text: click.echo(text, err=True),
         engine=engine,
         precision=precision,
+        calibration=tuple(filter(None, map(str.strip, calibration))) if calibration else (),
         decoder=decoder,
+        guidance_interval=guidance_interval,
+        feature_reuse=feature_reuse,
+        fixed_size=fixed_size,
+        inference_precision=inference_precision,
         revision=revision,
         name=name,
         licence=licence,

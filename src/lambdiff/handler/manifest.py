@@ -103,6 +103,8 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     fixed_size: bool = False
     """Whether pictures of the default size are drawn with graphs compiled for it alone: a little faster, but each start
     takes longer, and other sizes keep the weights a second time."""
+    inference_precision: Literal["auto", "f32"] = "auto"
+    """The arithmetic: bf16 where the processor has it, or always f32, with which a small model loads faster."""
     shortcuts: Shortcuts = Shortcuts()
     guidance_embedding: int | None = None
     """Width of the UNet's embedding of the guidance scale (`time_cond_proj_dim`); such models need no second sample."""

@@ -63,7 +63,7 @@ class OpenVinoEngine:
     Args:
         folder: a folder baked for this engine.
         manifest: its manifest.
-        precision: the arithmetic, `bf16` or `f32`; by default `bf16` where the processor has it.
+        precision: the arithmetic, `bf16` or `f32`; by default the manifest's, or `bf16` where the processor has it.
     """
 
     name = "openvino"
@@ -71,7 +71,7 @@ class OpenVinoEngine:
     def __init__(self, folder: Path, manifest: Manifest, *, precision: str | None = None) -> None:
         self.folder = folder
         self.manifest = manifest
-        self._precision = precision
+        self._precision = precision or ("f32" if manifest.inference_precision == "f32" else None)
         self._loading = threading.Lock()
         self._drawing = threading.Lock()
         self._requests: dict[_Graph, openvino.InferRequest] = {}
