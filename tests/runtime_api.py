@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import queue
+import signal
 import socket
 import subprocess
 import sys
@@ -48,15 +50,21 @@ class Function:
     Args:
         handler: `module.function`.
         timeout: seconds until an event's process is killed, as Lambda does.
+        snapshot: start with SnapStart; the runtime client's call for the restore waits for `restore`.
         environment: added to this process's.
 
     Attributes:
-        asked: the kinds of call that the runtime client made, in order.
+        asked: the calls that the runtime client made, in order: `/invocation/next`, `/init/error` and so on.
+        fault: what the runtime client called the last error, in its own terms.
     """
 
-    def __init__(self, handler: str, *, timeout: float = 30, **environment: str) -> None:
+    def __init__(self, handler: str, *, timeout: float = 30, snapshot: bool = False, **environment: str) -> None:
         self.timeout = timeout
         self.asked: list[str] = []
+        self.fault = ""
+        self._restored = threading.Event()
+        if snapshot:
+            environment["AWS_LAMBDA_INITIALIZATION_TYPE"] = "snap-start"
         self._events: queue.Queue[tuple[str, bytes, float]] = queue.Queue()
         self._answers: queue.Queue[tuple[str, bytes]] = queue.Queue()
         self._server = _Server(self)
@@ -65,6 +73,7 @@ class Function:
             [sys.executable, "-m", "awslambdaric", handler],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
             env=_environment(AWS_LAMBDA_RUNTIME_API=f"127.0.0.1:{self._server.server_port}", **environment),
         )
         self._log = _drain(self._process)
@@ -73,7 +82,8 @@ class Function:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._process.kill()
+        self._restored.set()
+        self._kill()
         self._process.wait()
         self._log.join()
         self._server.shutdown()
@@ -95,12 +105,28 @@ class Function:
         try:
             kind, body = self._answers.get(timeout=self.timeout)
         except queue.Empty:
-            self._process.kill()
+            self._kill()
             raise FunctionTimeout from None
         content: dict[str, Any] = json.loads(body)
         if kind == "response":
             return content
         raise FunctionError(content)
+
+    def wait_for(self, call: str, count: int = 1) -> None:
+        """Wait until the runtime client has made a call so many times."""
+        deadline = time.monotonic() + self.timeout
+        while self.asked.count(call) < count:
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise AssertionError(f"no {call}; the function's log: {self.log}")
+            time.sleep(0.02)
+
+    def restore(self) -> None:
+        """Let the function go on from where its snapshot was taken."""
+        self._restored.set()
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
 
 class _Server(ThreadingHTTPServer):
@@ -127,6 +153,7 @@ class _Api(BaseHTTPRequestHandler):
         kind = self.path.removeprefix(ROOT)
         function.asked.append(kind)
         if kind == "/restore/next":
+            function._restored.wait()
             self._reply(200, b"")
             return
         request_id, event, deadline = function._events.get()
@@ -143,9 +170,12 @@ class _Api(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         length = self.headers["Content-Length"]
         body = self.rfile.read(int(length)) if length else self._chunks()
-        kind = self.path.rpartition("/")[2]
+        _, about, *_, kind = self.path.removeprefix(ROOT).split("/")
+        function = self.server.function
+        function.asked.append(f"/{about}/{kind}")
+        function.fault = self.headers.get("Lambda-Runtime-Function-Error-Type", function.fault)
         self._reply(202, b"{}")
-        self.server.function._answers.put((kind, body))
+        function._answers.put((kind, body))
 
     def _chunks(self) -> bytes:
         body = b""

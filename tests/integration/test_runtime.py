@@ -7,6 +7,7 @@ import io
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -160,18 +161,51 @@ def test_the_real_entry_point_draws_with_a_real_engine() -> None:
         assert "top hat" not in function.log
 
 
-def test_with_snapstart_the_model_is_warm_before_the_snapshot() -> None:
-    """The weights are loaded before the runtime asks to be restored, and seeds still differ between requests."""
-    environment = {
-        "LAMBDIFF_MODEL_DIR": str(tiny_pipeline.baked()),
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start",
-    }
-    with Function("lambdiff.handler.app.handler", timeout=120, **environment) as function:
-        assert json.loads(function.invoke(event(method="GET"))["body"])["loaded"] is True
-        assert function.asked[:2] == ["/restore/next", "/invocation/next"]
+def done(function: Function) -> list[str]:
+    """What `watched_function` has told until now."""
+    told = [json.loads(line) for line in function.log.splitlines() if line.startswith("{")]
+    return [entry["did"] for entry in told if "did" in entry]
+
+
+def test_with_snapstart_nothing_heavy_is_left_for_the_restore() -> None:
+    """Before the snapshot the model is loaded and has drawn; after the restore no request loads, and seeds differ."""
+    model = str(tiny_pipeline.baked())
+    with Function("watched_function.handler", timeout=120, snapshot=True, LAMBDIFF_MODEL_DIR=model) as function:
+        function.wait_for("/restore/next")
+        before = done(function)
+        assert before.count("compile") == 3
+        assert {"text_encoder", "unet", "decoder"} <= set(before)
+        function.restore()
         replies = [function.invoke(event(num_inference_steps=1)) for _ in range(2)]
-        assert all("load" not in reply["headers"]["server-timing"] for reply in replies)
-        assert len({reply["headers"]["lambdiff-seed"] for reply in replies}) == 2
+        assert json.loads(function.invoke(event(method="GET"))["body"])["loaded"] is True
+        assert done(function).count("compile") == 3
+    assert function.asked[:2] == ["/restore/next", "/invocation/next"]
+    assert all("load" not in contract.decode_timings(reply["headers"]["server-timing"]) for reply in replies)
+    assert len({reply["headers"]["lambdiff-seed"] for reply in replies}) == 2
+
+
+def test_two_restores_of_one_snapshot_draw_different_seeds() -> None:
+    """Both hold the same state, down to the generators in it; seeds and request ids come from elsewhere."""
+    options = json.dumps({"step_seconds": 0.5})  # the first to get a request is busy when the second comes
+    with Function("twice_restored.handler", snapshot=True, STUB=options) as function:
+        function.restore()
+        function.wait_for("/invocation/next", 2)
+        with ThreadPoolExecutor(2) as pool:
+            replies = list(pool.map(function.invoke, [event(num_inference_steps=2)] * 2))
+    assert len({reply["process"] for reply in replies}) == 2
+    assert len({reply["state"] for reply in replies}) == 1
+    assert len({reply["headers"]["lambdiff-seed"] for reply in replies}) == 2
+    assert picture(replies[0]) != picture(replies[1])
+
+
+def test_a_model_that_fails_before_the_snapshot_fails_the_version() -> None:
+    """The runtime client reports it, with the fix, and never asks to be restored."""
+    with Function("lambdiff.handler.app.handler", snapshot=True, LAMBDIFF_MODEL_DIR="/nonexistent") as function:
+        with pytest.raises(FunctionError, match="LAMBDIFF_MODEL_DIR") as error:
+            function.invoke(event())
+    assert error.value.type == "ModelError"
+    assert function.asked == ["/init/error"]
+    assert function.fault == "Runtime.BeforeSnapshotError"
 
 
 def _lines(function: Any, count: int) -> list[str]:

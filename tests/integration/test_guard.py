@@ -1,0 +1,196 @@
+"""What a picture costs, counted: calls, bytes, modules, memory. Counts need no quiet machine and no tolerance.
+
+A change that makes a picture cheaper or dearer on purpose changes the figure here in the same commit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import pytest
+
+from lambdiff.contract import GenerateRequest, Generation, SchedulerName
+from lambdiff.handler import manifest as manifests
+from lambdiff.handler.engine import cpu
+from lambdiff.handler.engine.openvino import OpenVinoEngine
+from lambdiff.handler.manifest import Manifest, Shortcuts
+from lambdiff.local import builtin
+from opened_files import OpenedFiles
+
+PEAK_MB = {"bf16": 276, "f32": 314}
+"""Peak memory (VmHWM, megabytes of 10^6 bytes) of a process that draws the built-in model's default picture, by the
+arithmetic used; f32 is measured with the processor held to AVX2. A failing test prints the new figure. It is the same
+with one thread and two, and for any number of steps; figures of x86-64, CPython 3.11, openvino 2026.4."""
+
+CLIENT = {
+    "import lambdiff": {"lambdiff"},
+    "import lambdiff.cli": {"lambdiff", "click"},
+    "import lambdiff; lambdiff.Client, lambdiff.generate": {"lambdiff", "msgspec"},
+}
+"""Packages that the client path loads, by what is imported."""
+FUNCTION_BEFORE = {"lambdiff", "msgspec"}
+FUNCTION_AFTER = FUNCTION_BEFORE | {"numpy", "openvino", "tokenizers", "PIL"}
+"""Packages that the function loads before its first request, and until its first picture is sent."""
+TOLERATED = {"typing_extensions", "packaging"}
+"""Loaded by msgspec and by OpenVINO's converter where they are installed. They are not in the image."""
+
+MODULES = """
+import json, sys
+def packages():
+    loaded = {name.partition(".")[0] for name, module in sys.modules.items() if getattr(module, "__spec__", None)}
+    return sorted(loaded - set(sys.stdlib_module_names) - before)
+before = set()
+before = set(packages())
+"""
+PICTURE = """
+body = json.dumps({"prompt": "a red apple", "num_inference_steps": 1})
+event = {"rawPath": "/", "headers": {}, "requestContext": {"http": {"method": "POST"}}, "body": body}
+reply = lambdiff.handler.app.handler(event, None)
+assert reply["statusCode"] == 200, reply
+"""
+PEAK = """
+import json, re
+from pathlib import Path
+from lambdiff.contract import GenerateRequest
+from lambdiff.handler.engine.base import open_engine
+from lambdiff.local import builtin
+engine = open_engine(builtin.shipped())
+engine.generate(GenerateRequest(prompt="a red apple", seed=1).resolve(engine.manifest.defaults))
+peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]
+print(json.dumps({"precision": engine.precision, "peak": int(peak) * 1024 / 1e6}))
+"""
+
+
+def fresh(code: str, **environment: str) -> Any:
+    """What code prints last, as JSON, in an interpreter of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def manifest() -> Manifest:
+    """The built-in model's, without the shortcuts that make a call's batch depend on the step."""
+    return msgspec.structs.replace(manifests.read(builtin.shipped()), shortcuts=Shortcuts())
+
+
+@pytest.fixture(scope="module")
+def engine(manifest: Manifest) -> OpenVinoEngine:
+    """Loaded once for all tests that only count calls."""
+    return OpenVinoEngine(builtin.shipped(), manifest)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """The graphs that are run from now on, each with its batch."""
+    found = []
+    run = OpenVinoEngine._run
+
+    def counted(self: OpenVinoEngine, graph: Any, inputs: dict[str, Any]) -> Any:
+        found.append((graph.part, len(next(iter(inputs.values())))))
+        return run(self, graph, inputs)
+
+    monkeypatch.setattr(OpenVinoEngine, "_run", counted)
+    return found
+
+
+def ask(manifest: Manifest, **fields: Any) -> Generation:
+    """A request of three steps, with the model's defaults for the rest."""
+    return GenerateRequest(**{"prompt": "a red apple", "num_inference_steps": 3} | fields).resolve(manifest.defaults)
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 4.0], ids=["unguided", "guided"])
+@pytest.mark.parametrize("scheduler", get_args(SchedulerName))
+def test_calls_of_the_unet(
+    engine: OpenVinoEngine, calls: list[tuple[str, int]], scheduler: str, guidance_scale: float
+) -> None:
+    """One call a step, PNDM one more; two samples in it with guidance and one without; the decoder runs once."""
+    engine.generate(ask(engine.manifest, scheduler=scheduler, guidance_scale=guidance_scale))
+    guided = guidance_scale > 1 and not engine.manifest.guidance_embedding
+    assert [call for call in calls if call[0] != "text_encoder"] == [
+        *[("unet", 2 if guided else 1)] * (4 if scheduler == "pndm" else 3),
+        ("decoder", 1),
+    ]
+
+
+def test_calls_of_the_text_encoder(manifest: Manifest, calls: list[tuple[str, int]]) -> None:
+    """A prompt is encoded at its first request only, and the empty negative prompt once for all prompts."""
+    engine = OpenVinoEngine(builtin.shipped(), manifest)
+    encoded = []
+    for prompt in ("a red apple", "a red apple", "a blue bird"):
+        engine.generate(ask(manifest, prompt=prompt, guidance_scale=4.0, num_inference_steps=1))
+        encoded.append(calls.count(("text_encoder", 1)))
+        calls.clear()
+    assert encoded == [1 if manifest.guidance_embedding else 2, 0, 1]
+
+
+@pytest.fixture
+def opened() -> Iterator[OpenedFiles]:
+    """Openings of the built-in model's files."""
+    with OpenedFiles(builtin.shipped()) as files:
+        yield files
+
+
+@pytest.mark.linux
+def test_files_of_the_model(opened: OpenedFiles) -> None:
+    """Weights are opened once and mapped, not read; a second picture opens nothing."""
+    folder = builtin.shipped()
+    manifest = manifests.read(folder)
+    assert opened.take() == {"manifest.json": 1}
+    engine = OpenVinoEngine(folder, msgspec.structs.replace(manifest, shortcuts=Shortcuts()))
+    before = bytes_read()
+    engine.load()
+    read = bytes_read() - before
+    parts = ("unet", "decoder", "text_encoder")
+    # OpenVINO opens each description twice: to find out what it is, and to read it.
+    expected = {"tokenizer.json": 1} | {f"{part}.xml": 2 for part in parts} | {f"{part}.bin": 1 for part in parts}
+    assert opened.take() == expected
+    needed = sum((folder / name).stat().st_size for name in expected if not name.endswith(".bin"))
+    assert needed <= read < needed + 100_000, f"{read:,} bytes read, {needed:,} needed"
+    for _ in range(2):
+        engine.generate(ask(engine.manifest, num_inference_steps=1))
+    assert opened.take() == {}
+
+
+def bytes_read() -> int:
+    """Bytes that this process has read from files; what is mapped is not counted."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+@pytest.mark.parametrize("code", CLIENT)
+def test_packages_of_the_client(code: str) -> None:
+    """Exactly these are loaded before anything is asked for."""
+    loaded = fresh(f"{MODULES}{code}\nprint(json.dumps(packages()))")
+    assert set(loaded) - TOLERATED == CLIENT[code]
+
+
+def test_packages_of_the_function() -> None:
+    """Before its first request the function loads the contract alone, for its first picture the engine and Pillow."""
+    code = (
+        f"{MODULES}import lambdiff.handler.app\nfirst = packages()\n{PICTURE}\nprint(json.dumps([first, packages()]))"
+    )
+    before, after = fresh(code, LAMBDIFF_MODEL_DIR=str(builtin.shipped()))
+    assert set(before) - TOLERATED == FUNCTION_BEFORE
+    assert set(after) - TOLERATED == FUNCTION_AFTER
+
+
+@pytest.mark.linux
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the figures are x86-64's")
+@pytest.mark.parametrize("precision", PEAK_MB)
+def test_peak_memory(precision: str) -> None:
+    """Within a tenth of what it was."""
+    if precision == "bf16" and not cpu.has_bf16():
+        pytest.skip("no bfloat16 here")
+    found = fresh(PEAK, **({"ONEDNN_MAX_CPU_ISA": "AVX2"} if precision == "f32" else {}))
+    assert found["precision"] == precision
+    assert found["peak"] == pytest.approx(PEAK_MB[precision], rel=0.1), f"now {found['peak']:.0f} MB"
