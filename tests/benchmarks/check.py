@@ -1,0 +1,91 @@
+"""Whether lambdiff has become slower: a short interleaved run against the ratios that are committed.
+
+    PYTHONPATH=tests python -m benchmarks.check [--rounds 3]     four minutes; exit code 1 if worse
+    PYTHONPATH=tests python -m benchmarks.check --write          this machine's ratios are now the committed ones
+
+Both lambdiff's rows and diffusers in f32 draw 256x256 in 2 steps; what is compared is the median over the rounds of how
+many times faster lambdiff was, since a machine that is slower as a whole slows both. Ratios are those of one kind of
+processor: where `ratios.json` is of another kind the exit code is 2, and nothing was compared.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks import plan
+from benchmarks.measured import Measured
+from benchmarks.run import Settings, arguments, run
+from benchmarks.tiny_sd import Models
+
+RATIOS: Final = Path(__file__).with_name("ratios.json")
+TOLERANCE: Final = {"warm": 0.15, "cold": 0.25, "peak_mb": 0.15}
+"""The part of a committed ratio that may be lost: rounds of one machine differ by about a tenth."""
+SIZE: Final = 256
+STEPS: Final = 2
+BASE: Final = plan.REFERENCE
+_NAMES: Final = (BASE, plan.FULL, plan.TINY, plan.INT8, plan.FEW_1)
+ROWS: Final = tuple(
+    replace(row, often=True, isas=plan.BOTH, warm=max(1, row.warm)) for row in plan.ROWS if row.name in _NAMES
+)
+
+
+def ratios(results: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
+    """How many times better than the base each row is, by instruction set, row and quantity."""
+    measured = Measured(results)
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for isa in plan.ISAS:
+        for name in dict.fromkeys(entry["row"] for entry in results["runs"]):
+            spreads = {quantity: measured.ratio(BASE, name, isa, quantity) for quantity in TOLERANCE}
+            if name != BASE and all(spreads.values()):
+                values = {quantity: round(spread.median, 3) for quantity, spread in spreads.items() if spread}
+                found.setdefault(isa, {})[name] = values
+    return found
+
+
+def compare(committed: dict[str, Any], found: dict[str, Any]) -> tuple[list[str], bool]:
+    """A line for each ratio, and whether one of them is worse than the tolerance allows."""
+    lines, worse = [], False
+    for isa, rows in committed.items():
+        for name, quantities in rows.items():
+            for quantity, before in quantities.items():
+                now = found.get(isa, {}).get(name, {}).get(quantity)
+                lost = now is None or now < before * (1 - TOLERANCE[quantity])
+                worse |= lost
+                value = "not measured" if now is None else f"{now:.2f}x"
+                lines.append(f"{'WORSE' if lost else 'ok':5}  {isa:6}  {name}, {quantity}: {value} (was {before:.2f}x)")
+    return lines, worse
+
+
+def main() -> int:
+    """Run and compare."""
+    parser = arguments(__doc__)
+    parser.add_argument("--write", action="store_true", help="commit to what is measured now")
+    options = parser.parse_args()
+    committed = json.loads(RATIOS.read_text()) if RATIOS.exists() else None
+    if committed is None and not options.write:
+        print(f"There is no {RATIOS.name}: make it with --write.", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(Models.under(options.models), Path(folder) / "results.json", options.rounds, SIZE, STEPS)
+        results = run(replace(settings, rows=ROWS, sweeps=(), timeout=options.timeout))
+    machine = {key: results["asked"]["machine"][key] for key in ("features", "threads")}
+    if options.write:
+        RATIOS.write_text(json.dumps({"machine": machine, "ratios": ratios(results)}, indent=1) + "\n")
+        print(RATIOS)
+        return 0
+    assert committed is not None
+    lines, worse = compare(committed["ratios"], ratios(results))
+    print("\n".join(lines))
+    if committed["machine"] != machine:
+        print(f"{RATIOS.name} is of another kind of machine: {committed['machine']}.", file=sys.stderr)
+        return 2
+    return int(worse)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

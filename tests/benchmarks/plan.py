@@ -1,0 +1,200 @@
+"""What is measured: the contenders' rows, the sweeps and the targets. Add a variant by adding a line.
+
+A row is one program with one way to draw. Rows with `often` run in every round, since a target depends on them; the
+others in every third. `avx2` rows also run once more held to AVX2, which is all that Lambda's x86 promises.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from benchmarks.tiny_sd import Models
+
+ISAS: Final[dict[str, dict[str, str]]] = {
+    "native": {},
+    # oneDNN (torch, OpenVINO), torch's own kernels, and the MKL inside torch.
+    "avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One program and one way to draw.
+
+    Attributes:
+        name: in tables; unique.
+        contender: the script's name in `contenders/`.
+        environment: the name of its environment.
+        form: which form of the model it reads.
+        bake, manifest: for lambdiff's form: arguments of `bake`, and fields of the manifest that differ.
+        steps: None takes the run's (`--steps`).
+        precision: what the contender understands by it; empty for its own choice.
+        often: in every round.
+        isas: where it runs.
+        warm: requests after the first; 0 where the first is like all others, and its time is taken for a warm one's.
+        reference: the row whose picture this one's should be, from the same latents.
+    """
+
+    name: str
+    contender: str
+    environment: str
+    form: Literal["pipeline", "baked", "openvino"]
+    decoder: Literal["full", "tiny"] = "full"
+    scheduler: str = "pndm"
+    steps: int | None = None
+    guidance: float = 7.5
+    precision: str = ""
+    bake: dict[str, Any] = field(default_factory=dict)
+    manifest: dict[str, Any] = field(default_factory=dict)
+    often: bool = False
+    isas: tuple[str, ...] = ("native",)
+    warm: int = 1
+    reference: str | None = None
+
+    def model(self, models: Models) -> Path:
+        """The folder it reads, made if need be."""
+        if self.form == "baked":
+            bake = self.bake if self.bake.get("engine") == "diffusers" else {"precision": "f16"} | self.bake
+            decoder = {} if self.bake.get("engine") == "diffusers" else {"decoder": self.decoder}
+            return models.baked(bake | decoder, self.manifest)
+        return models.openvino(self.decoder) if self.form == "openvino" else models.pipeline()
+
+    def rounds(self, asked: int, isa: str) -> int:
+        """How many of the rounds asked for it takes part in."""
+        return asked if self.often and isa == "native" else math.ceil(asked / 3)
+
+    def calls(self, steps: int) -> int:
+        """Calls of the UNet: PNDM makes one more than there are steps."""
+        return steps + (self.scheduler == "pndm" and steps > 1)
+
+    def in_isa(self, isa: str) -> Row:
+        """The row as it runs there: OpenVINO must not be left to choose bf16 where it is forbidden, and crashes."""
+        if isa == "native":
+            return self
+        environment = "sdcpp-avx2" if self.environment == "sdcpp" else self.environment
+        precision = "f32" if self.form == "openvino" else self.precision
+        return replace(self, environment=environment, precision=precision)
+
+
+def _lambdiff(name: str, **settings: Any) -> Row:
+    return Row(name, "lambdiff_function", "lambdiff", "baked", **settings)
+
+
+BOTH: Final = ("native", "avx2")
+TUTORIAL: Final = "tutorials' handler"
+REFERENCE: Final = "diffusers f32, tiny decoder"
+FULL: Final = "lambdiff, full decoder"
+TINY: Final = "lambdiff, tiny decoder"
+EULER: Final = "lambdiff, tiny decoder, Euler"
+INT8: Final = "lambdiff, tiny decoder, Euler, int8 weights"
+FEW_4: Final = "lambdiff, few steps: 4, no guidance"
+FEW_1: Final = "lambdiff, few steps: 1, no guidance"
+TUTORIAL_1: Final = "tutorials' handler, 1 step, no guidance"
+OPTIMUM: Final = "optimum-intel, tiny decoder"
+OPTIMUM_FULL: Final = "optimum-intel, full decoder"
+BF16: Final = "diffusers bf16, tiny decoder"
+BF16_FULL: Final = "diffusers bf16, full decoder"
+SD_CPP: Final = "stable-diffusion.cpp f16, tiny decoder, Euler"
+
+_TINY_EULER: Final[dict[str, Any]] = {"decoder": "tiny", "scheduler": "euler"}
+
+ROWS: Final = (
+    Row(TUTORIAL, "tutorial_handler", "diffusers", "pipeline", often=True, isas=BOTH, warm=0),
+    _lambdiff(FULL, often=True, isas=BOTH, reference=TUTORIAL),
+    _lambdiff(TINY, decoder="tiny", often=True, isas=BOTH, reference=REFERENCE),
+    _lambdiff(EULER, often=True, isas=BOTH, **_TINY_EULER),
+    _lambdiff(INT8, bake={"precision": "int8"}, often=True, isas=BOTH, **_TINY_EULER),
+    _lambdiff(FEW_4, guidance=1.0, often=True, **_TINY_EULER),
+    _lambdiff(FEW_1, steps=1, guidance=1.0, often=True, isas=BOTH, warm=3, **_TINY_EULER),
+    Row(OPTIMUM, "optimum_intel", "optimum", "openvino", decoder="tiny", often=True, isas=BOTH, reference=REFERENCE),
+    Row(TUTORIAL_1, "tutorial_handler", "diffusers", "pipeline", steps=1, guidance=1.0, scheduler="pndm", warm=0),
+    Row("tutorials' handler, pipeline kept", "torch_pipeline", "diffusers", "pipeline", reference=TUTORIAL),
+    Row(REFERENCE, "torch_pipeline", "diffusers", "pipeline", decoder="tiny", isas=("avx2",), warm=0),
+    Row(BF16_FULL, "torch_pipeline", "diffusers", "pipeline", precision="bf16", reference=TUTORIAL),
+    Row(BF16, "torch_pipeline", "diffusers", "pipeline", decoder="tiny", precision="bf16", reference=REFERENCE),
+    Row(OPTIMUM_FULL, "optimum_intel", "optimum", "openvino", reference=TUTORIAL),
+    Row("OpenVINO GenAI, full decoder", "openvino_genai_pipeline", "genai", "openvino", reference=TUTORIAL),
+    Row(
+        "OpenVINO GenAI, tiny decoder",
+        "openvino_genai_pipeline",
+        "genai",
+        "openvino",
+        decoder="tiny",
+        reference=REFERENCE,
+    ),
+    Row(SD_CPP, "stable_diffusion_cpp", "sdcpp", "pipeline", isas=BOTH, **_TINY_EULER),
+    _lambdiff("lambdiff in f32, tiny decoder", decoder="tiny", precision="f32", reference=REFERENCE),
+    Row(
+        "lambdiff with its diffusers engine",
+        "lambdiff_function",
+        "suite",
+        "baked",
+        bake={"engine": "diffusers"},
+        warm=0,
+        reference=TUTORIAL,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One row, drawn without guidance, at several values of one quantity: `size`, `steps` or `threads`."""
+
+    quantity: Literal["size", "steps", "threads"]
+    values: tuple[int, ...]
+    row: str = FEW_1
+    size: int = 512
+    steps: int = 1
+
+
+SWEEPS: Final = (
+    Sweep("size", (256, 384, 512, 640, 768)),
+    Sweep("steps", (1, 2, 4, 8), size=256),
+    Sweep("threads", (1, 2, 4, 8)),
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A ratio that should be reached: `base` against `row`, both of the same run.
+
+    Attributes:
+        what: in the table.
+        quantity: a key of a run: `warm` and `cold` in seconds (base / row, at least the bound), `peak_mb` (row / base,
+            at most), or `achieved` (of `row` alone: GFLOP/s of its UNet over the machine's GEMM rate, at least).
+    """
+
+    what: str
+    base: str
+    row: str
+    bound: float
+    quantity: Literal["warm", "cold", "peak_mb", "achieved"] = "warm"
+    isa: str = "native"
+
+
+TARGETS: Final = (
+    Target("warm request, full decoder", TUTORIAL, FULL, 2.2),
+    Target("warm request, tiny decoder", TUTORIAL, TINY, 3.5),
+    Target("warm request, tiny decoder, Euler", TUTORIAL, EULER, 4.5),
+    Target("warm request, tiny decoder, Euler, int8", TUTORIAL, INT8, 6.0),
+    Target("4 steps, no guidance, tiny decoder", TUTORIAL, FEW_4, 7.0),
+    Target("1 step, no guidance, tiny decoder", TUTORIAL, FEW_1, 20.0),
+    Target("process start to first picture, both 1 step, no guidance", TUTORIAL_1, FEW_1, 5.0, "cold"),
+    Target("UNet against the machine's GEMM rate", "", TINY, 0.8, "achieved"),
+    Target("against optimum-intel, tiny decoder", OPTIMUM, TINY, 1.0),
+    Target("against optimum-intel, full decoder", OPTIMUM_FULL, FULL, 1.0),
+    Target("against diffusers bf16, tiny decoder", BF16, TINY, 1.0),
+    Target("against diffusers bf16, full decoder", BF16_FULL, FULL, 1.0),
+    Target("against stable-diffusion.cpp, tiny decoder, Euler", SD_CPP, EULER, 1.0),
+    Target("against optimum-intel, AVX2", OPTIMUM, TINY, 1.0, isa="avx2"),
+    Target("against diffusers f32 (bf16 has no arithmetic there), AVX2", REFERENCE, TINY, 1.0, isa="avx2"),
+    Target("against stable-diffusion.cpp, AVX2", SD_CPP, EULER, 1.0, isa="avx2"),
+    Target("UNet against the machine's GEMM rate, AVX2", "", TINY, 0.8, "achieved", isa="avx2"),
+    Target("peak memory, full decoder", TUTORIAL, FULL, 0.6, "peak_mb"),
+    Target("peak memory, tiny decoder", TUTORIAL, TINY, 0.6, "peak_mb"),
+)
+PACKAGES_BOUND: Final = 0.2
+"""The image's packages over torch's, uncompressed, at most."""

@@ -1,0 +1,101 @@
+"""The report's plots: SVG that is the same for the same results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+
+from benchmarks import plan
+from benchmarks.measured import Measured
+
+mpl.use("svg")
+from matplotlib import pyplot
+
+_STYLE: Final = {
+    "svg.hashsalt": "lambdiff",
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.facecolor": "white",
+}
+_PHASES: Final = ("load", "encode", "denoise", "decode")
+_COLOURS: Final = ("#9c755f", "#76b7b2", "#4e79a7", "#f28e2b", "#bab0ac")
+
+
+def draw(measured: Measured, stem: Path) -> list[Path]:
+    """Write `STEM-warm.svg`, `STEM-cold.svg`, `STEM-avx2.svg` and `STEM-scaling.svg`, those that have figures."""
+    with mpl.rc_context(_STYLE):
+        drawn = {
+            "warm": _stacked(measured, "native", "warm", _warm_parts, "A warm request"),
+            "cold": _stacked(measured, "native", "cold", _cold_parts, "Process start to first picture"),
+            "avx2": _stacked(measured, "avx2", "warm", _warm_parts, "A warm request, held to AVX2"),
+            "scaling": _scaling(measured),
+        }
+        paths = []
+        for name, figure in drawn.items():
+            if figure is not None:
+                path = stem.with_name(f"{stem.name}-{name}.svg")
+                figure.savefig(path, metadata={"Date": None, "Creator": None}, bbox_inches="tight")
+                pyplot.close(figure)
+                paths.append(path)
+    return paths
+
+
+def _warm_parts(measured: Measured, row: str, isa: str) -> dict[str, float]:
+    spreads = {phase: measured.spread(row, isa, phase) for phase in _PHASES}
+    return {phase: spread.median for phase, spread in spreads.items() if spread}
+
+
+def _cold_parts(measured: Measured, row: str, isa: str) -> dict[str, float]:
+    spreads = {part: measured.spread(row, isa, part) for part in ("imports", "loading")}
+    return {part: spread.median for part, spread in spreads.items() if spread}
+
+
+def _stacked(measured: Measured, isa: str, quantity: str, parts: Any, title: str) -> Any:
+    """Bars of seconds, longest on top, in parts as far as they are known."""
+    names = {run["row"] for run in measured.results["runs"] if run["isa"] == isa and "failed" not in run}
+    totals = {name: measured.spread(name, isa, quantity) for name in names}
+    found = sorted(((spread.median, name) for name, spread in totals.items() if spread), reverse=True)
+    if not found:
+        return None
+    figure, axes = pyplot.subplots(figsize=(7.5, 0.8 + 0.28 * len(found)))
+    seen: dict[str, str] = {}
+    for place, (total, name) in enumerate(found):
+        known = parts(measured, name, isa)
+        left = 0.0
+        for part, seconds in (known | {"rest": max(0.0, total - sum(known.values()))}).items():
+            colour = seen.setdefault(part, _COLOURS[4] if part == "rest" else _COLOURS[len(seen) % 4])
+            axes.barh(place, seconds, left=left, color=colour, label=part)
+            left += seconds
+        axes.text(left, place, f" {total:.1f}", va="center")
+    axes.set_yticks(range(len(found)), [name for _, name in found])
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds")
+    axes.set_title(title, loc="left")
+    handles, labels = axes.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    axes.legend(unique.values(), unique.keys(), loc="lower right", frameon=False)
+    return figure
+
+
+def _scaling(measured: Measured) -> Any:
+    """Seconds of a warm request over each swept quantity."""
+    found = [(sweep, measured.runs(sweep.row, sweep=sweep.quantity)) for sweep in plan.SWEEPS]
+    found = [(sweep, runs) for sweep, runs in found if len(runs) > 1]
+    if not found:
+        return None
+    figure, row = pyplot.subplots(1, len(found), figsize=(7.5, 2.4), squeeze=False)
+    for axes, (sweep, runs) in zip(row[0], found, strict=True):
+        points = sorted((run[sweep.quantity], measured.value(run, "warm")) for run in runs)
+        axes.plot(*zip(*points, strict=True), marker="o", color=_COLOURS[2])
+        axes.set_xticks([value for value, _ in points])
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(
+            {"size": "pixels a side", "steps": f"steps, {sweep.size}x{sweep.size}"}.get(sweep.quantity, "threads")
+        )
+        axes.set_ylabel("seconds")
+    figure.tight_layout()
+    return figure

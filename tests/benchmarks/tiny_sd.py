@@ -1,0 +1,321 @@
+"""The model that is measured: segmind/tiny-sd's architecture with random weights, and every contender's form of it.
+
+    PYTHONPATH=tests python -m benchmarks.tiny_sd [--out build/bench/models]
+
+Speed does not depend on the values of the weights, and the real ones are a download of gigabytes under a licence of
+their own. About 6 GB and ten minutes on two cores; what is there already is not made again.
+
+    pipeline/         diffusers, f32 safetensors, as the hub has it; stable-diffusion.cpp reads it too
+    taesd/            an AutoencoderTiny
+    baked-*/          lambdiff's, by `lambdiff.bake`, one for each way to bake
+    openvino-full/    optimum-intel's export, f16 weights, for optimum-intel and OpenVINO GenAI
+    openvino-tiny/    the same with the tiny decoder
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks import environments
+
+WORK = environments.BUILD / "models"
+TOKENS = 77
+UNET = {
+    "sample_size": 64,
+    "block_out_channels": (320, 640, 1280),
+    "layers_per_block": 1,
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3,
+    "mid_block_type": None,
+    "up_block_types": ("CrossAttnUpBlock2D",) * 3,
+    "cross_attention_dim": 768,
+    "attention_head_dim": 8,
+}
+KL = {
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "latent_channels": 4,
+    "sample_size": 512,
+}
+TEXT = {
+    "vocab_size": 49408,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "projection_dim": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "max_position_embeddings": TOKENS,
+    "bos_token_id": 49406,
+    "eos_token_id": 49407,
+    "pad_token_id": 49407,
+    "hidden_act": "quick_gelu",
+}
+NOISE = {
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "steps_offset": 1,
+    "skip_prk_steps": True,
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Sizes of a pipeline, as arguments of diffusers' and transformers' classes; the defaults are tiny-sd's."""
+
+    name: str = "tiny-sd"
+    unet: dict[str, Any] = field(default_factory=lambda: UNET)
+    autoencoder: dict[str, Any] = field(default_factory=lambda: KL)
+    text: dict[str, Any] = field(default_factory=lambda: TEXT)
+    tiny_autoencoder: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+    @property
+    def folder_name(self) -> str:
+        """Changes with every setting."""
+        return f"{self.name}-{_digest(asdict(self))}"
+
+
+@dataclass(frozen=True)
+class Models:
+    """Where one architecture's forms are, each made when it is first asked for."""
+
+    folder: Path
+    architecture: Architecture = Architecture()
+
+    @classmethod
+    def under(cls, work: Path, architecture: Architecture | None = None) -> Models:
+        """The folder of an architecture under `work`."""
+        architecture = architecture or Architecture()
+        return cls(work / architecture.folder_name, architecture)
+
+    def pipeline(self) -> Path:
+        """A folder of diffusers."""
+        return once(self.folder / "pipeline", lambda out: _save_pipeline(out, self.architecture))
+
+    def tiny_autoencoder(self) -> Path:
+        """A folder of an AutoencoderTiny; the default is TAESD's architecture."""
+        return once(self.folder / "taesd", lambda out: _save_tiny(out, self.architecture))
+
+    def baked(self, settings: dict[str, Any], changes: dict[str, Any] | None = None) -> Path:
+        """A folder of lambdiff.
+
+        Args:
+            settings: of `bake`; `decoder: tiny` means the AutoencoderTiny made here.
+            changes: fields of the manifest that are set afterwards, in a copy that shares the weights.
+        """
+
+        def bake(out: Path) -> None:
+            from lambdiff.bake import bake
+
+            given = settings | ({"decoder": str(self.tiny_autoencoder())} if settings.get("decoder") == "tiny" else {})
+            bake(self.pipeline(), out, name=self.architecture.name, licence="MIT", progress=_tell, **given)
+
+        plain = once(self.folder / f"baked-{_digest(settings)}", bake)
+        if not changes:
+            return plain
+        return once(self.folder / f"{plain.name}-{_digest(changes)}", lambda out: _with_manifest(plain, out, changes))
+
+    def openvino(self, decoder: str = "full") -> Path:
+        """A folder that optimum-intel and OpenVINO GenAI read."""
+        if decoder == "full":
+            return once(self.folder / "openvino-full", lambda out: _export(self.pipeline(), out))
+        baked = self.baked({"precision": "f16", "decoder": "tiny"})
+        return once(self.folder / "openvino-tiny", lambda out: _with_decoder(self.openvino(), baked, out))
+
+
+def once(path: Path, make: Callable[[Path], object]) -> Path:
+    """Make a folder unless it is there; one that was cut off while it was made never appears under its name."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"partial-{path.name}")
+        shutil.rmtree(partial, ignore_errors=True)
+        _tell(f"making {path.name}")
+        make(partial)
+        partial.rename(path)
+    return path
+
+
+def share(source: Path, out: Path) -> None:
+    """A copy of a folder whose files are hard links: change one by writing a new file in its place."""
+    shutil.copytree(source, out, copy_function=os.link)
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def flops(architecture: Architecture, width: int, height: int) -> dict[str, float]:
+    """Floating-point operations of one call of each part, two for each multiply-add, counted without computing."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        parts = _parts(architecture)
+        latents = torch.zeros(1, 4, height // 8, width // 8)
+        inputs = {
+            "unet": (latents, torch.zeros(1), torch.zeros(1, TOKENS, architecture.text["hidden_size"])),
+            "text encoder": (torch.zeros(1, TOKENS, dtype=torch.long),),
+            "full decoder": (latents,),
+            "tiny decoder": (latents,),
+        }
+        calls = {
+            "unet": parts["unet"],
+            "text encoder": parts["text_encoder"],
+            "full decoder": parts["vae"].decode,
+            "tiny decoder": parts["tiny"].decode,
+        }
+        counted = {}
+        for name, call in calls.items():
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                call(*inputs[name])
+            counted[name] = float(counter.get_total_flops())
+    return counted
+
+
+def _parts(architecture: Architecture) -> dict[str, Any]:
+    from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    return {
+        "unet": UNet2DConditionModel(**architecture.unet).eval(),
+        "vae": AutoencoderKL(**architecture.autoencoder).eval(),
+        "text_encoder": CLIPTextModel(CLIPTextConfig(**architecture.text)).eval(),
+        "tiny": AutoencoderTiny(**architecture.tiny_autoencoder).eval(),
+    }
+
+
+def _save_pipeline(out: Path, architecture: Architecture) -> None:
+    import torch
+    from diffusers import PNDMScheduler, StableDiffusionPipeline
+
+    torch.manual_seed(architecture.seed)
+    parts = _parts(architecture)
+    StableDiffusionPipeline(
+        vae=parts["vae"],
+        text_encoder=parts["text_encoder"],
+        tokenizer=make_tokenizer(),
+        unet=parts["unet"],
+        scheduler=PNDMScheduler(**NOISE),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(out, safe_serialization=True)
+    _as_the_hub_has_it(out / "text_encoder" / "model.safetensors")
+
+
+def _as_the_hub_has_it(path: Path) -> None:
+    """Put the prefix back that transformers 5 leaves out: older ones then draw weights at random, with a warning."""
+    from safetensors.torch import load_file, save_file
+
+    weights = {f"text_model.{name.removeprefix('text_model.')}": value for name, value in load_file(path).items()}
+    path.unlink()
+    save_file(weights, path, {"format": "pt"})
+
+
+def _save_tiny(out: Path, architecture: Architecture) -> None:
+    import torch
+
+    torch.manual_seed(architecture.seed)
+    _parts(architecture)["tiny"].save_pretrained(out, safe_serialization=True)
+
+
+def make_tokenizer() -> Any:
+    """CLIP's tokenizer with the few words of the tests and, for the rest of CLIP's 49,408 ids, tokens never used."""
+    from transformers import CLIPTokenizer
+
+    from tiny_pipeline import END, START
+    from tiny_pipeline import make_tokenizer as few_words
+
+    known = json.loads(few_words().backend_tokenizer.to_str())["model"]
+    vocab = {token: index for token, index in known["vocab"].items() if token not in {START, END}}
+    vocab = {token: index for index, token in enumerate(vocab)}
+    for index in range(len(vocab), TEXT["bos_token_id"]):
+        vocab[f"<|unused-{index}|>"] = index
+    vocab |= {START: TEXT["bos_token_id"], END: TEXT["eos_token_id"]}
+    return CLIPTokenizer(vocab=vocab, merges=[tuple(pair) for pair in known["merges"]], model_max_length=TOKENS)
+
+
+def _with_manifest(baked: Path, out: Path, changes: dict[str, Any]) -> None:
+    share(baked, out)
+    manifest = json.loads((out / "manifest.json").read_text()) | changes
+    (out / "manifest.json").unlink()
+    (out / "manifest.json").write_text(json.dumps(manifest, indent=1))
+
+
+def _export(pipeline: Path, out: Path) -> None:
+    """What optimum-intel makes of the pipeline, in its own environment, if its text encoder still says the same."""
+    command = [environments.program("optimum", "optimum-cli"), "export", "openvino", "--model", pipeline]
+    command += ["--library", "diffusers", "--task", "text-to-image", "--weight-format", "fp16", out]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environments.quiet())
+    _check_text_encoder(pipeline, out)
+
+
+def _check_text_encoder(pipeline: Path, exported: Path) -> None:
+    import openvino
+    import torch
+    from transformers import CLIPTextModel
+
+    original = CLIPTextModel.from_pretrained(pipeline / "text_encoder")
+    ids = torch.arange(TOKENS)[None]
+    with torch.no_grad():
+        expected = original(ids).last_hidden_state.numpy()
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(exported / "text_encoder" / "openvino_model.xml", "CPU", settings)
+    found = compiled(ids.numpy())[0]
+    error = abs(found - expected).max()
+    if error > 0.05:
+        raise RuntimeError(f"the exported text encoder differs from the original by {error:.2g}")
+
+
+def _with_decoder(exported: Path, baked: Path, out: Path) -> None:
+    """The export with the tiny decoder under a name that OpenVINO GenAI accepts: AutoencoderKL, factor 8, scale 1."""
+    import openvino
+
+    share(exported, out)
+    decoder = out / "vae_decoder"
+    config = json.loads((decoder / "config.json").read_text()) | {"scaling_factor": 1.0, "shift_factor": None}
+    shutil.rmtree(decoder)
+    shutil.rmtree(out / "vae_encoder", ignore_errors=True)
+    decoder.mkdir()
+    (decoder / "config.json").write_text(json.dumps(config))
+    model = openvino.Core().read_model(baked / "decoder.xml")
+    model.inputs[0].get_tensor().set_names({"latent_sample"})
+    model.outputs[0].get_tensor().set_names({"sample"})
+    openvino.save_model(model, decoder / "openvino_model.xml")
+
+
+def _digest(settings: Any) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Make every form that the plan's contenders need."""
+    from benchmarks import plan
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=WORK)
+    models = Models.under(parser.parse_args().out)
+    for row in plan.ROWS:
+        if environments.missing(row.environment) is None:
+            print(row.model(models))
+
+
+if __name__ == "__main__":
+    main()

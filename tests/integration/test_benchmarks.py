@@ -1,0 +1,161 @@
+"""The benchmark suite on a pipeline so small that its figures mean nothing: every part of it runs, and none rots."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import check, measured, plan, report, run, tiny_sd
+
+TESTS = Path(__file__).parents[1]
+SMALL = tiny_sd.Architecture(
+    name="small",
+    unet=tiny_sd.UNET
+    | {"sample_size": 8, "block_out_channels": (32, 64, 64), "norm_num_groups": 8, "cross_attention_dim": 32},
+    autoencoder=tiny_sd.KL | {"block_out_channels": (8, 8, 16, 16), "layers_per_block": 1, "norm_num_groups": 8},
+    text=tiny_sd.TEXT | {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
+    tiny_autoencoder={
+        "encoder_block_out_channels": (8, 8, 8, 8),
+        "decoder_block_out_channels": (8, 8, 8, 8),
+        "num_encoder_blocks": (1, 1, 1, 1),
+        "num_decoder_blocks": (1, 1, 1, 1),
+    },
+)
+ROWS = {row.name: row for row in plan.ROWS}
+GENAI = "OpenVINO GenAI, full decoder"
+CHOSEN = (
+    ROWS[plan.TUTORIAL],
+    replace(ROWS[plan.FULL], precision="f32"),
+    replace(ROWS[plan.FEW_1], decoder="full", warm=1, isas=plan.BOTH),
+    ROWS[GENAI],
+)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> run.Settings:
+    """One round of two contenders, all from this interpreter, and of a third that is not installed."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    return run.Settings(
+        tiny_sd.Models.under(folder, SMALL),
+        folder / "results.json",
+        rounds=1,
+        size=64,
+        steps=1,
+        rows=CHOSEN,
+        sweeps=(plan.Sweep("size", (64, 128)),),
+        timeout=120,
+        rate_seconds=0,
+        threads=1,
+        python=lambda _: Path(sys.executable),
+        missing=lambda name: "not built: no compiler" if name == "genai" else None,
+    )
+
+
+@pytest.fixture(scope="module")
+def results(settings: run.Settings) -> dict:
+    """What they measured."""
+    return run.run(settings)
+
+
+def test_contenders_run_and_say_the_same(results: dict) -> None:
+    """Each process reports its times, and lambdiff's picture is the tutorials'."""
+    assert [entry for entry in results["runs"] if "failed" in entry] == []
+    assert [(entry["row"], entry["isa"], entry["sweep"], entry["size"]) for entry in results["runs"]] == [
+        (plan.TUTORIAL, "native", "", 64),
+        (plan.FULL, "native", "", 64),
+        (plan.FEW_1, "native", "", 64),
+        (plan.TUTORIAL, "avx2", "", 64),
+        (plan.FULL, "avx2", "", 64),
+        (plan.FEW_1, "avx2", "", 64),
+        (plan.FEW_1, "native", "size", 64),
+        (plan.FEW_1, "native", "size", 128),
+    ]
+    for entry in results["runs"]:
+        assert 0 < entry["first"] < entry["cold"] < entry["process"]
+        assert entry["peak_mb"] > 50
+        assert {"denoise", "decode"} <= set(entry["first_phases"])
+    assert results["psnr"][plan.FULL]["native"] >= 40
+    assert results["missing"] == {GENAI: "not built: no compiler"}
+
+
+def test_a_finished_run_is_not_repeated(settings: run.Settings, results: dict) -> None:
+    """The same command goes on where the last one stopped, and refuses the file of another request."""
+    heard: list[str] = []
+    assert run.run(replace(settings, tell=heard.append))["runs"] == results["runs"]
+    assert heard == []
+    with pytest.raises(SystemExit, match="name a new --out"):
+        run.run(replace(settings, size=128))
+
+
+def test_a_contender_that_fails_is_told(settings: run.Settings, tmp_path: Path, results: dict) -> None:
+    """The reason is the last line that it wrote."""
+    lost = replace(settings, python=lambda _: Path(sys.executable), models=replace(settings.models, folder=tmp_path))
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "taesd").mkdir()
+    process = next(iter(run.processes(lost)))
+    assert "model_index.json" in run.start(process, lost, tmp_path)["failed"]
+
+
+def test_ratios_and_targets(results: dict) -> None:
+    """Ratios are those of the same round; what was not measured is no target reached."""
+    found = measured.Measured(results)
+    first = {entry["row"]: entry for entry in results["runs"] if entry["isa"] == "native" and not entry["sweep"]}
+    ratio = found.ratio(plan.TUTORIAL, plan.FULL, "native", "warm")
+    assert ratio is not None
+    assert ratio.median == pytest.approx(first[plan.TUTORIAL]["first"] / first[plan.FULL]["warm"][0])
+    states = {target.what: state for target, _, state in report.targets(found)}
+    assert states["warm request, full decoder"] is (ratio.median >= 2.2)
+    assert states["against optimum-intel, tiny decoder"] is None
+    achieved = found.spread(plan.FULL, "native", "achieved")
+    assert achieved is not None
+    assert 0 < achieved.median < 1
+
+
+def test_the_report(results: dict, settings: run.Settings, tmp_path: Path) -> None:
+    """Page and plots are written by the suite's matplotlib, the same every time."""
+    requirements = (TESTS / "benchmarks" / "requirements-suite.txt").read_text().splitlines()
+    (matplotlib,) = [line for line in requirements if line.startswith("matplotlib")]
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-compile", "--target", tmp_path / "packages", matplotlib]
+    subprocess.run(pip, check=True)
+    for name in ("one", "two"):
+        out = tmp_path / name / "performance.md"
+        command = [sys.executable, "-m", "benchmarks.report", "--results", settings.out, "--out", out]
+        environment = {"PYTHONPATH": f"{TESTS}:{tmp_path / 'packages'}", "MPLCONFIGDIR": str(tmp_path)}
+        subprocess.run(command, check=True, env=environment, capture_output=True)
+    pages = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("one", "two")]
+    assert pages[0] == pages[1]
+    kinds = ("warm", "cold", "avx2", "scaling")
+    assert set(pages[0]) == {"performance.md", *(f"performance-{kind}.svg" for kind in kinds)}
+    page = pages[0]["performance.md"].decode()
+    assert f"| {GENAI} | not built: no compiler |" in page
+    assert "| against optimum-intel, tiny decoder | >= 1.0x | | not measured | 0 |" in page
+    assert all(f"]({name})" in page for name in pages[0] if name.endswith(".svg"))
+
+
+def test_a_lost_ratio_fails_the_check(results: dict) -> None:
+    """A ratio may lose what its tolerance allows and no more, and may not disappear."""
+    committed = {"native": {"lambdiff": {"warm": 4.0, "cold": 4.0}}}
+    assert not check.compare(committed, {"native": {"lambdiff": {"warm": 3.5, "cold": 3.1}}})[1]
+    lines, worse = check.compare(committed, {"native": {"lambdiff": {"warm": 3.3, "cold": 4.5}}})
+    assert worse
+    assert [line.split()[0] for line in lines] == ["WORSE", "ok"]
+    assert check.compare(committed, {"native": {}})[1]
+
+
+def test_every_row_has_its_script_and_environment() -> None:
+    """Names are unique, and what rows, sweeps and targets name is there."""
+    assert len(ROWS) == len(plan.ROWS)
+    for row in plan.ROWS:
+        assert (run.CONTENDERS / f"{row.contender}.py").is_file(), row
+        assert row.environment in run.environments.NAMES, row
+        assert row.reference is None or row.reference in ROWS, row
+    for target in plan.TARGETS:
+        assert {target.row, target.base} <= {*ROWS, ""}, target
+        assert all(target.isa in ROWS[name].isas for name in (target.row, target.base) if name), target
+    assert {sweep.row for sweep in plan.SWEEPS} <= set(ROWS)
+    assert json.dumps([row.bake for row in plan.ROWS])
