@@ -20,5 +20,5 @@ app = App(lambda: StubEngine(**options), write_log=log.to_stream())
 
 
 def handler(event: Any, context: Any) -> dict[str, Any]:
-    """What `lambdiff.handler.app.handler` does, with this app."""
+    """What `lambdiff.handler.function.handler` does, with this app."""
     return app.invoke(event, context)

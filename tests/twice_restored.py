@@ -10,12 +10,11 @@ import os
 from typing import Any
 
 import numpy as np
-from snapshot_restore_py import get_before_snapshot, register_after_restore, register_before_snapshot
+from snapshot_restore_py import register_after_restore, register_before_snapshot
 
 from lambda_stub import app
 
 generator = np.random.default_rng()
-get_before_snapshot().clear()  # of the real app, which has no model here
 register_before_snapshot(app.warm_up)
 register_after_restore(os.fork)
 

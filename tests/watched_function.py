@@ -7,8 +7,8 @@ from typing import Any
 
 import openvino
 
-from lambdiff.handler.app import handler
 from lambdiff.handler.engine.openvino import OpenVinoEngine
+from lambdiff.handler.function import handler
 
 __all__ = ["handler"]
 

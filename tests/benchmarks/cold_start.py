@@ -2,7 +2,7 @@
 
     python tests/benchmarks/cold_start.py [--rounds 5] [--steps 8] [--size 256] [--json FILE]
     python tests/benchmarks/cold_start.py --model BAKED --tutorial PIPELINE --steps 1 --size 64
-    python tests/benchmarks/cold_start.py --container
+    python tests/benchmarks/cold_start.py --container [--chunk-ms 5]
 
 Every start is a process of its own; the contenders take turns, each with an empty page cache (as root, through
 /proc/sys/vm/drop_caches, which leaves what running programs have mapped) and with a full one.
@@ -17,6 +17,8 @@ Every start is a process of its own; the contenders take turns, each with an emp
 `start` is what the first picture took longer than the second. With --container a second table says how much of the
 image the page cache holds after a start with an empty one, from a device with Linux's default read-ahead: Lambda
 fetches an image in chunks of 512 KiB, counted here as if files lay one behind the other in the order of their paths.
+With --chunk-ms the device is slow at each chunk's first touch, as Lambda's is, and its own count is printed as well:
+see lazy_device.py.
 """
 
 from __future__ import annotations
@@ -43,12 +45,13 @@ TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS / "integration")]
 
 if __name__ == "__main__":  # not in the tutorials' process
+    import lazy_device
     import numpy as np
 
     from lambdiff.local import builtin
     from runtime_api import EmulatedFunction, Function
 
-HANDLER = "lambdiff.handler.app.handler"
+HANDLER = "lambdiff.handler.function.handler"
 IMAGE = "lambdiff-cold-start"
 CHUNK = 512 * 1024
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
@@ -89,6 +92,7 @@ def by_requests(
     request: dict[str, Any],
     *,
     waits: bool = False,
+    forget: Callable[[], None] | None = None,
     look: Callable[[], None] | None = None,
 ) -> Callable[[bool], Result]:
     """A contender that gets two requests.
@@ -97,6 +101,7 @@ def by_requests(
         make: starts the function.
         request: a Function URL's event.
         waits: the function's process starts with the first request, not with `make`.
+        forget: called with the page cache empty, before the first request.
         look: called after the first picture of a start with an empty cache.
     """
     from lambdiff import contract
@@ -108,6 +113,8 @@ def by_requests(
         with make() as function:
             if cold and waits:
                 drop_caches()
+            if cold and forget:
+                forget()
             began = time.perf_counter() if waits else began
             reply = function.invoke(request)
             first = time.perf_counter() - began
@@ -119,7 +126,7 @@ def by_requests(
             function.invoke(request)
             second = time.perf_counter() - began
         timings = contract.decode_timings(reply["headers"]["server-timing"])
-        load = timings.pop("load", 0.0)
+        load, _ = timings.pop("load", 0.0), timings.pop("queue", 0.0)  # the engine is imported in the queue
         draw = sum(timings.values())
         imports = first - load - draw
         return {
@@ -200,16 +207,20 @@ class Container:
     Args:
         model: a baked folder.
         built: the name of an image that is there already, to be taken as it is.
+        chunk_ms: milliseconds that the first touch of each chunk takes; 0 for a device that holds everything.
     """
 
     READ_AHEAD_KB = 128
     """Linux's default; this machine's own may be much more."""
 
-    def __init__(self, model: Path, built: str | None) -> None:
+    def __init__(self, model: Path, built: str | None, chunk_ms: float) -> None:
         self._model = model
+        self._chunk_ms = chunk_ms
+        self._fetched: Path | None = None
         self._image = built or IMAGE
         self._built = built is not None
         self.touched: list[dict[str, dict[str, int]]] = []
+        self.fetched: list[dict[str, float]] = []
 
     def __enter__(self) -> Self:
         from localcloud import install, places
@@ -235,7 +246,12 @@ class Container:
                 run(*make, str(folder / "image"), f"{size // 1000 + 100_000}k")
             finally:
                 self._podman("image", "unmount", self._image)
-            device = run("losetup", "--read-only", "--find", "--show", str(folder / "image")).strip()
+            file = folder / "image"
+            if self._chunk_ms:
+                (folder / "lazy").mkdir()
+                file = stack.enter_context(lazy_device.serve(file, folder / "lazy", self._chunk_ms))
+                self._fetched = file.parent / "touched"
+            device = run("losetup", "--read-only", "--direct-io=on", "--find", "--show", str(file)).strip()
             stack.callback(run, "losetup", "--detach", device)
             Path(f"/sys/block/{Path(device).name}/queue/read_ahead_kb").write_text(str(self.READ_AHEAD_KB))
             run("mount", "-o", "ro", device, str(self.root))
@@ -257,8 +273,15 @@ class Container:
         finally:
             self._podman("rm", "--force", "--time=0", IMAGE, check=False)
 
+    def forget(self) -> None:
+        """Make every chunk slow again."""
+        if self._fetched:
+            self._fetched.unlink()
+
     def look(self) -> None:
         """Keep what has been touched."""
+        if self._fetched:
+            self.fetched.append(json.loads(self._fetched.read_text()))
         self.touched.append(touched(self.root))
 
 
@@ -268,7 +291,7 @@ def run(*command: str) -> str:
 
 
 def contenders(
-    options: argparse.Namespace, folder: Path, image: Container | None
+    options: argparse.Namespace, folder: Path, images: dict[str, Container]
 ) -> dict[str, Callable[[bool], Result]]:
     """What is measured, by name."""
     fields = {"prompt": "a red apple", "seed": 7, "num_inference_steps": options.steps}
@@ -288,8 +311,8 @@ def contenders(
     }
     if sys.platform == "linux":
         found["emulator"] = by_requests(lambda: EmulatedFunction(HANDLER, **environment), request, waits=True)
-    if image:
-        found["container"] = by_requests(image.function, request, waits=True, look=image.look)
+    for name, image in images.items():
+        found[name] = by_requests(image.function, request, waits=True, forget=image.forget, look=image.look)
     if options.tutorial:
         made = {"TUTORIAL": str(options.tutorial)}
         found["tutorial"] = by_requests(
@@ -327,28 +350,36 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=builtin.shipped(), help="a baked folder")
     parser.add_argument("--tutorial", type=Path, help="a pipeline's folder, for the tutorials' handler")
     parser.add_argument("--container", action="store_true", help="also in the image")
-    parser.add_argument("--image", help="an image that is there already, in place of a new one")
+    parser.add_argument("--image", action="append", default=[], help="also in an image that is there already")
+    parser.add_argument("--chunk-ms", type=float, default=0, help="milliseconds that a chunk's first touch takes")
     parser.add_argument("--only", help="contenders, separated by commas")
     parser.add_argument("--json", type=Path, help="a file for every single figure")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        image = None
-        if options.container or options.image:
-            image = stack.enter_context(Container(options.model, options.image))
-        chosen = contenders(options, Path(folder), image)
+        wanted = [("container", None)] if options.container else []
+        images = {
+            name: stack.enter_context(Container(options.model, built, options.chunk_ms))
+            for name, built in [*wanted, *((image, image) for image in options.image)]
+        }
+        chosen = contenders(options, Path(folder), images)
         if options.only:
             chosen = {name: run for name, run in chosen.items() if name in options.only.split(",")}
         caches = ["empty", "full"] if os.access(DROP_CACHES, os.W_OK) else ["full"]
         results: dict[str, dict[str, list[Result]]] = {name: {cache: [] for cache in caches} for name in chosen}
         for _ in range(options.rounds):
-            for cache in caches:
-                for name, run in chosen.items():
+            for name, run in chosen.items():
+                for cache in caches:  # the start with an empty one fills it for the next
                     results[name][cache].append(run(cache == "empty"))
     print(table(results))
-    if image and image.touched:
-        print(f"\n{image_table(image.touched[-1])}")
+    for name, image in images.items():
+        if image.touched:
+            print(f"\n{name}\n\n{image_table(image.touched[-1])}")
+        if image.fetched:
+            chunks, seconds = (statistics.median(run[key] for run in image.fetched) for key in ("chunks", "seconds"))
+            print(f"\nchunks that the device fetched: {chunks:.0f}; with one at least on its way: {seconds:.2f} s")
     if options.json:
-        options.json.write_text(json.dumps({"seconds": results, "touched": image.touched if image else []}, indent=1))
+        kept = {name: {"touched": image.touched, "fetched": image.fetched} for name, image in images.items()}
+        options.json.write_text(json.dumps({"seconds": results, "images": kept}, indent=1))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ before = set(packages())
 PICTURE = """
 body = json.dumps({"prompt": "a red apple", "num_inference_steps": 1})
 event = {"rawPath": "/", "headers": {}, "requestContext": {"http": {"method": "POST"}}, "body": body}
-reply = lambdiff.handler.app.handler(event, None)
+reply = lambdiff.handler.function.handler(event, None)
 assert reply["statusCode"] == 200, reply
 """
 PEAK = """
@@ -176,9 +176,8 @@ def test_packages_of_the_client(code: str) -> None:
 
 def test_packages_of_the_function() -> None:
     """Before its first request the function loads the contract alone, for its first picture the engine and Pillow."""
-    code = (
-        f"{MODULES}import lambdiff.handler.app\nfirst = packages()\n{PICTURE}\nprint(json.dumps([first, packages()]))"
-    )
+    code = f"{MODULES}import lambdiff.handler.function\nfirst = packages()\n{PICTURE}"
+    code += "print(json.dumps([first, packages()]))"
     before, after = fresh(code, LAMBDIFF_MODEL_DIR=str(builtin.shipped()))
     assert set(before) - TOLERATED == FUNCTION_BEFORE
     assert set(after) - TOLERATED == FUNCTION_AFTER

@@ -139,7 +139,7 @@ def test_hostile_events_leave_the_function_alive(start: Start) -> None:
 
 def test_a_missing_model_is_a_503_that_names_the_fix() -> None:
     """The function's real entry point, without its model."""
-    with Function("lambdiff.handler.app.handler", LAMBDIFF_MODEL_DIR="/nonexistent") as function:
+    with Function("lambdiff.handler.function.handler", LAMBDIFF_MODEL_DIR="/nonexistent") as function:
         reply = function.invoke(event())
         assert (reply["statusCode"], slug(reply)) == (503, "model-unavailable")
         assert "LAMBDIFF_MODEL_DIR" in reply["body"]
@@ -149,7 +149,7 @@ def test_a_missing_model_is_a_503_that_names_the_fix() -> None:
 def test_the_real_entry_point_draws_with_a_real_engine() -> None:
     """A baked model, the OpenVINO engine, the emulator: the container but for the container. Same seed, same bytes."""
     environment = {"LAMBDIFF_MODEL_DIR": str(tiny_pipeline.baked())}
-    with EmulatedFunction("lambdiff.handler.app.handler", **environment) as function:
+    with EmulatedFunction("lambdiff.handler.function.handler", **environment) as function:
         assert json.loads(function.invoke(event(method="GET"))["body"])["loaded"] is False
         first = function.invoke(event(prompt="a cat in the top hat", seed=5))
         generation = metadata.read(picture(first)).generation
@@ -200,7 +200,7 @@ def test_two_restores_of_one_snapshot_draw_different_seeds() -> None:
 
 def test_a_model_that_fails_before_the_snapshot_fails_the_version() -> None:
     """The runtime client reports it, with the fix, and never asks to be restored."""
-    with Function("lambdiff.handler.app.handler", snapshot=True, LAMBDIFF_MODEL_DIR="/nonexistent") as function:
+    with Function("lambdiff.handler.function.handler", snapshot=True, LAMBDIFF_MODEL_DIR="/nonexistent") as function:
         with pytest.raises(FunctionError, match="LAMBDIFF_MODEL_DIR") as error:
             function.invoke(event())
     assert error.value.type == "ModelError"

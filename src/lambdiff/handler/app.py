@@ -1,18 +1,15 @@
 """Event -> request -> engine -> reply. Copied into the image.
 
-`handler` is the entry point of the function. `App` is the same thing without Lambda, for `lambdiff serve` and for
-the in-process endpoint.
+`App` serves the function (function.py), `lambdiff serve` and the in-process endpoint.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -23,7 +20,7 @@ from lambdiff.contract import GenerateRequest, Generation, Health
 from lambdiff.errors import Cancelled, ConfigurationError, InvalidRequest, MalformedRequest
 from lambdiff.handler import event, log
 from lambdiff.handler.engine import cpu
-from lambdiff.handler.engine.base import Drawing, Engine, OnStep, open_engine
+from lambdiff.handler.engine.base import Drawing, Engine, OnStep
 from lambdiff.handler.event import HttpRequest, HttpResponse
 
 METHODS: Final = "GET, POST"
@@ -287,31 +284,3 @@ def _header(value: str) -> str:
 
 def _raise(error: Exception) -> HttpResponse:
     raise error
-
-
-@functools.cache
-def _app() -> App:
-    folder = Path(os.environ.get("LAMBDIFF_MODEL_DIR", "/opt/model"))
-    return App(functools.partial(open_engine, folder), write_log=log.to_stream())
-
-
-def handler(lambda_event: object, context: event.Context) -> dict[str, Any]:
-    """The function's entry point: `lambdiff.handler.app.handler`."""
-    return _app().invoke(lambda_event, context)
-
-
-def _prepare_snapshot() -> None:
-    """With SnapStart, warm up before the snapshot is taken; a model that does not load then fails the deployment.
-
-    Nothing has to be renewed after a restore: seeds and ids come from the operating system at each request.
-    """
-    try:
-        from snapshot_restore_py import register_before_snapshot  # type: ignore[import-untyped]
-    except ImportError:
-        _app().warm_up()
-    else:
-        register_before_snapshot(_app().warm_up)
-
-
-if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-    _prepare_snapshot()
