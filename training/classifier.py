@@ -50,6 +50,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(192, len(names))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
         # Each of 4x4 places names what it sees; a thing in a part of the picture is not averaged away.
         places = self.blocks(F.avg_pool2d(x, 2)).flatten(2).transpose(1, 2)
         return self.head(places).logsumexp(1)
@@ -59,7 +60,8 @@ class Classifier(nn.Module):
         """The frozen classifier."""
         with safe_open(path, "pt") as file:
             model = cls(json.loads(file.metadata()["names"]))
-            model.load_state_dict({key: file.get_tensor(key).float() for key in file.keys()}, strict=False)
+            state = {key: file.get_tensor(key).float() for key in model.state_dict() if not key.endswith("_tracked")}
+            model.load_state_dict(state, strict=False)
         return model.eval().requires_grad_(False)
 
     def save(self, path: Path = FILE) -> None:
@@ -75,7 +77,7 @@ class Classifier(nn.Module):
 
 
 def blemished(x: Tensor, codec: Codec, generator: torch.Generator) -> Tensor:
-    """Pictures as a generator might make them: some soft, some through the latents, some with noise or off in colour."""
+    """Pictures as a generator might make them: soft, or through the latents, or with noise, or off in colour."""
 
     def roll(*shape: int) -> Tensor:
         return torch.rand(shape, generator=generator)

@@ -19,8 +19,8 @@ import classifier
 import numpy as np
 import torch
 import vocabulary as V
-from scipy import ndimage
 from scenes import Scenes
+from scipy import ndimage
 
 from lambdiff.contract import GenerateRequest
 from lambdiff.handler import manifest as manifests
@@ -98,9 +98,7 @@ def names(judge: Judge, vocabulary: V.Vocabulary, seeds: int) -> dict:
 
 def worn(judge: Judge, pick: random.Random, count: int) -> dict:
     """Held-out heads with hats and glasses: both among the classifier's three best."""
-    pairs = [
-        (name, hat) for name, hat in product(V.WEARERS, [*V.HATS, *V.GLASSES]) if V.held_out("in", name, hat)
-    ]
+    pairs = [(name, hat) for name, hat in product(V.WEARERS, [*V.HATS, *V.GLASSES]) if V.held_out("in", name, hat)]
     pairs = [("cat", "top hat"), *pick.sample(pairs, min(count, len(pairs)) - 1)]
     prompts = [
         (f"{with_article(name)} {'wearing' if hat in V.GLASSES else 'in'} "
@@ -172,7 +170,11 @@ def counts(judge: Judge, vocabulary: V.Vocabulary, pick: random.Random, count: i
     for picture, (_, many) in zip(pictures, asked, strict=True):
         found[many].append(blobs(picture) == many)
     things = [best[0] == name for best, (name, _) in zip(seen, asked, strict=True)]
-    return {"prompts": count, "thing": float(np.mean(things)), **{words[k]: float(np.mean(v)) for k, v in found.items()}}
+    return {
+        "prompts": count,
+        "thing": float(np.mean(things)),
+        **{words[k]: float(np.mean(v)) for k, v in found.items()},
+    }
 
 
 def skies(judge: Judge, pick: random.Random, count: int) -> dict:

@@ -82,7 +82,9 @@ def main() -> None:
     pipeline.save_pretrained(fresh, safe_serialization=True)
     codec = Codec.load(args.run / "codec.safetensors")
     save_file({"mean": codec.mean, "basis": codec.basis, "scale": codec.scale}, fresh / "codec.safetensors")
-    text = json.dumps(card(unet_state, decoder_state, args.machine, V.Vocabulary(args.data)), indent=1, ensure_ascii=False)
+    text = json.dumps(
+        card(unet_state, decoder_state, args.machine, V.Vocabulary(args.data)), indent=1, ensure_ascii=False
+    )
     (fresh / "card.json").write_text(text + "\n")
 
     again = StableDiffusionPipeline.from_pretrained(fresh, safety_checker=None)

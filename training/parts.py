@@ -125,8 +125,8 @@ def embeddings(encoder: CLIPTextModel) -> torch.nn.Module:
 def make_unet() -> UNet2DConditionModel:
     """18 M parameters, most of them where pictures are small.
 
-    No attention at the 16x16 level: it would halve the speed and was not missed. Many narrow heads: each lets a position
-    read another part of a word's row. The prompt as a whole also goes to every block, beside the timestep.
+    No attention at the 16x16 level: it would halve the speed and was not missed. Many narrow heads: each lets a
+    position read another part of a word's row. The prompt as a whole also goes to every block, beside the timestep.
     """
     return UNet2DConditionModel(
         sample_size=16,

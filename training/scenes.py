@@ -74,7 +74,9 @@ class Scenes:
             V.WEIGHTS.get(name, V.COMMON_WEIGHT if thing.common else 1.0) for name, thing in self.things.items()
         ]
         self.countable = [name for name in self.names if self.things[name].plurals]
-        self.countable_weights = [w for name, w in zip(self.names, self.weights, strict=True) if self.things[name].plurals]
+        self.countable_weights = [
+            w for name, w in zip(self.names, self.weights, strict=True) if self.things[name].plurals
+        ]
         self.wearers, self.hats, self.glasses = list(V.WEARERS), list(V.HATS), list(V.GLASSES)
 
     # -- pictures -------------------------------------------------------------------------------

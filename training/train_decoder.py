@@ -57,7 +57,7 @@ class Guesses:
         return a * noisy - s * (plain + guidance * (v - plain))
 
 
-def main() -> None:  # noqa: PLR0912
+def main() -> None:
     """Trains until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the node_modules folder of the data")

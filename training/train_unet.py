@@ -51,7 +51,7 @@ def share_gradients(parameters: list[torch.nn.Parameter], world: int) -> None:
         g.copy_(part.view_as(g))
 
 
-def main() -> None:  # noqa: PLR0912
+def main() -> None:
     """Trains until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the node_modules folder of the data")

@@ -388,10 +388,15 @@ class Vocabulary:
             plurals = []
             for said in dict.fromkeys((name, *others, label)):
                 many = inflected.plural(said)
-                if (entry["group"] or name in by_hand) and len(said.split()) <= 2 and not inflected.singular_noun(said.split()[-1]):
-                    if many not in plurals_taken and many not in own:
-                        plurals.append(many)
-                        plurals_taken.add(many)
+                if (
+                    (entry["group"] or name in by_hand)
+                    and len(said.split()) <= 2
+                    and not inflected.singular_noun(said.split()[-1])
+                    and many not in plurals_taken
+                    and many not in own
+                ):
+                    plurals.append(many)
+                    plurals_taken.add(many)
             things.append(
                 Thing(name, picture, aliases, tuple(plurals), name in by_hand, entry["subgroup"] in MIRRORED_SUBGROUPS)
             )
