@@ -91,7 +91,14 @@ def make_image_packages() -> None:
     print("making the image's packages", flush=True)
     shutil.rmtree(PACKAGES, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-compile", "--only-binary=:all:", "--no-deps"]
-    command += ["--require-hashes", "--python-version", IMAGE_PYTHON, "--target", str(PACKAGES)]
+    command += [
+        "--require-hashes",
+        "--python-version",
+        IMAGE_PYTHON,
+        "--ignore-requires-python",
+        "--target",
+        str(PACKAGES),
+    ]
     command += [f"--platform=manylinux_2_{minor}_x86_64" for minor in (34, 31, 28, 27, 26, 24, 17)]
     subprocess.run([*command, "--platform=manylinux2014_x86_64", "-r", str(requirements)], check=True)
     subprocess.run(["bash", "-euc", lines.replace("/packages", str(PACKAGES))], check=True)

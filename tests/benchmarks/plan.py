@@ -125,7 +125,7 @@ ROWS: Final = (
         decoder="tiny",
         reference=REFERENCE,
     ),
-    Row(SD_CPP, "stable_diffusion_cpp", "sdcpp", "pipeline", isas=BOTH, **_TINY_EULER),
+    Row(SD_CPP, "sd_cpp", "sdcpp", "pipeline", isas=BOTH, warm=0, **_TINY_EULER),
     _lambdiff("lambdiff in f32, tiny decoder", decoder="tiny", precision="f32", reference=REFERENCE),
     Row(
         "lambdiff with its diffusers engine",

@@ -152,7 +152,7 @@ def _work(results: dict[str, Any]) -> str:
     parts = list(next(iter(work.values())))
     counted = ((size, *(f"{work[size][part] / 1e9:,.0f}" for part in parts)) for size in sorted(work, key=int))
     rates = (
-        (isa, threads, *(f"{rates[precision]:,.0f}" for precision in ("f32", "bf16", "int8")))
+        (isa, threads, *(f"{rates[p]:,.0f}" if p in rates else "" for p in ("f32", "bf16", "int8")))
         for isa, by_threads in results["gemm"].items()
         for threads, rates in by_threads.items()
     )

@@ -21,6 +21,9 @@ from typing import Any
 STARTED = "BENCHMARK_STARTED"
 """Environment variable: `time.monotonic()` at which the process was started, the same clock in every process."""
 
+PROMPTS = ("a cat in a top hat", "a red dog on blue", "two cat with a hat", "the blue dog in the red hat")
+"""Different from one request to the next, so that no contender keeps its embeddings; the last picture is the first's."""
+
 
 @dataclass
 class Job:
@@ -34,12 +37,12 @@ class Job:
         precision: what the contender understands by it; empty for its own choice.
         warm: requests after the first.
         picture: where the last picture goes.
+        prompt: of the current request.
         timings: seconds by phase of the current request, for the contender to fill in.
     """
 
     model: Path
     tiny_autoencoder: Path
-    prompt: str
     size: int
     steps: int
     guidance: float
@@ -49,6 +52,7 @@ class Job:
     seed: int
     warm: int
     picture: Path
+    prompt: str = ""
     timings: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -108,6 +112,7 @@ def run(
     result: dict[str, Any] = {"imports": imported - began, "load": loaded - imported, "warm": [], "phases": []}
     for number in range(1 + job.warm):
         job.timings.clear()
+        job.prompt = PROMPTS[(job.warm - number) % len(PROMPTS)]
         before = time.monotonic()
         body = draw(state, job)
         taken = time.monotonic() - before
@@ -129,7 +134,6 @@ def _job() -> Job:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--tiny-autoencoder", type=Path, required=True)
-    parser.add_argument("--prompt", default="a cat in a top hat")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--guidance", type=float, default=7.5)
