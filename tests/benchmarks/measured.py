@@ -25,11 +25,11 @@ class Spread:
         """None of no values."""
         return cls(statistics.median(values), min(values), max(values), len(values)) if values else None
 
-    def text(self, digits: int) -> str:
+    def text(self, unit: str = "", digits: int = 2) -> str:
         """The median, and the range where there is more than one value."""
         if self.count == 1:
-            return f"{self.median:.{digits}f}"
-        return f"{self.median:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+            return f"{self.median:.{digits}f}{unit}"
+        return f"{self.median:.{digits}f}{unit} ({self.low:.{digits}f} to {self.high:.{digits}f})"
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def _targets(measured: Measured) -> Iterator[tuple[str, ...]]:
     for target, reached, enough in targets(measured):
         sign = "<=" if target.quantity == "peak_mb" else ">="
         unit = "" if target.quantity == "achieved" else "x"
-        value = f"{reached.text(2)}{unit}" if reached else ""
+        value = reached.text(unit) if reached else ""
         yield target.what, f"{sign} {target.bound}{unit}", value, words[enough], str(reached.count if reached else 0)
     packages = measured.results["bytes"]["packages"]
     if "image" in packages and "diffusers" in packages:
@@ -91,7 +91,7 @@ def _requests(measured: Measured, names: list[str], isa: str) -> str:
         for name in names:
             spreads = {key: measured.spread(name, isa, key) for key in ("warm", "cold", "imports", "loading")}
             if spreads["warm"]:
-                cells = [spread.text(2) if spread else "" for spread in spreads.values()]
+                cells = [spread.text() if spread else "" for spread in spreads.values()]
                 ratios = [measured.ratio(plan.TUTORIAL, name, isa, key) for key in ("warm", "cold")]
                 versus = [f"{ratio.median:.2f}" if ratio else "" for ratio in ratios]
                 yield name, cells[0], versus[0], cells[1], versus[1], *cells[2:], str(spreads["warm"].count)
@@ -142,7 +142,7 @@ def _sizes(results: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     packages, models = results["bytes"]["packages"], results["bytes"]["models"]
     for row in plan.ROWS:
         kind = "image" if row.environment == "lambdiff" and "image" in packages else row.environment
-        if row.name in models and kind in packages:
+        if row.name in models and kind in packages and kind != "suite":
             both = packages[kind], models[row.name]
             yield row.name, *(f"{value / 1e6:,.0f}" for value in (*both, sum(both)))
 
@@ -175,10 +175,13 @@ def _sweeps(measured: Measured) -> str:
 
 
 def _versions(measured: Measured, names: list[str]) -> Iterator[tuple[str, str]]:
+    seen = set()
     for name in names:
-        runs = measured.runs(name) or measured.runs(name, "avx2")
-        if runs:
-            yield name, ", ".join(f"{key} {value}" for key, value in runs[0]["versions"].items())
+        for run in [*measured.runs(name), *measured.runs(name, "avx2")]:
+            versions = ", ".join(f"{key} {value}" for key, value in run["versions"].items())
+            if versions not in seen:
+                seen.add(versions)
+                yield name, versions
 
 
 def _failed(results: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
     PYTHONPATH=tests python -m benchmarks.run [--rounds 3] [--only NAME,...] [--isa native,avx2] [--out results.json]
 
-`make bench` calls it in the right environment. The default plan takes about 35 minutes on two cores with AVX-512 and
+`make bench` calls it in the right environment. The default plan takes about 33 minutes on two cores with AVX-512 and
 bf16 when nothing else runs, one more round about 5; a machine that is busy gives figures that are worth nothing. Each
 finished process is written down at once: the same command goes on after an interruption, and with a higher --rounds
 adds rounds. The model's files are in the page cache (`cold_start.py` measures starts with an empty one).
@@ -91,7 +91,8 @@ def run(settings: Settings) -> dict[str, Any]:
         if process.key in done:
             continue
         if reason := settings.missing(process.row.environment):
-            results["missing"][process.row.name] = reason
+            where = "" if process.isa == "native" else f" ({process.isa})"
+            results["missing"][process.row.name + where] = reason
             continue
         settings.tell(f"round {process.round + 1}, {process.isa}: {process.row.name} {process.sweep}")
         outcome = start(process, settings, pictures)
