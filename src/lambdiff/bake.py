@@ -52,7 +52,7 @@ class Settings:
 
     engine: Literal["openvino", "diffusers"] = "openvino"
     precision: Literal["auto", "f32", "f16", "int8", "w8a8"] = "auto"
-    calibration: tuple[str, ...] = ()
+    calibration: tuple[str, ...] | None = None
     decoder: str = "full"
     revision: str | None = None
     name: str | None = None
@@ -83,7 +83,7 @@ def bake(
             precision: how weights are stored: `f32`, `f16`, `int8` (the decoder's stay f16), `w8a8` (the UNet's
             activations have eight bits too, if it then still draws the same pictures), or `auto`, which is f16. With
             engine `diffusers`, only `auto`.
-            calibration: for `w8a8`, at least 8 prompts like those that will be asked.
+            calibration: for `w8a8`, at least 8 different prompts like those that will be asked.
             decoder: `full` (the model's own), `tiny` (TAESD from the hub), or the folder of an AutoencoderTiny.
             revision: the hub's commit.
             name, licence, origin, notes: for the manifest, where the catalogue does not say it.
@@ -149,10 +149,15 @@ def bake(
             baked_by=f"lambdiff {__version__}",
             baked_on=datetime.now(UTC).date().isoformat(),
         )
+        if shortcuts.guidance_interval != (0.0, 1.0) and (
+            facts.guidance_embedding or manifest.defaults.guidance_scale <= 1
+        ):
+            progress("note: by default this model is not guided, so a guidance interval saves nothing")
         if chosen.precision == "w8a8":
             from lambdiff import quantization
 
-            quantization.quantize_unet(made, manifest, chosen.calibration or quantization.PROMPTS, progress)
+            prompts = tuple(dict.fromkeys(chosen.calibration or quantization.PROMPTS))
+            quantization.quantize_unet(made, manifest, prompts, progress)
         progress("hashing")
         manifest = msgspec.structs.replace(manifest, files=manifests.describe_files(made))
         (made / manifests.FILENAME).write_bytes(manifest.to_json())
@@ -174,11 +179,11 @@ class Facts:
 
 def _check_settings(chosen: Settings) -> Shortcuts:
     """What can be seen to be wrong before any work; the shortcuts."""
-    if chosen.calibration and chosen.precision != "w8a8":
+    if chosen.calibration is not None and chosen.precision != "w8a8":
         raise InvalidRequest("Only w8a8 is calibrated.", fix="Add --precision w8a8, or leave out --calibration.")
-    if 0 < len(chosen.calibration) < LEAST_PROMPTS:
+    if chosen.calibration is not None and (count := len(set(chosen.calibration))) < LEAST_PROMPTS:
         raise InvalidRequest(
-            f"{len(chosen.calibration)} prompts are too few to calibrate with.", fix=f"Give {LEAST_PROMPTS} or more."
+            f"{count} different prompts are too few to calibrate.", fix=f"Give {LEAST_PROMPTS} or more."
         )
     given = {"guidance_interval": chosen.guidance_interval, "feature_reuse": chosen.feature_reuse}
     try:
@@ -245,7 +250,8 @@ def _convert(folder: Path, made: Path, chosen: Settings, work: Path, progress: P
         tiny = sources.find(entry.hub_id, entry, None, work, progress)
     elif chosen.decoder != "full":
         tiny = Path(chosen.decoder)
-    return convert(folder, made, "f16" if chosen.precision == "auto" else chosen.precision, tiny, progress)
+    precision = "f16" if chosen.precision == "auto" else chosen.precision
+    return convert(folder, made, precision, tiny, chosen.feature_reuse > 1, progress)
 
 
 def _keep(folder: Path, made: Path, index: dict[str, Any], chosen: Settings, progress: Progress) -> Facts:

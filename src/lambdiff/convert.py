@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from lambdiff import sources
 from lambdiff.bake import Facts
 from lambdiff.errors import ModelError
+from lambdiff.handler.engine import feature_reuse
 from lambdiff.sources import Progress
 
 # Largest relative error (Frobenius norm) of a converted part; the reasons are rounding at f32 and storage below.
@@ -64,7 +65,9 @@ class _Decoder(nn.Module):  # type: ignore[misc]
         return self.model.decode(latents, return_dict=False)[0]
 
 
-def convert(folder: Path, made: Path, precision: str, tiny: Path | None, progress: Progress) -> Facts:
+def convert(
+    folder: Path, made: Path, precision: str, tiny: Path | None, reuses_features: bool, progress: Progress
+) -> Facts:
     """Write `text_encoder`, `unet`, `decoder` and `tokenizer.json` into `made`.
 
     Args:
@@ -72,6 +75,7 @@ def convert(folder: Path, made: Path, precision: str, tiny: Path | None, progres
         made: where the files go.
         precision: of storage: a key of `_STORAGE`.
         tiny: the folder of an AutoencoderTiny to use in the place of the pipeline's own autoencoder.
+        reuses_features: whether features of an earlier step must be usable, see `feature_reuse.py`.
         progress: told in a few words what is being done.
 
     Raises:
@@ -116,6 +120,8 @@ def convert(folder: Path, made: Path, precision: str, tiny: Path | None, progres
     model = _load(diffusers.UNet2DConditionModel, folder / "unet")
     _part(_UNet(model), inputs, made / "unet.xml", unet_storage, progress)
     del model
+    if reuses_features:
+        _check_features(made / "unet.xml")
     _part(
         _Decoder(_load(diffusers.AutoencoderTiny if is_tiny else diffusers.AutoencoderKL, vae_folder)),
         {"latents": noise(1, latents.channels, 17, 19)},
@@ -166,6 +172,13 @@ def _check_unet(config: dict[str, Any], text_width: int, channels: int) -> None:
                 f"The UNet's {key} is {config.get(key)}, not {expected}: {reason}.",
                 fix="Bake a text-to-image model whose parts belong together.",
             )
+
+
+def _check_features(unet: Path) -> None:
+    try:
+        feature_reuse.outer(openvino.Core().read_model(unet))
+    except ValueError as error:
+        raise ModelError(str(error), fix="Bake without --feature-reuse.") from None
 
 
 def _write_tokenizer(folder: Path, made: Path, positions: int) -> int:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +25,7 @@ from numpy.typing import NDArray
 from lambdiff.contract import GenerateRequest
 from lambdiff.errors import ModelError
 from lambdiff.handler.engine.openvino import OpenVinoEngine
-from lambdiff.handler.manifest import Manifest
+from lambdiff.handler.manifest import Manifest, Shortcuts
 from lambdiff.sources import Progress
 
 PROMPTS: Final = (
@@ -46,7 +49,7 @@ PROMPTS: Final = (
 """Drawn for calibration, but for every fourth, which are those compared."""
 
 MOST_CALLS: Final = 96
-"""Calls of the UNet, spread over all steps of all prompts, whose inputs are kept for calibration."""
+"""Calls of the UNet, drawn by lot from all steps of all prompts, whose inputs are kept for calibration."""
 
 LOWEST_PSNR: Final = 25.0
 """In dB, of the median held-out picture: about what arithmetic in bf16 instead of f32 does to a guided picture."""
@@ -71,55 +74,65 @@ def quantize_unet(folder: Path, manifest: Manifest, prompts: tuple[str, ...], pr
     Args:
         folder: a baked folder, its UNet not compressed below f16.
         manifest: its manifest; calibration draws with its defaults, without its shortcuts.
-        prompts: at least 8; every fourth is held out for the comparison.
+        prompts: at least 8, all different; every fourth is held out for the comparison.
         progress: told in a few words what is being done.
 
     Returns:
         PSNR in dB of the median held-out picture, against the one before.
 
     Raises:
-        ModelError: the pictures differ by more than `LOWEST_PSNR`; the folder is as it was.
+        ModelError: the UNet cannot be quantised, or then draws other pictures; the folder is as it was.
     """
-    plain = msgspec.structs.replace(manifest, shortcuts=type(manifest.shortcuts)())
+    plain = msgspec.structs.replace(manifest, shortcuts=Shortcuts())
     held_out = prompts[3::4]
-    recorder = _Recorder(folder, plain)
-    for number, prompt in enumerate(prompts, start=1):
-        if prompt not in held_out:
-            progress(f"calibrating: prompt {number} of {len(prompts)}")
-            _draw(recorder, prompt)
-    seen = recorder.calls[:: -(-len(recorder.calls) // MOST_CALLS)]
-    before = [_draw(recorder, prompt) for prompt in held_out]
-
+    before, calls = _watched(folder, plain, prompts, held_out, progress)
     progress("quantising unet")
     nncf.set_log_level(logging.ERROR)
-    with contextlib.redirect_stdout(sys.stderr):
-        quantised = nncf.quantize(
-            openvino.Core().read_model(folder / "unet.xml"),
-            nncf.Dataset(seen),
-            preset=nncf.QuantizationPreset.MIXED,
-            model_type=nncf.ModelType.TRANSFORMER,
-            subset_size=len(seen),
-        )
-    kept = [folder / name for name in ("unet.xml", "unet.bin")]
-    for path in kept:
-        path.rename(path.with_suffix(f"{path.suffix}.kept"))
-    openvino.save_model(quantised, folder / "unet.xml", compress_to_fp16=True)
-    engine = OpenVinoEngine(folder, plain)
-    psnr = float(np.median([_psnr(old, _draw(engine, prompt)) for old, prompt in zip(before, held_out, strict=True)]))
-    for path in kept:
-        saved = path.with_suffix(f"{path.suffix}.kept")
-        if psnr < LOWEST_PSNR:
-            saved.replace(path)
-        else:
-            saved.unlink()
-    progress(f"unet: {psnr:.1f} dB")
-    if psnr < LOWEST_PSNR:
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            quantized = nncf.quantize(
+                openvino.Core().read_model(folder / "unet.xml"),
+                nncf.Dataset(calls),
+                preset=nncf.QuantizationPreset.MIXED,
+                model_type=nncf.ModelType.TRANSFORMER,
+                subset_size=len(calls),
+            )
+    except Exception as error:  # NNCF raises nothing narrower
         raise ModelError(
-            f"Quantised, the model draws other pictures: {psnr:.1f} dB (allowed: {LOWEST_PSNR:.0f} dB or more).",
-            fix="Bake with --precision int8, which leaves activations alone, or give prompts like yours "
-            "with --calibration.",
-        )
-    return psnr
+            f"The UNet cannot be quantised: {str(error).splitlines()[0][:200]}", fix="Bake with --precision int8."
+        ) from error
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        tried = Path(scratch, "model")
+        shutil.copytree(folder, tried, ignore=shutil.ignore_patterns("unet.*"))
+        openvino.save_model(quantized, tried / "unet.xml", compress_to_fp16=True)
+        engine = OpenVinoEngine(tried, plain)
+        after = [_draw(engine, prompt) for prompt in held_out]
+        del engine
+        quality = float(np.median([_psnr(*pair) for pair in zip(before, after, strict=True)]))
+        progress(f"unet: {quality:.1f} dB")
+        if quality < LOWEST_PSNR:
+            raise ModelError(
+                f"Quantised, the model draws other pictures: {quality:.1f} dB (allowed: {LOWEST_PSNR:.0f} dB or more).",
+                fix="Bake with --precision int8, which leaves activations alone, or give prompts like yours "
+                "with --calibration.",
+            )
+        for path in tried.glob("unet.*"):
+            path.replace(folder / path.name)
+    return quality
+
+
+def _watched(
+    folder: Path, manifest: Manifest, prompts: tuple[str, ...], held_out: tuple[str, ...], progress: Progress
+) -> tuple[list[NDArray[np.uint8]], list[dict[str, Any]]]:
+    """The pictures of the held-out prompts, and inputs of calls of the UNet for the others."""
+    recorder = _Recorder(folder, manifest)
+    shown = [prompt for prompt in prompts if prompt not in held_out]
+    for number, prompt in enumerate(shown, start=1):
+        progress(f"calibrating: prompt {number} of {len(shown)}")
+        _draw(recorder, prompt)
+    # Drawn by lot: every n-th would be the same steps of each prompt.
+    calls = random.Random(0).sample(recorder.calls, min(len(recorder.calls), MOST_CALLS))  # noqa: S311 -- no secret
+    return [_draw(recorder, prompt) for prompt in held_out], calls
 
 
 def _draw(engine: OpenVinoEngine, prompt: str) -> NDArray[np.uint8]:

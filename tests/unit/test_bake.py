@@ -21,6 +21,7 @@ from lambdiff.bake import bake
 from lambdiff.cli.bake import bake as command
 from lambdiff.errors import ConfigurationError, InvalidRequest, LambdiffError, MissingExtra, ModelError, OutputError
 from lambdiff.handler import manifest as manifests
+from lambdiff.handler.engine import feature_reuse
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_eight_bit_activations_are_kept_if_pictures_stay(source, tmp_path, monke
     assert sum(line.startswith("calibrating") for line in said) == 6
     assert any(re.fullmatch(r"unet: \d+\.\d dB", line) for line in said)
     assert "FakeQuantize" in (tmp_path / "out" / "unet.xml").read_text()
-    assert not list((tmp_path / "out").glob("*.kept"))
+    assert sorted(path.name for path in (tmp_path / "out").glob("unet*")) == ["unet.bin", "unet.xml"]
     monkeypatch.setattr(quantization, "LOWEST_PSNR", 90.0)
     with pytest.raises(ModelError, match="draws other pictures"):
         bake(source, tmp_path / "other", **settings)
@@ -146,6 +147,8 @@ def test_shortcuts_are_written_down(source, tmp_path):
         {"feature_reuse": 0},
         {"calibration": PROMPTS},
         {"calibration": PROMPTS[:3], "precision": "w8a8"},
+        {"calibration": PROMPTS[:1] * 8, "precision": "w8a8"},
+        {"calibration": (), "precision": "w8a8"},
         {"feature_reuse": 2, "engine": "diffusers"},
         {"fixed_size": True, "engine": "diffusers"},
     ],
@@ -156,6 +159,28 @@ def test_settings_that_make_no_sense(source, tmp_path, settings):
         bake(source, tmp_path / "out", **settings)
     assert caught.value.fix
     assert not (tmp_path / "out").exists()
+
+
+def test_features_that_cannot_be_reused_are_found_at_bake(source, tmp_path, monkeypatch):
+    """A UNet whose skip connections have other names is refused when it is baked, not at the first request."""
+    monkeypatch.setattr(feature_reuse, "_SKIP", re.compile("elsewhere"))
+    with pytest.raises(ModelError, match="no skip connections") as caught:
+        bake(source, tmp_path / "out", feature_reuse=2)
+    assert "--feature-reuse" in caught.value.fix
+    bake(source, tmp_path / "out")
+
+
+def test_calibration_from_a_file(source, tmp_path, monkeypatch):
+    """One prompt a line, with a byte-order mark or without; another encoding is a usage error."""
+    monkeypatch.setattr("lambdiff.bake.bake", lambda *_, **settings: (_ for _ in ()).throw(OutputError(str(settings))))
+    file = tmp_path / "prompts.txt"
+    file.write_bytes("\ufeffa cat\n\n  a dog \n".encode())
+    arguments = [str(source), "-o", str(tmp_path / "out"), "--precision", "w8a8", "--calibration", str(file)]
+    assert "('a cat', 'a dog')" in str(CliRunner().invoke(command, arguments).exception)
+    file.write_bytes("ein Löwe".encode("latin-1"))
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 2
+    assert "UTF-8" in result.output
 
 
 def test_a_converted_part_that_differs_is_refused(source, tmp_path, monkeypatch):

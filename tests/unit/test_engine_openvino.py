@@ -80,6 +80,19 @@ def test_precision_follows_the_processor(folder, manifest, monkeypatch, has_bf16
     assert engine.precision == precision
 
 
+@pytest.mark.parametrize(("asked", "precision"), [("f32", "f32"), ("auto", "bf16")])
+def test_precision_follows_the_manifest(folder, manifest, monkeypatch, asked, precision):
+    """A model that asks for f32 gets it even where there is bf16."""
+    import openvino
+
+    monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32", "BF16"])
+    monkeypatch.setattr(cpu, "has_bf16", lambda: True)
+    engine = OpenVinoEngine(folder, msgspec.structs.replace(manifest, inference_precision=asked))
+    monkeypatch.setattr(engine, "_compile", lambda graph: graph)
+    engine.load()
+    assert engine.precision == precision
+
+
 def test_loading_happens_once(folder, manifest, monkeypatch):
     """Threads that come first at the same time wait for one load."""
     engine = OpenVinoEngine(folder, manifest)
@@ -136,6 +149,16 @@ def test_guidance_on_part_of_the_steps(folder, manifest, calls, native_size):
         pixels = engine.generate(request).pixels
         assert [batch for part, batch in calls if part == "unet"] == batches
         assert (pixels == whole).all() == (interval == (0.0, 1.0))
+
+
+def test_too_few_steps_to_guide_any(folder, manifest):
+    """Where the interval holds none of a request's steps, the reply says so; one without guidance hears nothing."""
+    engine = OpenVinoEngine(folder, with_shortcuts(manifest, guidance_interval=(0.3, 0.45)), precision="f32")
+    assert engine.generate(ask(manifest, guidance_scale=4.0, num_inference_steps=4)).warnings == [
+        "This endpoint guides none of 4 steps: ask for more."
+    ]
+    assert engine.generate(ask(manifest, guidance_scale=1.0, num_inference_steps=4)).warnings == []
+    assert engine.generate(ask(manifest, guidance_scale=4.0, num_inference_steps=8)).warnings == []
 
 
 @pytest.mark.parametrize("native_size", [None, (64, 64)], ids=["open", "one-size"])

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TextIO
 
 import click
 
 from lambdiff.cli import echo_json
+
+
+def _prompts(file: Path | None) -> tuple[str, ...] | None:
+    """The lines of a file that are not empty."""
+    if file is None:
+        return None
+    try:
+        return tuple(filter(None, map(str.strip, file.read_text(encoding="utf-8-sig").splitlines())))
+    except (OSError, UnicodeDecodeError):
+        raise click.BadParameter(f"{file} cannot be read as text in UTF-8.") from None
 
 
 @click.command()
@@ -23,7 +32,8 @@ from lambdiff.cli import echo_json
 )
 @click.option(
     "--calibration",
-    type=click.File(encoding="utf-8"),
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    callback=lambda *arguments: _prompts(arguments[2]),
     metavar="FILE",
     help="For w8a8: prompts like those that will be asked, one a line.",
 )
@@ -67,7 +77,7 @@ def bake(
     *,
     engine: str,
     precision: str,
-    calibration: TextIO | None,
+    calibration: tuple[str, ...] | None,
     decoder: str,
     guidance_interval: tuple[float, float],
     feature_reuse: int,
@@ -96,7 +106,7 @@ def bake(
         progress=lambda text: click.echo(text, err=True),
         engine=engine,
         precision=precision,
-        calibration=tuple(filter(None, map(str.strip, calibration))) if calibration else (),
+        calibration=calibration,
         decoder=decoder,
         guidance_interval=guidance_interval,
         feature_reuse=feature_reuse,

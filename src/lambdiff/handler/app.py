@@ -22,6 +22,7 @@ from lambdiff.handler import event, log
 from lambdiff.handler.engine import cpu
 from lambdiff.handler.engine.base import Drawing, Engine, OnStep
 from lambdiff.handler.event import HttpRequest, HttpResponse
+from lambdiff.handler.manifest import Shortcuts
 
 METHODS: Final = "GET, POST"
 MAX_ERRORS: Final = 20
@@ -121,10 +122,12 @@ class App:
         return self._finish(call, functools.partial(self._route, call))
 
     def warm_up(self) -> None:
-        """Load the weights and draw one step, so that nothing is left to do for the first request."""
+        """Load the weights and draw, so that nothing is left to do for the first request."""
         engine = self.engine
         engine.load()
-        defaults = msgspec.structs.replace(engine.manifest.defaults, num_inference_steps=1)
+        defaults = engine.manifest.defaults
+        if engine.manifest.shortcuts == Shortcuts():  # otherwise steps differ in what they run
+            defaults = msgspec.structs.replace(defaults, num_inference_steps=1)
         engine.generate(GenerateRequest(prompt="warm up", seed=0).resolve(defaults))
 
     def _finish(self, call: _Call, answer: Callable[[], HttpResponse]) -> HttpResponse:

@@ -49,8 +49,11 @@ def begin(model: Path) -> list[threading.Thread]:
 
 def _read(pieces: Iterator[tuple[Path, int]], taking: threading.Lock) -> None:
     while True:
-        with taking:
-            piece = next(pieces, None)
+        try:
+            with taking:
+                piece = next(pieces, None)
+        except OSError:  # a folder that may not be listed
+            return
         if piece is None:
             return
         path, offset = piece

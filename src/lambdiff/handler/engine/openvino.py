@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from lambdiff.contract import Generation
+from lambdiff.contract import GenerateRequest, Generation
 from lambdiff.errors import Cancelled, ModelError
 from lambdiff.handler.engine import canvas, cpu, latents, schedulers
 from lambdiff.handler.engine.base import Drawing, OnStep
@@ -123,9 +123,12 @@ class OpenVinoEngine:
         with _timed(timings, "encode"):
             warnings = self._tokenizer.warnings(generation.prompt)
             texts = self._embed(generation.prompt)
-            if self._guided(generation.guidance_scale):
+            if self._guided(generation):
                 warnings += self._tokenizer.warnings(generation.negative_prompt, what="negative prompt")
                 texts = np.concatenate([self._embed(generation.negative_prompt), texts])
+                steps = generation.num_inference_steps
+                if not any(self.manifest.shortcuts.guides(step, steps) for step in range(steps)):
+                    warnings.append(f"This endpoint guides none of {steps} steps: ask for more.")
         with _timed(timings, "denoise"):
             sample = self._denoise(generation, texts, on_step)
         with _timed(timings, "decode"):
@@ -172,9 +175,9 @@ class OpenVinoEngine:
                 raise Cancelled(f"Stopped after step {call + 1} of {calls}.")
         return sample
 
-    def _guided(self, guidance_scale: float) -> bool:
+    def _guided(self, generation: Generation) -> bool:
         """Whether a request takes a second sample along; models with a guidance embedding need none."""
-        return guidance_scale > 1 and not self.manifest.guidance_embedding
+        return generation.guided and not self.manifest.guidance_embedding
 
     def _encode(self, prompt: str) -> Array:
         (embedding,) = self._run(_Graph("text_encoder", 1), {"input_ids": self._tokenizer.ids(prompt)})
@@ -194,12 +197,12 @@ class OpenVinoEngine:
 
     def _usual_graphs(self) -> dict[_Graph, None]:
         """What a request with the model's defaults runs, longest to compile first."""
-        manifest = self.manifest
-        size = manifest.native_size or (manifest.defaults.width, manifest.defaults.height)
-        guided = self._guided(manifest.defaults.guidance_scale)
-        partly = manifest.shortcuts.guidance_interval != (0.0, 1.0)
-        batches = (2, 1) if guided and partly else (2,) if guided else (1,)
-        parts = ("unet",) if manifest.shortcuts.feature_reuse == 1 else ("unet", "unet_outer")
+        usual = GenerateRequest(prompt="a picture").resolve(self.manifest.defaults)
+        size = latents.drawn_size(usual, self.manifest)
+        shortcuts = self.manifest.shortcuts
+        partly = shortcuts.guidance_interval != (0.0, 1.0)
+        batches = ((2, 1) if partly else (2,)) if self._guided(usual) else (1,)
+        parts = ("unet",) if shortcuts.feature_reuse == 1 else ("unet", "unet_outer")
         graphs = [self._graph(part, batch, size) for part in parts for batch in batches]
         return dict.fromkeys([*graphs, self._graph("decoder", 1, size), _Graph("text_encoder", 1)])
 
