@@ -90,6 +90,7 @@ FULL: Final = "lambdiff, full decoder"
 TINY: Final = "lambdiff, tiny decoder"
 EULER: Final = "lambdiff, tiny decoder, Euler"
 INT8: Final = "lambdiff, tiny decoder, Euler, int8 weights"
+W8A8: Final = "lambdiff, tiny decoder, Euler, w8a8"
 FEW_4: Final = "lambdiff, few steps: 4, no guidance"
 FEW_1: Final = "lambdiff, few steps: 1, no guidance"
 TUTORIAL_1: Final = "tutorials' handler, 1 step, no guidance"
@@ -101,12 +102,20 @@ SD_CPP: Final = "stable-diffusion.cpp f16, tiny decoder, Euler"
 
 _TINY_EULER: Final[dict[str, Any]] = {"decoder": "tiny", "scheduler": "euler"}
 
+# Calibrated on small pictures of few steps: what is rounded to what does not change how long it takes.
+_CALIBRATED: Final[dict[str, Any]] = {
+    "precision": "w8a8",
+    "defaults": {"num_inference_steps": 4, "width": 256, "height": 256},
+    "calibration": [f"picture number {number}" for number in range(8)],
+}
+
 ROWS: Final = (
     Row(TUTORIAL, "tutorial_handler", "diffusers", "pipeline", often=True, isas=BOTH, warm=0),
     _lambdiff(FULL, often=True, reference=TUTORIAL),
     _lambdiff(TINY, decoder="tiny", often=True, isas=BOTH, reference=REFERENCE),
     _lambdiff(EULER, often=True, isas=BOTH, **_TINY_EULER),
     _lambdiff(INT8, bake={"precision": "int8"}, often=True, isas=BOTH, **_TINY_EULER),
+    _lambdiff(W8A8, bake=_CALIBRATED, often=True, isas=BOTH, **_TINY_EULER),
     _lambdiff(FEW_4, guidance=1.0, often=True, **_TINY_EULER),
     _lambdiff(FEW_1, steps=1, guidance=1.0, often=True, isas=BOTH, warm=2, **_TINY_EULER),
     Row(OPTIMUM, "optimum_intel", "optimum", "openvino", decoder="tiny", often=True, isas=BOTH, reference=REFERENCE),
@@ -126,6 +135,17 @@ ROWS: Final = (
         reference=REFERENCE,
     ),
     Row(SD_CPP, "sd_cpp", "sdcpp", "pipeline", isas=BOTH, warm=0, **_TINY_EULER),
+    _lambdiff(
+        "lambdiff, tiny decoder, Euler, guidance on the first half of the steps",
+        manifest={"shortcuts": {"guidance_interval": [0.0, 0.5]}},
+        **_TINY_EULER,
+    ),
+    _lambdiff(
+        "lambdiff, tiny decoder, Euler, features of every second step reused",
+        manifest={"shortcuts": {"feature_reuse": 2}},
+        **_TINY_EULER,
+    ),
+    _lambdiff("lambdiff, tiny decoder, Euler, compiled for one size", manifest={"fixed_size": True}, **_TINY_EULER),
     _lambdiff("lambdiff in f32, tiny decoder", decoder="tiny", precision="f32", reference=REFERENCE),
     Row(
         "lambdiff with its diffusers engine, 1 step, no guidance",
@@ -181,7 +201,7 @@ TARGETS: Final = (
     Target("warm request, full decoder", TUTORIAL, FULL, 2.2),
     Target("warm request, tiny decoder", TUTORIAL, TINY, 3.5),
     Target("warm request, tiny decoder, Euler", TUTORIAL, EULER, 4.5),
-    Target("warm request, tiny decoder, Euler, int8", TUTORIAL, INT8, 6.0),
+    Target("warm request, tiny decoder, Euler, w8a8", TUTORIAL, W8A8, 6.0),
     Target("4 steps, no guidance, tiny decoder", TUTORIAL, FEW_4, 7.0),
     Target("1 step, no guidance, tiny decoder", TUTORIAL, FEW_1, 20.0),
     Target("process start to first picture, both 1 step, no guidance", TUTORIAL_1, FEW_1, 5.0, "cold"),
