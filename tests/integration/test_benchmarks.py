@@ -90,7 +90,7 @@ def test_a_finished_run_is_not_repeated(settings: run.Settings, results: dict) -
         run.run(replace(settings, size=64))
 
 
-def test_a_contender_that_fails_is_told(settings: run.Settings, tmp_path: Path, results: dict) -> None:
+def test_a_contender_that_fails_is_told(settings: run.Settings, tmp_path: Path) -> None:
     """The reason is the last line that it wrote."""
     lost = replace(settings, python=lambda _: Path(sys.executable), models=replace(settings.models, folder=tmp_path))
     (tmp_path / "pipeline").mkdir()
@@ -135,7 +135,7 @@ def test_the_report(results: dict, settings: run.Settings, tmp_path: Path) -> No
     assert all(f"]({name})" in page for name in pages[0] if name.endswith(".svg"))
 
 
-def test_a_lost_ratio_fails_the_check(results: dict) -> None:
+def test_a_lost_ratio_fails_the_check() -> None:
     """A ratio may lose what its tolerance allows and no more, and may not disappear."""
     committed = {"native": {"lambdiff": {"warm": 4.0, "cold": 4.0}}}
     assert not check.compare(committed, {"native": {"lambdiff": {"warm": 3.5, "cold": 3.1}}})[1]
