@@ -23,7 +23,7 @@ from msgspec import Struct
 from lambdiff import contract, progress
 from lambdiff.client import Client
 from lambdiff.contract import GenerateRequest, Generation, Health
-from lambdiff.errors import EndpointFailed, LambdiffError
+from lambdiff.errors import EndpointFailed, EndpointRefused, InvalidRequest, LambdiffError
 
 PROMPT: Final = "a cat in a top hat"
 
@@ -60,7 +60,7 @@ class Point(Struct, frozen=True, kw_only=True):
         engine: seconds of it in the endpoint: the sum of the phases.
         phases: median seconds by phase, in the endpoint.
         dollars_per_image: the median, by the phases' time and the deployment's memory; None where that is not known.
-        error: why it was given up, if it was.
+        error, fix: why it was given up, if it was, and what to do about it.
     """
 
     num_inference_steps: int
@@ -73,6 +73,7 @@ class Point(Struct, frozen=True, kw_only=True):
     phases: dict[str, float]
     dollars_per_image: float | None
     error: str | None = None
+    fix: str = ""
 
 
 class Fit(Struct, frozen=True, kw_only=True):
@@ -183,7 +184,8 @@ def plan(
         sizes: (width, height) in pixels; the model's default if there are none.
 
     Raises:
-        InvalidRequest: a value is out of range, or nothing that this model draws; no picture was asked for.
+        InvalidRequest: a value is out of range; nothing was sent.
+        EndpointRefused: a value that this model cannot draw; no picture was asked for.
         LambdiffError: the endpoint does not answer; see `Client.health`.
     """
     shared = {"prompt": prompt, "guidance_scale": guidance_scale, "scheduler": scheduler}
@@ -205,8 +207,13 @@ def plan(
         default = health.defaults.num_inference_steps
         wanted = requests([max(1, default // 2), default])
     generations = [request.resolve(health.defaults) for request in wanted]
-    for generation in generations:
-        health.limits.check(generation)
+    try:
+        for generation in generations:
+            health.limits.check(generation)
+    except InvalidRequest as error:  # what the endpoint would answer
+        raise EndpointRefused(
+            f"The endpoint's model cannot draw this: {error.message}", fix="Change what is named.", status=422
+        ) from None
     return Plan(health, seconds, generations)
 
 
@@ -344,4 +351,5 @@ def _point(each: Measured) -> Point:
         },
         dollars_per_image=statistics.median(costs) if costs else None,
         error=each.error.message if each.error else None,
+        fix=each.error.fix if each.error else "",
     )

@@ -6,12 +6,14 @@ import time
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from lambdiff import bench, progress, resolve
 from lambdiff.bench import Bench, Fit, Point, Spread
+from lambdiff.cli import cli
 from lambdiff.client import Client
 from lambdiff.contract import GenerateRequest
-from lambdiff.errors import AccessDenied, EndpointFailed, InvalidRequest, LambdiffError
+from lambdiff.errors import AccessDenied, EndpointFailed, EndpointRefused, InvalidRequest, LambdiffError
 from lambdiff.handler.app import App
 from lambdiff.handler.engine.base import OnStep
 from lambdiff.handler.event import HttpRequest, HttpResponse
@@ -160,14 +162,23 @@ def test_what_is_given_twice_is_measured_once(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": [4, 0]}, {"sizes": [(65, 64)]}, {"sizes": [(1024, 64)]}, {"scheduler": "pndm"}, {"prompt": " "}]
+    ("wrong", "kind"),
+    [
+        ({"steps": [4, 0]}, InvalidRequest),
+        ({"sizes": [(65, 64)]}, InvalidRequest),
+        ({"prompt": " "}, InvalidRequest),
+        ({"sizes": [(1024, 64)]}, EndpointRefused),
+        ({"scheduler": "pndm"}, EndpointRefused),
+    ],
 )
 def test_bad_values_are_refused_before_a_picture(
-    client: Client, endpoint: RecordingEndpoint, wrong: dict[str, Any]
+    client: Client, endpoint: RecordingEndpoint, wrong: dict[str, Any], kind: type[LambdiffError]
 ) -> None:
-    """Those of the contract and those that this model cannot draw."""
-    with pytest.raises(InvalidRequest):
+    """Those of the contract, and those that this model cannot draw: the same errors as of `Client.generate`."""
+    with pytest.raises(kind) as planned:
         bench.plan(client, **wrong)
+    assert planned.type is kind
+    assert planned.value.fix or kind is InvalidRequest
     assert endpoint.requests == []
 
 
@@ -182,6 +193,16 @@ def test_what_breaks_is_given_up_and_the_rest_measured(client: Client, endpoint:
     broken, whole = measured.report().points
     assert (broken.pictures, broken.seconds, broken.error) == (0, None, "The function's time was almost up.")
     assert (whole.pictures, whole.error) == (2, None)
+
+
+def test_the_command_says_what_to_do_about_it(client: Client, endpoint: RecordingEndpoint) -> None:
+    """Of steps that were given up, the error and its fix; the exit code is the error's."""
+    endpoint.fail[9] = EndpointFailed("The function's time was almost up.", fix="Ask for fewer steps.")
+    arguments = ["bench", "--local", "--steps", "9,1", "--rounds", "1"]
+    result = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    said = "Error: 9 steps, 64x64: The function's time was almost up.\n  Ask for fewer steps.\n"
+    assert result.stderr.endswith(said)
+    assert result.return_value == 5
 
 
 def test_nothing_measured_is_an_error(client: Client, endpoint: RecordingEndpoint) -> None:

@@ -13,8 +13,8 @@ from lambdiff.cli import echo_json
 from lambdiff.cli.options import Size, asker, endpoint_options, json_option
 
 if TYPE_CHECKING:
-    from lambdiff.bench import Bench, Report, Spread
-    from lambdiff.infra.tuning import Tuning
+    from lambdiff.bench import Bench, Point, Report, Spread
+    from lambdiff.infra.tuning import Setting, Tuning
 
     _ParamType = click.ParamType[list[Any]]
 else:
@@ -156,8 +156,7 @@ def _show(report: Report, *, as_json: bool) -> None:
         what = f"{point.num_inference_steps} steps, {point.width}x{point.height}"
         if point.cold:
             click.echo(f"{what}: {point.cold} cold starts in between are not counted.", err=True)
-        if point.error:
-            click.echo(f"Error: {what}: {point.error}", err=True)
+        _show_error(what, point)
 
 
 def _show_tuning(report: Tuning, *, as_json: bool) -> None:
@@ -176,8 +175,7 @@ def _show_tuning(report: Tuning, *, as_json: bool) -> None:
         rows.append([*row, _cents(each.dollars_per_image), *changes])
     click.echo(_table(rows) + "\n")
     for each in report.settings:
-        if each.error:
-            click.echo(f"Error: {each.memory_mb:,} MB: {each.error}", err=True)
+        _show_error(f"{each.memory_mb:,} MB", each)
     for note in report.notes:
         click.echo(f"Note: {note}", err=True)
     for name, best in (("cheapest", report.cheapest), ("fastest", report.fastest)):
@@ -185,6 +183,11 @@ def _show_tuning(report: Tuning, *, as_json: bool) -> None:
             click.echo(f"{name}  {best:,} MB{_trade_off(report, best)}")
     if report.restored:
         click.echo(f"The memory is {report.memory_mb:,} MB, as before; `lambdiff deploy --memory MB` keeps another.")
+
+
+def _show_error(what: str, of: Point | Setting) -> None:
+    if of.error:
+        click.echo(f"Error: {what}: {of.error}" + (f"\n  {of.fix}" if of.fix else ""), err=True)
 
 
 def _trade_off(report: Tuning, memory_mb: int) -> str:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
+
+_GONE: Final = (OSError, ValueError)
+"""What writing raises where nobody reads any more: a closed terminal, pipe or file."""
 
 
 class Report:
     """One line per finished stage; on a terminal, the running one is shown with its details.
+
+    The work goes on where nobody reads any more, because it may be one that has to be finished.
 
     Example:
         >>> report = Report(stream=sys.stdout, quiet=True)
@@ -29,11 +35,13 @@ class Report:
             return
         self.done()
         self._name, self._started = name, time.monotonic()
-        if not self.quiet and self.stream.isatty():
-            from rich.console import Console
+        with contextlib.suppress(*_GONE):
+            if not self.quiet and self.stream.isatty():
+                from rich.console import Console
 
-            self._status = Console(file=self.stream).status(name)
-            self._status.start()
+                status = Console(file=self.stream).status(name)
+                status.start()
+                self._status = status
 
     def detail(self, text: str) -> None:
         """What the running stage is at."""
@@ -43,7 +51,8 @@ class Report:
     def say(self, text: str) -> None:
         """A line of its own."""
         if not self.quiet:
-            print(text, file=self.stream, flush=True)
+            with contextlib.suppress(*_GONE):
+                print(text, file=self.stream, flush=True)
 
     def done(self) -> None:
         """End the running stage."""
@@ -55,8 +64,9 @@ class Report:
 
     def _end(self, verdict: str) -> None:
         if self._status is not None:
-            self._status.stop()
-            self._status = None
+            status, self._status = self._status, None
+            with contextlib.suppress(*_GONE):
+                status.stop()
         if self._name:
             seconds = time.monotonic() - self._started
             self.times[self._name] = round(seconds, 1)

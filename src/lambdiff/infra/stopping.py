@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 from types import FrameType
 from typing import Any, Self
-
-from lambdiff.infra.report import Report
 
 
 class Stopping:
@@ -19,14 +19,12 @@ class Stopping:
         patient: whether the next signal is passed over; to be set where changing back begins.
 
     Args:
-        words: said when one is passed over.
-        report: where.
+        words: said on stderr when one is passed over.
     """
 
-    def __init__(self, words: str, report: Report) -> None:
+    def __init__(self, words: str) -> None:
         self.patient = False
         self._words = words
-        self._report = report
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -45,4 +43,6 @@ class Stopping:
         self.patient = not self.patient
         if self.patient:
             raise KeyboardInterrupt
-        self._report.say(self._words)
+        # Past Python's streams: one that the signal interrupted in a write takes no other. The terminal may be gone.
+        with contextlib.suppress(OSError):
+            os.write(2, f"{self._words}\n".encode())

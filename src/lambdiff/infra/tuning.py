@@ -5,7 +5,7 @@ only a measurement can say, so each setting is tried on the function itself, and
 whatever happened: an error, Ctrl-C, SIGTERM. Whoever else calls meanwhile gets the setting that is being tried.
 
 The billed time is Lambda's own, from the REPORT lines of the log, found by the seeds of the pictures. Where the log
-cannot be read, it is the time of the handler's phases, a little less than what is billed.
+lacks one or cannot be read, it is for all pictures the time of the handler's phases, a little less than what is billed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import dataclasses
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Literal
 
 from msgspec import Struct
@@ -25,17 +24,14 @@ from lambdiff import progress
 from lambdiff.bench import Bench, Measured, Plan, Spread
 from lambdiff.client import Client
 from lambdiff.contract import Generation
-from lambdiff.errors import Cancelled, ConfigurationError, DeployError, EndpointFailed, LambdiffError
-from lambdiff.infra import account as accounts
+from lambdiff.errors import Cancelled, EndpointFailed, LambdiffError
 from lambdiff.infra import costs, logs, prices
+from lambdiff.infra.memory import Function, Memory, NotAllowed
 from lambdiff.infra.report import Report
-from lambdiff.infra.stopping import Stopping
 from lambdiff.infra.target import Target
 
 LOG_PATIENCE: Final = 60.0
 """Seconds that a REPORT line may take to appear in the log."""
-_BUSY: Final = 120.0
-_TOO_LARGE: Final = frozenset({"ValidationException", "InvalidParameterValueException"})
 
 Ask = Callable[[str], bool]
 
@@ -50,7 +46,7 @@ class Setting(Struct, frozen=True, kw_only=True):
         seconds: what the caller waits.
         billed: median billed seconds, by `billed_by`: Lambda's `log`, or the handler's `timings`.
         time, cost: seconds and dollars relative to the current setting; 0.5 is half.
-        error: why there are no figures.
+        error, fix: why there are no figures, and what to do about it.
     """
 
     memory_mb: int
@@ -64,6 +60,7 @@ class Setting(Struct, frozen=True, kw_only=True):
     time: float | None = None
     cost: float | None = None
     error: str | None = None
+    fix: str = ""
 
 
 class Tuning(Struct, frozen=True, kw_only=True):
@@ -90,19 +87,6 @@ class Tuning(Struct, frozen=True, kw_only=True):
     notes: list[str]
 
 
-@dataclass(frozen=True)
-class _Function:
-    """What the function is before anything is changed."""
-
-    memory_mb: int
-    timeout_s: int
-    tmp_mb: int
-    architecture: str
-
-    def price(self, memory_mb: int, seconds: float) -> float:
-        return prices.invocation(memory_mb, seconds, architecture=self.architecture, tmp_mb=self.tmp_mb)
-
-
 class Tuner:
     """A measurement under way: `run` it, and ask for the `report` at any time, an interruption included.
 
@@ -123,15 +107,14 @@ class Tuner:
         self.client = client
         self.plan = dataclasses.replace(plan, generations=plan.generations[-1:])
         self.rounds = rounds
-        self.function = _read(target)
+        self.function = Function.read(target)
+        self.memory = Memory(target, self.function.memory_mb)
         # The current one first: there is nothing to change for it, and everything is compared with it.
         self.sizes = list(dict.fromkeys([self.function.memory_mb, *sorted(sizes)]))
-        self.notes: list[str] = []
-        self.restored = True
         self._tried: dict[int, Measured] = {}
         self._refused: dict[int, LambdiffError] = {}
         self._billed: dict[int, costs.Invocation] = {}
-        self._lambda = target.account.client("lambda")
+        self._unread = "the log was not read."
 
     @property
     def pictures(self) -> int:
@@ -165,10 +148,13 @@ class Tuner:
         else:
             each = [now.price(size, now.timeout_s) for size in self.sizes]
             cost = f"less than {prices.dollars((self.rounds + 1) * sum(each))}; how long one takes is not known yet"
+        drawing = f"Draw {self.pictures} pictures ({cost})"
         others = ", ".join(f"{size:,}" for size in self.sizes[1:])
+        if not others:
+            return f"{drawing}?"
         return (
-            f"Draw {self.pictures} pictures ({cost}) and meanwhile set the memory of {self.target.function}, which is "
-            f"{now.memory_mb:,} MB, to {others} MB, also for others who call it?"
+            f"{drawing} and meanwhile set the memory of {self.target.function}, which is {now.memory_mb:,} MB, "
+            f"to {others} MB, also for others who call it?"
         )
 
     def run(self, report: Report, ask: Ask) -> None:
@@ -187,12 +173,19 @@ class Tuner:
         if not ask(self.question()):
             raise Cancelled("Nothing was changed.")
         since = time.time()
-        with self._put_back(report):
+
+        def measure() -> None:
             for size in self.sizes:
                 self._measure(size, report)
+
+        self.memory.restore_after(measure, report)
         if self.begun:
             report.stage("Reading the billed times in the log")
-            self._read_log(since)
+            try:
+                self._read_log(since)
+            except BaseException:
+                report.failed()
+                raise
         report.done()
         if self._refused and not any(each.samples for each in self._tried.values()):
             raise next(iter(self._refused.values()))
@@ -204,6 +197,7 @@ class Tuner:
         )
         priced = {each.dollars_per_image: each.memory_mb for each in settings if each.dollars_per_image is not None}
         timed = {each.seconds.median: each.memory_mb for each in settings if each.seconds}
+        unlogged = f"The billed times are the handler's own, a little less than Lambda's, because {self._unread}"
         return Tuning(
             name=self.target.deployment.value.name,
             function=self.target.function,
@@ -213,88 +207,27 @@ class Tuner:
             width=self.generation.width,
             height=self.generation.height,
             memory_mb=self.function.memory_mb,
-            restored=self.restored,
+            restored=self.memory.restored,
             cheapest=priced[min(priced)] if priced else None,
             fastest=timed[min(timed)] if timed else None,
             settings=settings,
             prices_of=f"{prices.DATE}, us-east-1, before tax",
-            notes=self.notes,
+            notes=[unlogged] if self._missing else [],
         )
 
     def _measure(self, size: int, report: Report) -> None:
         report.stage(f"Measuring {size:,} MB")
         try:
             if size != self.function.memory_mb:
-                self._set(size)
+                self.memory.set(size)
             bench = Bench(self.client, self.plan, rounds=self.rounds)
             (self._tried[size],) = bench.measured
             bench.run()
-        except (EndpointFailed, _NotAllowed) as error:  # too little memory, say; the others may do
+        except (EndpointFailed, NotAllowed) as error:  # too little memory, say; the others may do
             self._refused[size] = error
             report.failed()
 
-    def _set(self, size: int) -> None:
-        """Set the function's memory and wait until it is in effect."""
-        from botocore.exceptions import ClientError, WaiterError
-        from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
-
-        name = self.target.function
-        # A change before this one, perhaps ours that was interrupted, may still be under way.
-        busy = retry_if_exception(
-            lambda error: isinstance(error, ClientError) and accounts.code(error) == "ResourceConflictException"
-        )
-        restored, self.restored = self.restored, False
-        try:
-            for attempt in Retrying(retry=busy, wait=wait_fixed(2), stop=stop_after_delay(_BUSY), reraise=True):
-                with attempt:
-                    self._lambda.update_function_configuration(FunctionName=name, MemorySize=size)
-        except ClientError as error:
-            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500) < 500:
-                self.restored = restored  # refused: all is as it was
-            if accounts.code(error) in _TOO_LARGE:
-                raise _NotAllowed(f"AWS says: {accounts.code(error)}: {accounts.message(error)}") from None
-            raise accounts.refused(error, f"The memory of {name}", "changed") from None
-        try:
-            self._lambda.get_waiter("function_updated_v2").wait(FunctionName=name)
-        except WaiterError as error:
-            raise DeployError(
-                f"{name} did not take {size:,} MB: {error}.", fix="Try again; `lambdiff status` shows its state."
-            ) from None
-
-    @contextlib.contextmanager
-    def _put_back(self, report: Report) -> Iterator[None]:
-        """Set the memory as it was at the end of the block, however it ends."""
-        with Stopping("The memory is being set as it was; once more gives that up.", report) as stopping:
-            try:
-                yield
-            except BaseException:
-                report.failed()
-                raise
-            finally:
-                stopping.patient = True
-                if not self.restored:
-                    self._restore(report)
-
-    def _restore(self, report: Report) -> None:
-        was = self.function.memory_mb
-        report.stage(f"Setting the memory to {was:,} MB again")
-        try:
-            self._set(was)
-        except BaseException as error:
-            report.failed()
-            profile = self.target.account.profile
-            raise DeployError(
-                f"The memory of {self.target.function} could not be set to {was:,} MB again: "
-                f"{str(error) or 'it was interrupted'}",
-                fix=f"Do it: aws lambda update-function-configuration --function-name {self.target.function} "
-                f"--memory-size {was} --region {self.target.account.region.value}"
-                + (f" --profile {profile}" if profile else ""),
-            ) from None
-        self.restored = True
-        report.done()
-
     def _read_log(self, since: float) -> None:
-        seeds = {sample.seed for each in self._tried.values() for sample in each.samples}
         try:
             group = logs.group_of(self.target)
             give_up = time.monotonic() + LOG_PATIENCE
@@ -302,15 +235,19 @@ class Tuner:
                 # Earlier, because this machine's clock may be as far off as signatures allow.
                 lines = [line.text for line in logs.read(self.target.account, group, since=since - 300)]
                 self._billed = by_seed(lines)
-                if seeds <= self._billed.keys():
+                if not self._missing:
                     return
                 if time.monotonic() > give_up:
                     break
                 time.sleep(2)
-            why = f"{len(seeds - self._billed.keys())} pictures are not in the log yet."
+            self._unread = f"{len(self._missing)} pictures are not in the log yet."
         except LambdiffError as error:
-            why = f"the log cannot be read: {error.message}"
-        self.notes.append(f"Some billed times are the handler's own, a little less than Lambda's, because {why}")
+            self._unread = f"the log cannot be read: {error.message}"
+
+    @property
+    def _missing(self) -> set[int]:
+        """Seeds of the measured pictures whose billed time is not known from the log."""
+        return {sample.seed for each in self._tried.values() for sample in each.samples} - self._billed.keys()
 
     def _setting(self, size: int) -> Setting:
         tried, error = self._tried.get(size), self.errors.get(size)
@@ -318,11 +255,12 @@ class Tuner:
         samples = tried.samples if tried else []
         # An environment of the setting before may have answered.
         samples = [each for each in samples if self._memory_of(each.seed) in (None, size)]
+        fix = error.fix if error else ""
         cold = tried.warm_up.seconds if tried and tried.warm_up and tried.warm_up.cold else None
         if not samples:
             why = error.message if error else "Every picture was a cold start, or drawn with another memory."
-            return Setting(memory_mb=size, current=current, cold=cold, error=why)
-        logged = all(each.seed in self._billed for each in samples)
+            return Setting(memory_mb=size, current=current, cold=cold, error=why, fix=fix)
+        logged = not self._missing  # all or none, because times of two kinds cannot be compared
         billed = [self._billed[each.seed].billed if logged else each.engine for each in samples]
         return Setting(
             memory_mb=size,
@@ -334,15 +272,12 @@ class Tuner:
             billed_by="log" if logged else "timings",
             dollars_per_image=self.function.price(size, statistics.median(billed)),
             error=error.message if error else None,
+            fix=fix,
         )
 
     def _memory_of(self, seed: int) -> int | None:
         found = self._billed.get(seed)
         return found.memory_mb if found else None
-
-
-class _NotAllowed(DeployError):
-    """The account may not have this much memory."""
 
 
 def by_seed(lines: Iterable[str]) -> dict[int, costs.Invocation]:
@@ -371,26 +306,3 @@ def _compare(settings: list[Setting]) -> list[Setting]:
             changes["cost"] = round(each.dollars_per_image / now.dollars_per_image, 3)
         compared.append(msgspec.structs.replace(each, **changes))
     return compared
-
-
-def _read(target: Target) -> _Function:
-    from botocore.exceptions import ClientError
-
-    name = target.function
-    try:
-        found = target.account.client("lambda").get_function_configuration(FunctionName=name)
-    except ClientError as error:
-        raise accounts.refused(error, f"The function {name}") from None
-    if found.get("SnapStart", {}).get("ApplyOn") == "PublishedVersions":
-        raise ConfigurationError(
-            f"{name} has SnapStart: its URL serves a published version, whose memory cannot be changed.",
-            fix="Measure one memory at a time: lambdiff deploy --snapstart --memory MB, then lambdiff bench.",
-        )
-    if found.get("LastUpdateStatus") == "InProgress":
-        raise DeployError(f"{name} is being changed.", fix="Wait until that is done: `lambdiff status`.")
-    return _Function(
-        memory_mb=found["MemorySize"],
-        timeout_s=found["Timeout"],
-        tmp_mb=found.get("EphemeralStorage", {}).get("Size", 512),
-        architecture=found.get("Architectures", ["x86_64"])[0],
-    )

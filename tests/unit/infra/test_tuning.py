@@ -1,7 +1,11 @@
-"""infra/tuning.py: memory settings tried on a function of moto's, by a clock that goes as its memory says."""
+"""infra/tuning.py and infra/memory.py: memory settings tried on a function of moto's.
+
+The clock goes as the function's memory says.
+"""
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
 import json
@@ -34,9 +38,10 @@ from lambdiff.errors import (
 from lambdiff.handler.app import App
 from lambdiff.handler.engine.base import OnStep
 from lambdiff.handler.event import HttpRequest, HttpResponse
-from lambdiff.infra import logs, prices, target, tuning
+from lambdiff.infra import logs, memory, prices, target, tuning
 from lambdiff.infra.account import Account
 from lambdiff.infra.report import Report
+from lambdiff.infra.stopping import Stopping
 from lambdiff.infra.tuning import Tuner
 from stub_engine import StubEngine
 
@@ -209,6 +214,7 @@ def test_more_than_the_account_may_have(cloud: Cloud) -> None:
     measured.run(quiet(), yes)
     small, now, large = measured.report().settings
     assert large.error == f"AWS says: ValidationException: {CAP}"
+    assert large.fix == "Ask AWS for more memory, or leave that size out."
     assert [(size, error.exit_code) for size, error in measured.errors.items()] == [(10_240, 7)]
     assert (large.seconds, large.dollars_per_image, large.time) == (None, None, None)
     assert (small.pictures, now.pictures) == (2, 2)
@@ -286,7 +292,7 @@ def test_signals_restore_the_memory(cloud: Cloud, name: str) -> None:
     assert signal.getsignal(number) is before
 
 
-def test_ctrl_c_twice_still_restores(cloud: Cloud) -> None:
+def test_ctrl_c_twice_still_restores(cloud: Cloud, capfd: pytest.CaptureFixture[str]) -> None:
     """The second one arrives while 3,008 MB are being set: it is passed over with a word."""
     cloud.at_picture = interrupt
 
@@ -295,11 +301,89 @@ def test_ctrl_c_twice_still_restores(cloud: Cloud) -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
     cloud.refuse = again
-    said = io.StringIO()
     with pytest.raises(KeyboardInterrupt):
-        tuner(2048).run(Report(said), yes)
+        tuner(2048).run(quiet(), yes)
     assert cloud.memory == 3008
-    assert "once more gives that up" in said.getvalue()
+    assert "once more gives that up" in capfd.readouterr().err
+
+
+def test_ctrl_c_on_the_way_to_the_end_restores(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one arrives when the last picture is there, just before signals are passed over."""
+    sent: list[int] = []
+
+    class Late(Stopping):
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "patient" and value and not sent:
+                sent.append(signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
+            super().__setattr__(name, value)
+
+    monkeypatch.setattr(memory, "Stopping", Late)
+    with pytest.raises(KeyboardInterrupt):
+        tuner(2048).run(quiet(), yes)
+    assert sent == [signal.SIGINT]
+    assert cloud.pictures == [3008] * 3 + [2048] * 3
+    assert cloud.memory == 3008
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # rich's, which writes meanwhile
+@pytest.mark.parametrize(
+    ("terminal", "error", "end"),
+    [
+        (True, OSError(errno.EIO, "the terminal is gone"), KeyboardInterrupt),
+        (False, BrokenPipeError("the reader is gone"), KeyboardInterrupt),
+        (False, RuntimeError("anything else"), RuntimeError),
+    ],
+)
+def test_the_memory_is_restored_though_nothing_can_be_written(
+    cloud: Cloud, terminal: bool, error: Exception, end: type[BaseException]
+) -> None:
+    """The terminal was closed: SIGHUP, and then an error for each line."""
+
+    class Stream(io.StringIO):
+        gone = False
+
+        def isatty(self) -> bool:
+            return terminal
+
+        def write(self, text: str) -> int:
+            if self.gone:
+                raise error
+            return super().write(text)
+
+    stream = Stream()
+
+    def hang_up(size: int, _: int) -> None:
+        if size == 2048:
+            stream.gone = True
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.01)
+
+    cloud.at_picture = hang_up
+    with pytest.raises(end):
+        tuner(2048).run(Report(stream), yes)
+    assert cloud.updates == [2048, 3008]
+    assert cloud.memory == 3008
+
+
+@pytest.mark.parametrize("method", ["stage", "failed"])
+def test_an_interrupted_report_does_not_lose_the_command(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Ctrl-C while the user is told that the memory is being restored, or that it was not."""
+    cloud.refuse = lambda _, number: ("AccessDeniedException", 403) if number > 1 else None
+    report = quiet()
+    honest = getattr(report, method)
+
+    def interrupted(*arguments: str) -> None:
+        if report._name.startswith("Setting") or "".join(arguments).startswith("Setting"):
+            raise KeyboardInterrupt
+        honest(*arguments)
+
+    monkeypatch.setattr(report, method, interrupted)
+    with pytest.raises(DeployError) as caught:
+        tuner(2048).run(report, yes)
+    assert caught.value.fix == f"Do it: {COMMAND}"
 
 
 def test_ctrl_c_three_times_says_what_is_left_to_do(cloud: Cloud) -> None:
@@ -364,7 +448,8 @@ def test_a_busy_function_is_waited_for(cloud: Cloud, monkeypatch: pytest.MonkeyP
 def test_a_change_that_fails_later_is_undone(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     """AWS accepts 2,048 MB and then reports that the update failed."""
     measured = tuner(2048)
-    honest = measured._lambda.get_waiter
+    client = measured.memory._lambda
+    honest = client.get_waiter
 
     def waiter(name: str) -> Any:
         if cloud.updates == [2048]:
@@ -374,11 +459,11 @@ def test_a_change_that_fails_later_is_undone(cloud: Cloud, monkeypatch: pytest.M
     def failing(**_: Any) -> None:
         raise WaiterError("FunctionUpdatedV2", "terminal failure", {})
 
-    monkeypatch.setattr(measured._lambda, "get_waiter", waiter)
+    monkeypatch.setattr(client, "get_waiter", waiter)
     with pytest.raises(DeployError, match="did not take 2,048 MB"):
         measured.run(quiet(), yes)
     assert cloud.updates == [2048, 3008]
-    assert measured.restored
+    assert measured.memory.restored
 
 
 def test_a_refusal_of_the_caller_ends_it(cloud: Cloud) -> None:
@@ -413,6 +498,16 @@ def test_the_question_has_the_price(cloud: Cloud) -> None:
     progress.remember_seconds(OUTPUTS["LambdaUrl"], 4.0)
     price = prices.dollars(9 * prices.invocation(3008, 4.0))
     assert f"about {price}, as the last picture took 4.0 s" in measured.question()
+
+
+def test_the_present_setting_alone(cloud: Cloud) -> None:
+    """Nothing is set, so nothing of the kind is asked."""
+    measured = tuner(3008)
+    most = prices.dollars(3 * prices.invocation(3008, 600))
+    assert measured.question() == f"Draw 3 pictures (less than {most}; how long one takes is not known yet)?"
+    measured.run(quiet(), yes)
+    assert cloud.updates == []
+    assert [each.pictures for each in measured.report().settings] == [2]
 
 
 def test_snapstart_is_refused(cloud: Cloud) -> None:
@@ -460,6 +555,38 @@ def test_a_log_that_lags_behind(cloud: Cloud) -> None:
     assert "4 pictures are not in the log yet" in measured.report().notes[0]
 
 
+def test_times_of_two_kinds_are_not_compared(cloud: Cloud) -> None:
+    """The log has one setting's pictures and not the other's: the handler's times count for both, and it is said."""
+
+    def lag(size: int, _: int) -> None:
+        cloud.reported = size == 3008
+
+    cloud.at_picture = lag
+    measured = tuner(10_240)
+    measured.run(quiet(), yes)
+    report = measured.report()
+    assert [each.billed_by for each in report.settings] == ["timings", "timings"]
+    assert [(each.billed or 0) < 1 for each in report.settings] == [True, True]
+    (note,) = report.notes
+    assert note.startswith("The billed times are the handler's own")
+    assert "2 pictures are not in the log yet" in note
+
+
+def test_an_interruption_while_the_log_is_read(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stage ends, and the report says whose times it has."""
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(logs, "read", interrupted)
+    said = io.StringIO()
+    measured = tuner(2048)
+    with pytest.raises(KeyboardInterrupt):
+        measured.run(Report(said), yes)
+    assert said.getvalue().endswith("Reading the billed times in the log  failed\n")
+    assert "because the log was not read" in measured.report().notes[0]
+
+
 def test_an_old_environments_pictures_do_not_count(cloud: Cloud) -> None:
     """Lambda says with how much memory each was drawn."""
     cloud.reported_memory = lambda _: 3008
@@ -502,7 +629,9 @@ def test_the_command(cloud: Cloud) -> None:
     assert "The memory is 3,008 MB, as before" in result.stdout
     assert result.return_value == 0
     cloud.refuse = lambda size, _: ("ValidationException", 400) if size > 3008 else None
-    assert run("--memory", "10240", "--yes").return_value == 7
+    refused = run("--memory", "10240", "--yes")
+    assert refused.return_value == 7
+    assert f"Error: 10,240 MB: AWS says: ValidationException: {CAP}\n  Ask AWS for more memory" in refused.stderr
     cloud.refuse = lambda *_: None
     document = json.loads(run("--memory", "2048", "--json", "--yes").stdout)
     assert (document["cheapest"], document["restored"], len(document["settings"])) == (2048, True, 2)
