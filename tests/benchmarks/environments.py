@@ -121,6 +121,12 @@ def installed_size(name: str) -> int:
     return folder_size(folder) - sum(folder_size(path) for path in folder.glob("pip*"))
 
 
+def packages() -> dict[str, int]:
+    """Bytes of every environment's packages that is there, and of the image's."""
+    sizes = {name: installed_size(name) for name in NAMES if missing(name) is None}
+    return sizes | ({"image": folder_size(PACKAGES)} if PACKAGES.exists() else {})
+
+
 def folder_size(folder: Path) -> int:
     """Bytes of the files below a folder, without compiled modules."""
     paths = (path for path in folder.rglob("*") if "__pycache__" not in path.parts)

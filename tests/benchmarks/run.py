@@ -33,7 +33,13 @@ SOURCES = environments.ROOT / "src"
 
 @dataclass
 class Settings:
-    """What `run` is asked for; `python` tells an environment's interpreter, `missing` why there is none."""
+    """What `run` is asked for.
+
+    Attributes:
+        rate_seconds: given to each kind of product when the machine's rate is measured.
+        python, missing: an environment's interpreter, and why there is none.
+        packages: bytes of the environments' packages.
+    """
 
     models: Models
     out: Path
@@ -48,6 +54,7 @@ class Settings:
     threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     python: Callable[[str], Path] = environments.python
     missing: Callable[[str], str | None] = environments.missing
+    packages: Callable[[], dict[str, int]] = environments.packages
     tell: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)
 
 
@@ -255,10 +262,7 @@ def _bytes(settings: Settings) -> dict[str, dict[str, int]]:
     for row in settings.rows:
         if settings.missing(row.environment) is None:
             models[row.name] = size(row.model(settings.models))
-    packages = {name: environments.installed_size(name) for name in environments.NAMES if not settings.missing(name)}
-    if environments.PACKAGES.exists():
-        packages["image"] = environments.folder_size(environments.PACKAGES)
-    return {"packages": packages, "models": models}
+    return {"packages": settings.packages(), "models": models}
 
 
 def _keys(entry: dict[str, Any]) -> Iterable[str]:

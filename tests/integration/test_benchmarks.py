@@ -53,6 +53,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> run.Settings:
         threads=1,
         python=lambda _: Path(sys.executable),
         missing=lambda name: "not built: no compiler" if name == "genai" else None,
+        packages=lambda: {"image": 150_000_000, "diffusers": 1_000_000_000, "lambdiff": 300_000_000},
     )
 
 
@@ -92,11 +93,12 @@ def test_a_finished_run_is_not_repeated(settings: run.Settings, results: dict) -
 
 def test_a_contender_that_fails_is_told(settings: run.Settings, tmp_path: Path) -> None:
     """The reason is the last line that it wrote."""
-    lost = replace(settings, python=lambda _: Path(sys.executable), models=replace(settings.models, folder=tmp_path))
+    lost = replace(settings, models=replace(settings.models, folder=tmp_path))
     (tmp_path / "pipeline").mkdir()
     (tmp_path / "taesd").mkdir()
-    process = next(iter(run.processes(lost)))
-    assert "model_index.json" in run.start(process, lost, tmp_path)["failed"]
+    row = replace(ROWS[plan.FULL], form="pipeline")
+    outcome = run.start(run.Process(row, "native", 0, 128, 1, 1), lost, tmp_path)
+    assert "manifest.json" in outcome["failed"]
 
 
 def test_ratios_and_targets(results: dict) -> None:
@@ -132,6 +134,7 @@ def test_the_report(results: dict, settings: run.Settings, tmp_path: Path) -> No
     page = pages[0]["performance.md"].decode()
     assert f"| {GENAI} | not built: no compiler |" in page
     assert "| against optimum-intel, tiny decoder | >= 1.0x | | not measured | 0 |" in page
+    assert "diffusers and transformers | <= 0.2x | 0.15x | reached | 1 |" in page
     assert all(f"]({name})" in page for name in pages[0] if name.endswith(".svg"))
 
 
