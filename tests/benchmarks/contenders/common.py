@@ -22,7 +22,7 @@ STARTED = "BENCHMARK_STARTED"
 """Environment variable: `time.monotonic()` at which the process was started, the same clock in every process."""
 
 PROMPTS = ("a cat in a top hat", "a red dog on blue", "two cat with a hat", "the blue dog in the red hat")
-"""Another for each request, so that no contender profits from kept embeddings; the last request always has the first."""
+"""Another for each request, so that no contender profits from kept embeddings; the last request has the first."""
 
 
 @dataclass
