@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the log")
     parser.add_argument("--minutes", type=float, default=60, help="wall-clock time in all, earlier runs included")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch", type=int, default=20, help="scenes a step, for each process")
+    parser.add_argument("--batch", type=int, default=32, help="scenes a step, for each process")
     parser.add_argument("--optimiser", choices=("muon", "adamw"), default="muon")
     parser.add_argument("--rate", type=float, default=1e-3, help="AdamW's rate; Muon's is --muon-rate")
     parser.add_argument("--muon-rate", type=float, default=0.015)
