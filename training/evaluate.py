@@ -123,21 +123,24 @@ def _both(pairs: list[tuple[str, str]], seen: list[list[str]]) -> dict:
 
 
 def backgrounds(judge: Judge, vocabulary: V.Vocabulary, pick: random.Random, count: int) -> dict:
-    """Held-out things on coloured backgrounds: the thing recognised and the border of that colour."""
+    """Held-out things on coloured backgrounds: the border has the colour, the thing is among the three best."""
     held = [pair for pair in product(vocabulary.things, V.COLOURS) if V.held_out("on", *pair)]
     pairs = pick.sample(held, count)
     pictures = [
         judge.draw(f"{with_article(name)} on {with_article(colour)} background", n)
         for n, (name, colour) in enumerate(pairs)
     ]
-    seen = judge.classifier.best(np.stack(pictures))
+    seen = judge.classifier.best(np.stack(pictures), 3)
     colours = [border_colour(picture) == colour for picture, (_, colour) in zip(pictures, pairs, strict=True)]
-    things = [best[0] == name for best, (name, _) in zip(seen, pairs, strict=True)]
+    things = [name in best for best, (name, _) in zip(seen, pairs, strict=True)]
     return {
         "prompts": len(pairs),
         "both": float(np.mean(np.array(colours) & np.array(things))),
         "colour": float(np.mean(colours)),
         "thing": float(np.mean(things)),
+        "thing_is_the_likeliest": float(
+            np.mean([best[0] == name for best, (name, _) in zip(seen, pairs, strict=True)])
+        ),
     }
 
 
