@@ -1,6 +1,6 @@
 """Every contender in fresh processes, in turn, round by round; figures to a JSON file, from which `report.py` writes.
 
-    PYTHONPATH=tests python -m benchmarks.run [--rounds 3] [--only NAME,...] [--isa native,avx2] [--out results.json]
+    PYTHONPATH=tests python -m benchmarks.run [--rounds 3] [--only "NAME;..."] [--isa native,avx2] [--out results.json]
 
 `make bench` calls it in the right environment. The default plan takes about 33 minutes on two cores with AVX-512 and
 bf16 when nothing else runs, one more round about 5; a machine that is busy gives figures that are worth nothing. Each
