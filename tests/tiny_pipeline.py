@@ -15,7 +15,24 @@ from pathlib import Path
 from typing import Any
 
 WORDS = ("a", "cat", "dog", "in", "the", "top", "hat", "with", "on", "red", "blue", "background", "two")
-_OF_THE_UNET = ("time_cond_proj_dim", "resnet_time_scale_shift", "addition_embed_type")
+_UNET = {
+    "sample_size": 16,
+    "block_out_channels": (32, 64, 64),
+    "layers_per_block": 1,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "norm_num_groups": 8,
+    "cross_attention_dim": 32,
+    "attention_head_dim": 4,
+    "addition_embed_type_num_heads": 4,
+}
+_OF_THE_UNET = (*_UNET, "time_cond_proj_dim", "resnet_time_scale_shift", "addition_embed_type")
+LIKE_STABLE_DIFFUSION: dict[str, Any] = {
+    "name": "like-stable-diffusion",
+    "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+}
+"""Arguments of `folder` and `baked`: a UNet that begins and ends with attention."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -49,8 +66,7 @@ def save(folder: Path, *, seed: int = 0, tiny_decoder: bool = False, **changes: 
         folder: written to; made if need be.
         seed: of the weights.
         tiny_decoder: an AutoencoderTiny in place of the AutoencoderKL.
-        changes: of the scheduler's configuration; `time_cond_proj_dim`, `resnet_time_scale_shift` and
-            `addition_embed_type` go to the UNet.
+        changes: of the UNet's configuration (`_OF_THE_UNET`) and the scheduler's.
     """
     import torch
     from diffusers import AutoencoderKL, AutoencoderTiny, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -60,18 +76,7 @@ def save(folder: Path, *, seed: int = 0, tiny_decoder: bool = False, **changes: 
     torch.set_num_threads(1)
     tokenizer = make_tokenizer()
     torch.manual_seed(seed)
-    unet = UNet2DConditionModel(
-        sample_size=16,
-        block_out_channels=(32, 64, 64),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        norm_num_groups=8,
-        cross_attention_dim=32,
-        attention_head_dim=4,
-        addition_embed_type_num_heads=4,
-        **{name: changes.pop(name) for name in _OF_THE_UNET if name in changes},
-    )
+    unet = UNet2DConditionModel(**_UNET | {name: changes.pop(name) for name in _OF_THE_UNET if name in changes})
     if tiny_decoder:
         vae = AutoencoderTiny(
             encoder_block_out_channels=(16, 16, 16),

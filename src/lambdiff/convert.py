@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import diffusers
+import msgspec
 import nncf
 import numpy as np
 import openvino
@@ -18,7 +19,7 @@ import transformers
 from openvino import opset15
 from torch import Tensor, nn
 
-from lambdiff import sources
+from lambdiff import rewrites, sources
 from lambdiff.bake import Facts
 from lambdiff.errors import ModelError
 from lambdiff.handler.engine import feature_reuse
@@ -108,16 +109,16 @@ def convert(
         text_storage,
         progress,
     )
-    # Sizes that the UNet cannot halve evenly, so that the traced graph restores them whatever they are.
+    model = _load(diffusers.UNet2DConditionModel, folder / "unet")
+    multiple = 2 ** (len(model.config.block_out_channels) - 1)
     inputs = {
-        "sample": noise(2, latents.channels, 17, 19),
+        "sample": noise(1, latents.channels, 3 * multiple, 5 * multiple).repeat(2, 1, 1, 1),
         "timestep": torch.tensor([500.0]),
         "encoder_hidden_states": noise(2, max_length, text["hidden_size"]),
     }
     guidance_embedding = unet.get("time_cond_proj_dim")
     if guidance_embedding:
-        inputs["timestep_cond"] = noise(2, guidance_embedding)
-    model = _load(diffusers.UNet2DConditionModel, folder / "unet")
+        inputs["timestep_cond"] = noise(1, guidance_embedding).repeat(2, 1)
     _part(_UNet(model), inputs, made / "unet.xml", unet_storage, progress)
     del model
     if reuses_features:
@@ -131,7 +132,7 @@ def convert(
     )
     return Facts(
         precision=precision,
-        latents=latents,
+        latents=msgspec.structs.replace(latents, multiple=multiple),
         max_length=max_length,
         sample_size=unet["sample_size"],
         guidance_embedding=guidance_embedding,
@@ -199,12 +200,17 @@ def _write_tokenizer(folder: Path, made: Path, positions: int) -> int:
 
 
 def _part(module: nn.Module, inputs: dict[str, Tensor], path: Path, precision: str, progress: Progress) -> None:
-    """Trace a module, store it, and compare what was stored with the module on inputs of another size."""
+    """Rewrite and trace a module, store it, and compare what was stored with the original on inputs of another size."""
     progress(f"converting {path.stem}")
+    other = {name: _other_size(value) for name, value in inputs.items()}
+    expected = module.eval()(*other.values()).numpy()
+    rewrites.merge_upsampling(module)
+    if isinstance(module, _UNet):
+        rewrites.share_guidance(module.model)
     with warnings.catch_warnings():
         # The tracer names each Python branch that it takes for good; the comparison below catches those that matter.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        traced = torch.jit.trace(module.eval(), tuple(inputs.values()), check_trace=False)
+        traced = torch.jit.trace(module, tuple(inputs.values()), check_trace=False)
     model = openvino.convert_model(traced, example_input=tuple(inputs.values()))
     for port, name in zip(model.inputs, inputs, strict=True):
         port.get_tensor().set_names({name})
@@ -215,8 +221,6 @@ def _part(module: nn.Module, inputs: dict[str, Tensor], path: Path, precision: s
             model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
     openvino.save_model(model, path, compress_to_fp16=precision != "f32")
     progress(f"comparing {path.stem}")
-    other = {name: _other_size(value) for name, value in inputs.items()}
-    expected = module(*other.values()).numpy()
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
     found = openvino.Core().compile_model(path, "CPU", settings)({k: v.numpy() for k, v in other.items()})[0]
     error = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
@@ -267,5 +271,8 @@ def _dynamic(value: Tensor, name: str) -> list[int]:
 
 
 def _other_size(value: Tensor) -> Tensor:
-    """The same data as a picture of even size, or as one row of the batch."""
-    return value[:1, :, :16, :16].contiguous() if value.ndim == 4 else value[:1].contiguous()
+    """The same data as a larger picture, turned on its side, and with a sample more; but one timestep."""
+    if value.ndim == 1:
+        return value
+    more = torch.cat([value, value[:1]])
+    return torch.cat([more, more], dim=2).transpose(2, 3).contiguous() if value.ndim == 4 else more

@@ -89,6 +89,7 @@ class Measured:
         precision = run["versions"].get("engine", "").rpartition(" ")[2]
         peak = self.results["gemm"].get(run["isa"], {}).get(str(run["threads"]), {}).get(precision)
         seconds = self.value(run, "denoise")
-        if not peak or not seconds or not run["samples"]:
+        if not peak or not seconds or not run["calls"]:
             return None
-        return run["samples"] * float(self.results["work"][str(run["size"])]["unet"]) / 1e9 / seconds / float(peak)
+        work = self.results["work"][str(run["size"])]
+        return sum(count * float(work[part]) for part, count in run["calls"].items()) / 1e9 / seconds / float(peak)

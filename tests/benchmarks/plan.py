@@ -66,9 +66,18 @@ class Row:
         """How many of the rounds asked for it takes part in."""
         return asked if self.often and isa == "native" else math.ceil(asked / 3)
 
-    def calls(self, steps: int) -> int:
-        """Calls of the UNet: PNDM makes one more than there are steps."""
-        return steps + (self.scheduler == "pndm" and steps > 1)
+    def calls(self, steps: int) -> dict[str, int]:
+        """Calls of the UNet, by the name that `tiny_sd.flops` gives their work.
+
+        PNDM makes one call more than there are steps. Guidance takes two samples, which lambdiff computes in one call.
+        Empty where work is left out, or done in several precisions.
+        """
+        count = steps + (self.scheduler == "pndm" and steps > 1)
+        if "shortcuts" in self.manifest or self.bake.get("precision") == "w8a8":
+            return {}
+        if self.form == "baked" and self.bake.get("engine") != "diffusers":
+            return {"unet, rewritten, guided" if self.guidance > 1 else "unet, rewritten": count}
+        return {"unet": count * (2 if self.guidance > 1 else 1)}
 
     def in_isa(self, isa: str) -> Row:
         """The row as it runs there: OpenVINO must not be left to choose bf16 where it is forbidden, and crashes."""
@@ -102,6 +111,21 @@ SD_CPP: Final = "stable-diffusion.cpp f16, tiny decoder, Euler"
 
 _TINY_EULER: Final[dict[str, Any]] = {"decoder": "tiny", "scheduler": "euler"}
 
+# A few-step model's defaults: what is compiled at the start follows them.
+_FEW: Final[dict[str, Any]] = {
+    "guidance": 1.0,
+    "manifest": {
+        "defaults": {
+            "num_inference_steps": 4,
+            "guidance_scale": 1.0,
+            "width": 512,
+            "height": 512,
+            "scheduler": "euler",
+        }
+    },
+    **_TINY_EULER,
+}
+
 # Calibrated on small pictures of few steps: what is rounded to what does not change how long it takes.
 _CALIBRATED: Final[dict[str, Any]] = {
     "precision": "w8a8",
@@ -116,8 +140,8 @@ ROWS: Final = (
     _lambdiff(EULER, often=True, isas=BOTH, **_TINY_EULER),
     _lambdiff(INT8, bake={"precision": "int8"}, often=True, isas=BOTH, **_TINY_EULER),
     _lambdiff(W8A8, bake=_CALIBRATED, often=True, isas=BOTH, **_TINY_EULER),
-    _lambdiff(FEW_4, guidance=1.0, often=True, **_TINY_EULER),
-    _lambdiff(FEW_1, steps=1, guidance=1.0, often=True, isas=BOTH, warm=2, **_TINY_EULER),
+    _lambdiff(FEW_4, often=True, **_FEW),
+    _lambdiff(FEW_1, steps=1, often=True, isas=BOTH, warm=2, **_FEW),
     Row(OPTIMUM, "optimum_intel", "optimum", "openvino", decoder="tiny", often=True, isas=BOTH, reference=REFERENCE),
     Row(TUTORIAL_1, "tutorial_handler", "diffusers", "pipeline", steps=1, guidance=1.0, scheduler="pndm", warm=0),
     Row("tutorials' handler, pipeline kept", "torch_pipeline", "diffusers", "pipeline", warm=0, reference=TUTORIAL),
@@ -145,7 +169,7 @@ ROWS: Final = (
         manifest={"shortcuts": {"feature_reuse": 2}},
         **_TINY_EULER,
     ),
-    _lambdiff("lambdiff, tiny decoder, Euler, compiled for one size", manifest={"fixed_size": True}, **_TINY_EULER),
+    _lambdiff("lambdiff, tiny decoder, Euler, compiled for any size", manifest={"fixed_size": False}, **_TINY_EULER),
     _lambdiff("lambdiff in f32, tiny decoder", decoder="tiny", precision="f32", reference=REFERENCE),
     Row(
         "lambdiff with its diffusers engine, 1 step, no guidance",

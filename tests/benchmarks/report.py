@@ -149,16 +149,16 @@ def _sizes(results: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 def _work(results: dict[str, Any]) -> str:
     work = results["work"]
-    parts = list(next(iter(work.values())))
-    counted = ((size, *(f"{work[size][part] / 1e9:,.0f}" for part in parts)) for size in sorted(work, key=int))
+    sizes = sorted(work, key=int)
+    counted = ((part, *(f"{work[size][part] / 1e9:,.0f}" for size in sizes)) for part in work[sizes[0]])
     rates = (
         (isa, threads, *(f"{rates[p]:,.0f}" if p in rates else "" for p in ("f32", "bf16", "int8")))
         for isa, by_threads in results["gemm"].items()
         for threads, rates in by_threads.items()
     )
     return (
-        "GFLOP of one call, batch 1, by the picture's side:\n\n"
-        + _table(("", *parts), counted)
+        "GFLOP of one call, by the picture's side; one sample unless it says *guided*, which is two:\n\n"
+        + _table(("", *sizes), counted)
         + "\n\nGFLOP/s of a product of two matrices of 2048 x 2048, the better of torch's and OpenVINO's:\n\n"
         + _table(("instructions", "threads", "f32", "bf16", "int8"), rates)
     )

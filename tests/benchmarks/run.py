@@ -165,10 +165,8 @@ def start(process: Process, settings: Settings, pictures: Path) -> dict[str, Any
     if done.returncode:
         said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         return {"failed": (said[-1] if said else f"exit code {done.returncode}")[:300]}
-    # Shortcuts leave work out: achieved over possible would say nothing.
-    samples = row.calls(process.steps) * (2 if row.guidance > 1 else 1) if "shortcuts" not in row.manifest else None
     said_last = dict(json.loads(done.stdout.splitlines()[-1]))
-    return said_last | {"samples": samples, "process": time.monotonic() - began}
+    return said_last | {"calls": row.calls(process.steps), "process": time.monotonic() - began}
 
 
 def _held_to(

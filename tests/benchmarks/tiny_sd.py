@@ -131,8 +131,8 @@ class Models:
         """A folder that optimum-intel and OpenVINO GenAI read."""
         if decoder == "full":
             return once(self.folder / "openvino-full", lambda out: _export(self.pipeline(), out))
-        baked = self.baked({"precision": "f16", "decoder": "tiny"})
-        return once(self.folder / "openvino-tiny", lambda out: _with_decoder(self.openvino(), baked, out))
+        tiny = self.tiny_autoencoder()
+        return once(self.folder / "openvino-tiny", lambda out: _with_decoder(self.openvino(), tiny, out))
 
 
 def once(path: Path, make: Callable[[Path], object]) -> Path:
@@ -158,31 +158,41 @@ def size(folder: Path) -> int:
 
 
 def flops(architecture: Architecture, width: int, height: int) -> dict[str, float]:
-    """Floating-point operations of one call of each part, two for each multiply-add, counted without computing."""
+    """Floating-point operations of one call of each part, two for each multiply-add, counted without computing.
+
+    First as diffusers does it, for one sample, and then as lambdiff has rewritten it.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
+
+    from lambdiff import rewrites
+
+    def count(call: Callable[..., object], *inputs: torch.Tensor) -> float:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            call(*inputs)
+        return float(counter.get_total_flops())
 
     with torch.device("meta"):
         parts = _parts(architecture)
         latents = torch.zeros(1, 4, height // 8, width // 8)
-        inputs = {
-            "unet": (latents, torch.zeros(1), torch.zeros(1, TOKENS, architecture.text["hidden_size"])),
-            "text encoder": (torch.zeros(1, TOKENS, dtype=torch.long),),
-            "full decoder": (latents,),
-            "tiny decoder": (latents,),
+        texts = torch.zeros(2, TOKENS, architecture.text["hidden_size"])
+        tokens = torch.zeros(1, TOKENS, dtype=torch.long)
+        one, both = (latents, torch.zeros(1), texts[:1]), (latents.repeat(2, 1, 1, 1), torch.zeros(1), texts)
+        counted = {
+            "unet": count(parts["unet"], *one),
+            "text encoder": count(parts["text_encoder"], tokens),
+            "full decoder": count(parts["vae"].decode, latents),
+            "tiny decoder": count(parts["tiny"].decode, latents),
         }
-        calls = {
-            "unet": parts["unet"],
-            "text encoder": parts["text_encoder"],
-            "full decoder": parts["vae"].decode,
-            "tiny decoder": parts["tiny"].decode,
+        for part in ("unet", "vae", "tiny"):
+            rewrites.merge_upsampling(parts[part])
+        rewrites.share_guidance(parts["unet"])
+        return counted | {
+            "unet, rewritten": count(parts["unet"], *one),
+            "unet, rewritten, guided": count(parts["unet"], *both),
+            "full decoder, rewritten": count(parts["vae"].decode, latents),
+            "tiny decoder, rewritten": count(parts["tiny"].decode, latents),
         }
-        counted = {}
-        for name, call in calls.items():
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
-                call(*inputs[name])
-            counted[name] = float(counter.get_total_flops())
-    return counted
 
 
 def _parts(architecture: Architecture) -> dict[str, Any]:
@@ -280,9 +290,19 @@ def _check_text_encoder(pipeline: Path, exported: Path) -> None:
         raise RuntimeError(f"the exported text encoder differs from the original by {error:.2g}")
 
 
-def _with_decoder(exported: Path, baked: Path, out: Path) -> None:
+def _with_decoder(exported: Path, tiny: Path, out: Path) -> None:
     """The export with the tiny decoder under a name that OpenVINO GenAI accepts: AutoencoderKL, factor 8, scale 1."""
     import openvino
+    import torch
+    from diffusers import AutoencoderTiny
+
+    class Decoder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tiny = AutoencoderTiny.from_pretrained(tiny).eval()
+
+        def forward(self, latents: torch.Tensor) -> torch.Tensor:
+            return self.tiny.decode(latents, return_dict=False)[0]
 
     share(exported, out)
     decoder = out / "vae_decoder"
@@ -291,7 +311,9 @@ def _with_decoder(exported: Path, baked: Path, out: Path) -> None:
     shutil.rmtree(out / "vae_encoder", ignore_errors=True)
     decoder.mkdir()
     (decoder / "config.json").write_text(json.dumps(config))
-    model = openvino.Core().read_model(baked / "decoder.xml")
+    with torch.no_grad():
+        model = openvino.convert_model(Decoder(), example_input=torch.zeros(1, 4, 64, 64))
+    model.reshape([-1, 4, -1, -1])
     model.inputs[0].get_tensor().set_names({"latent_sample"})
     model.outputs[0].get_tensor().set_names({"sample"})
     openvino.save_model(model, decoder / "openvino_model.xml")

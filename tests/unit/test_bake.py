@@ -130,6 +130,22 @@ def test_a_refused_quantisation_leaves_the_unet(tmp_path, monkeypatch):
     manifests.verify(folder)
 
 
+@pytest.mark.parametrize(
+    ("settings", "fixed"),
+    [
+        ({}, True),
+        ({"fixed_size": False}, False),
+        ({"native_size": (64, 64)}, False),
+        ({"precision": "w8a8", "calibration": PROMPTS}, False),
+        ({"engine": "diffusers"}, False),
+    ],
+    ids=["as-is", "asked", "one-size", "w8a8", "diffusers"],
+)
+def test_the_default_size_is_compiled_by_itself(source, tmp_path, settings, fixed):
+    """Unless asked otherwise, or where it does not pay."""
+    assert bake(source, tmp_path / "out", **settings).fixed_size is fixed
+
+
 def test_shortcuts_are_written_down(source, tmp_path):
     """What was asked for at bake is in the manifest."""
     chosen = {"guidance_interval": (0.0, 0.5), "feature_reuse": 3}

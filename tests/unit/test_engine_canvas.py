@@ -25,6 +25,13 @@ def test_to_pixels_rounds_and_clips():
     assert pixels[0, :, 2].tolist() == [255, 255, 0]
 
 
+def test_crop_takes_the_middle():
+    """As many rows and columns are cut off on either side; the right size is left alone."""
+    pixels = picture(16, 12)
+    assert (canvas.crop(pixels, 10, 8) == pixels[2:10, 3:13]).all()
+    assert (canvas.crop(pixels, 16, 12) == pixels).all()
+
+
 def test_the_right_size_is_left_alone():
     """No warning and the same pixels."""
     pixels = picture(128, 128)

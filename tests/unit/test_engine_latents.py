@@ -40,6 +40,13 @@ def test_shape_follows_size_and_manifest():
     assert first(manifest).dtype == np.float32
 
 
+def test_sizes_are_rounded_up_to_what_the_model_can():
+    """Sides of the latents are multiples of the manifest's."""
+    manifest = msgspec.structs.replace(MANIFEST, latents=Latents(factor=8, multiple=4))
+    assert first(manifest, width=64, height=72).shape == (1, 4, 12, 8)
+    assert first(manifest, width=1024, height=200).shape == (1, 4, 28, 128)
+
+
 def test_a_model_of_one_size_draws_that_size():
     """The requested size changes nothing about the noise, so the same seed is the same picture at any size."""
     manifest = msgspec.structs.replace(MANIFEST, native_size=(128, 96))

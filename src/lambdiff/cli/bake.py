@@ -58,7 +58,12 @@ def _prompts(file: Path | None) -> tuple[str, ...] | None:
     metavar="N",
     help="Compute the whole UNet at every N-th step only (DeepCache); for 20 steps or more.",
 )
-@click.option("--fixed-size", is_flag=True, help="Draw the default size a little faster; starts take longer.")
+@click.option(
+    "--fixed-size/--open-size",
+    default=None,
+    help="Compile the default size by itself, which draws it faster; other sizes then need more memory. Fixed unless "
+    "the precision is w8a8.",
+)
 @click.option(
     "--inference-precision",
     type=click.Choice(["auto", "f32"]),
@@ -81,7 +86,7 @@ def bake(
     decoder: str,
     guidance_interval: tuple[float, float],
     feature_reuse: int,
-    fixed_size: bool,
+    fixed_size: bool | None,
     inference_precision: str,
     revision: str | None,
     name: str | None,

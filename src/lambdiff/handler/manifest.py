@@ -49,6 +49,8 @@ class Latents(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     channels: int = 4
     factor: int = 8
     scaling_factor: float = 0.18215
+    multiple: int = 1
+    """Of it the latents' sides must be multiples; a picture of another size is drawn a little larger and cropped."""
 
 
 class Text(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -101,8 +103,8 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     native_size: tuple[int, int] | None = None
     """(width, height) of a model that draws one size only; other sizes are enlarged from it."""
     fixed_size: bool = False
-    """Whether pictures of the default size are drawn with graphs compiled for it alone: a little faster, but each start
-    takes longer, and other sizes keep the weights a second time."""
+    """Whether what a request with the defaults runs is compiled for its size and batch alone: faster, and with less
+    memory, but any other size, or guidance where there is none by default, keeps the weights a second time."""
     inference_precision: Literal["auto", "f32"] = "auto"
     """The arithmetic: bf16 where the processor has it, or always f32, with which a small model loads faster."""
     shortcuts: Shortcuts = Shortcuts()

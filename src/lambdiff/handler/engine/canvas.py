@@ -18,6 +18,12 @@ def to_pixels(decoded: NDArray[np.float32]) -> Pixels:
     return np.ascontiguousarray(levels.transpose(1, 2, 0), dtype=np.uint8)
 
 
+def crop(pixels: Pixels, width: int, height: int) -> Pixels:
+    """The middle of a picture, (height, width, 3); the picture itself if it has that size."""
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    return np.ascontiguousarray(pixels[top : top + height, left : left + width])
+
+
 def fit(pixels: Pixels, width: int, height: int) -> tuple[Pixels, list[str]]:
     """Bring a picture of a model's only size to the requested one, and say so.
 

@@ -23,8 +23,11 @@ def noise_generator(seed: int) -> np.random.Generator:
 
 
 def drawn_size(generation: Generation, manifest: Manifest) -> tuple[int, int]:
-    """(width, height) that the model itself draws: its native size if it has one, else the requested size."""
-    return manifest.native_size or (generation.width, generation.height)
+    """(width, height) that the model itself draws: its native size, or the requested one rounded up to what it can."""
+    if manifest.native_size:
+        return manifest.native_size
+    step = manifest.latents.factor * manifest.latents.multiple
+    return -(-generation.width // step) * step, -(-generation.height // step) * step
 
 
 def initial_latents(generation: Generation, manifest: Manifest, noise: np.random.Generator) -> NDArray[np.float32]:

@@ -7,9 +7,10 @@ A folder holds `text_encoder`, `unet` and `decoder` as OpenVINO models (`.xml` a
                    and, with a guidance embedding, timestep_cond (b, n)     -> (b, channels, h, w)
     decoder        latents (b, channels, h, w)                              -> (b, 3, factor * h, factor * w) in -1..1
 
+The samples of one call of the UNet are the same latents, once for each text (see `rewrites.py`, which relies on it).
 Batch and size are open in the files. Fixing them before compilation made the UNet faster (by a fifth for one of 13 M
-parameters at 128x128, by a twentieth for one of 323 M at 512x512) but starts slower and keeps the weights once for each
-shape, so it is done only for models that draw a single size, and where the manifest asks for it (`fixed_size`).
+parameters at 128x128, by a twentieth for one of 323 M at 512x512) but keeps the weights once for each shape, so it is
+done for models that draw a single size, and for the default size where the manifest asks for it (`fixed_size`).
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino  # noqa: E402 -- after the line above
 
 from lambdiff.handler.engine import feature_reuse  # noqa: E402 -- imports openvino too
+from lambdiff.handler.engine.weights import Weights  # noqa: E402
 
 Array = NDArray[np.float32]
 
@@ -55,6 +57,11 @@ class _Graph(NamedTuple):
     """0 leaves batch and size open."""
     size: tuple[int, int] | None = None
     """(width, height) of the picture."""
+
+    @property
+    def file(self) -> str:
+        """Where it is stored, without the ending."""
+        return "unet" if self.part == "unet_outer" else self.part
 
 
 class OpenVinoEngine:
@@ -75,6 +82,7 @@ class OpenVinoEngine:
         self._loading = threading.Lock()
         self._drawing = threading.Lock()
         self._requests: dict[_Graph, openvino.InferRequest] = {}
+        self._copied: set[tuple[Any, ...]] = set()
 
     @property
     def loaded(self) -> bool:
@@ -103,6 +111,9 @@ class OpenVinoEngine:
             wanted = list(self._usual_graphs())
             try:
                 self._tokenizer = self._read_tokenizer()
+                self._weights = {
+                    file: Weights(self.folder / f"{file}.bin") for file in {graph.file for graph in wanted}
+                }
                 with ThreadPoolExecutor(len(wanted)) as pool:
                     compiled = list(pool.map(self._compile, wanted))
             except Exception as error:  # OpenVINO and tokenizers raise nothing narrower
@@ -135,7 +146,9 @@ class OpenVinoEngine:
             inputs = {"latents": (sample / self.manifest.latents.scaling_factor).astype(np.float32)}
             (decoded,) = self._run(self._graph("decoder", 1, latents.drawn_size(generation, self.manifest)), inputs)
             pixels = canvas.to_pixels(decoded)
-        if self.manifest.native_size:
+        if not self.manifest.native_size:
+            pixels = canvas.crop(pixels, generation.width, generation.height)
+        else:
             with _timed(timings, "enlarge"):
                 pixels, resized = canvas.fit(pixels, generation.width, generation.height)
             warnings += resized
@@ -187,13 +200,17 @@ class OpenVinoEngine:
         if graph not in self._requests:
             self._requests[graph] = self._compile(graph)
         # A shared output would be overwritten by the next call, and schedulers keep earlier ones.
-        return self._requests[graph].infer(inputs, share_inputs=True, share_outputs=False).to_tuple()  # type: ignore[no-any-return]
+        outputs = self._requests[graph].infer(inputs, share_inputs=True, share_outputs=False).to_tuple()
+        copied = (graph, *(np.shape(value) for value in inputs.values()))
+        if copied not in self._copied:
+            self._copied.add(copied)
+            self._weights[graph.file].give_back()
+        return outputs  # type: ignore[no-any-return]
 
     def _graph(self, part: str, batch: int, size: tuple[int, int]) -> _Graph:
         """What serves a part of a picture of (width, height): compiled for it alone, or for every shape."""
-        defaults = self.manifest.defaults
-        fixed = self.manifest.native_size or (self.manifest.fixed_size and size == (defaults.width, defaults.height))
-        return _Graph(part, batch, size) if fixed else _Graph(part)
+        alone = _Graph(part, batch, size)
+        return alone if self.manifest.native_size or alone in self._requests else _Graph(part)
 
     def _usual_graphs(self) -> dict[_Graph, None]:
         """What a request with the model's defaults runs, longest to compile first."""
@@ -203,8 +220,10 @@ class OpenVinoEngine:
         partly = shortcuts.guidance_interval != (0.0, 1.0)
         batches = ((2, 1) if partly else (2,)) if self._guided(usual) else (1,)
         parts = ("unet",) if shortcuts.feature_reuse == 1 else ("unet", "unet_outer")
-        graphs = [self._graph(part, batch, size) for part in parts for batch in batches]
-        return dict.fromkeys([*graphs, self._graph("decoder", 1, size), _Graph("text_encoder", 1)])
+        graphs = [*(_Graph(part, batch, size) for part in parts for batch in batches), _Graph("decoder", 1, size)]
+        if not (self.manifest.native_size or self.manifest.fixed_size):
+            graphs = [_Graph(graph.part) for graph in graphs]
+        return dict.fromkeys([*graphs, _Graph("text_encoder", 1)])
 
     def _compile(self, graph: _Graph) -> openvino.InferRequest:
         settings: dict[str, Any] = {
@@ -214,8 +233,8 @@ class OpenVinoEngine:
         }
         if not cpu.has_vnni():
             settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
-        file = "unet" if graph.part == "unet_outer" else graph.part
-        model = self._core.read_model(self.folder / f"{file}.xml")
+        weights = self._weights[graph.file]
+        model = self._core.read_model((self.folder / f"{graph.file}.xml").read_text("utf-8"), weights.tensor)
         if graph.batch:
             sides = [side // self.manifest.latents.factor for side in graph.size or ()]
             model.reshape({port: _fixed(port.partial_shape, graph.batch, sides) for port in model.inputs})
@@ -223,7 +242,9 @@ class OpenVinoEngine:
             model = feature_reuse.outer(model)
         elif graph.part == "unet" and self.manifest.shortcuts.feature_reuse > 1:
             feature_reuse.add_features(model)
-        return self._core.compile_model(model, "CPU", settings).create_infer_request()
+        request = self._core.compile_model(model, "CPU", settings).create_infer_request()
+        weights.give_back()
+        return request
 
     def _read_tokenizer(self) -> PromptTokenizer:
         tokenizer = Tokenizer.from_file(str(self.folder / TOKENIZER))
