@@ -11,6 +11,7 @@ import threading
 import time
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -19,7 +20,8 @@ from lambdiff import contract, metadata
 from lambdiff.errors import Cancelled, MissingExtra, ModelError
 from lambdiff.handler.app import App
 from lambdiff.handler.event import HttpRequest, HttpResponse
-from stub_engine import StubEngine, pattern
+from lambdiff.handler.manifest import Shortcuts
+from stub_engine import MANIFEST, StubEngine, pattern
 
 
 def post(app: App, body: Any = None, **changes: Any) -> HttpResponse:
@@ -285,6 +287,13 @@ def test_warming_up_draws_one_step() -> None:
     engine = StubEngine()
     App(lambda: engine).warm_up()
     assert (engine.loaded, engine.steps) == (True, 1)
+
+
+def test_warming_up_with_shortcuts_draws_every_step() -> None:
+    """Steps then differ in what they run, so one would leave some for the first request."""
+    engine = StubEngine(manifest=msgspec.structs.replace(MANIFEST, shortcuts=Shortcuts(feature_reuse=2)))
+    App(lambda: engine).warm_up()
+    assert engine.steps == MANIFEST.defaults.num_inference_steps > 1
 
 
 def test_what_the_image_contains_imports_nothing_of_the_client() -> None:

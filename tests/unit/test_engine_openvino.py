@@ -15,6 +15,7 @@ import tiny_pipeline
 from lambdiff.contract import GenerateRequest
 from lambdiff.errors import MissingExtra, ModelError
 from lambdiff.handler import manifest as manifests
+from lambdiff.handler.app import App
 from lambdiff.handler.engine import cpu
 from lambdiff.handler.engine.base import open_engine
 from lambdiff.handler.engine.diffusers import DiffusersEngine
@@ -204,6 +205,18 @@ def test_a_fixed_size(folder, manifest):
     fixed.generate(ask(manifest, width=64, height=64, guidance_scale=1.0))
     unets = [(graph.batch, graph.size) for graph in fixed._requests if graph.part == "unet"]
     assert unets == [(2, (64, 64)), (0, None)]
+
+
+@pytest.mark.parametrize("fixed_size", [True, False], ids=["fixed", "open"])
+@pytest.mark.parametrize("shortcuts", [{}, {"feature_reuse": 2, "guidance_interval": (0.0, 0.5)}], ids=["all", "part"])
+def test_warming_up_leaves_nothing(folder, manifest, fixed_size, shortcuts):
+    """The first request afterwards compiles no graph, and none has weights left to copy."""
+    manifest = msgspec.structs.replace(manifest, fixed_size=fixed_size, shortcuts=Shortcuts(**shortcuts))
+    engine = OpenVinoEngine(folder, manifest, precision="f32")
+    App(lambda: engine).warm_up()
+    graphs, copied = list(engine._requests), set(engine._copied)
+    engine.generate(GenerateRequest(prompt="a dog", seed=1).resolve(manifest.defaults))
+    assert (list(engine._requests), engine._copied) == (graphs, copied)
 
 
 def test_a_guidance_embedding_needs_no_second_sample():

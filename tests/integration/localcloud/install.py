@@ -57,7 +57,7 @@ def install() -> None:
     for folder in (places.LOGS, places.RUN, places.STAMPS, places.TMP, places.CONTAINERS / "networks"):
         folder.mkdir(parents=True, exist_ok=True)
     prefix = python_prefix()
-    step("packages", " ".join(PACKAGES), debian_packages)
+    step("packages", " ".join(PACKAGES), lambda: debian_packages(*PACKAGES), debian_packages)
     step("containers", STORAGE + CONTAINERS, containers)
     step("certificates", digest(SYSTEM_CERTIFICATES), certificates)
     step("emulator", f"{prefix} {places.EMULATOR}", lambda: emulator(prefix), emulator)
@@ -118,10 +118,10 @@ def python_prefix() -> Path:
     raise RuntimeError("no CPython 3.12 with a shared library was found; name one with LOCALCLOUD_PYTHON_PREFIX")
 
 
-def debian_packages() -> None:
-    """Install what is missing of Debian's packages."""
+def debian_packages(*names: str) -> None:
+    """Install those of Debian's packages that are missing."""
     missing = [
-        name for name in PACKAGES if subprocess.run(["dpkg", "-s", name], capture_output=True, check=False).returncode
+        name for name in names if subprocess.run(["dpkg", "-s", name], capture_output=True, check=False).returncode
     ]
     if missing:
         run("apt-get", "update")

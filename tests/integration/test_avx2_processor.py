@@ -1,0 +1,64 @@
+"""Lambda's x86 processors promise AVX2 and no more: the engine on an emulated Haswell.
+
+`ONEDNN_MAX_CPU_ISA=AVX2` on a newer processor is no substitute: parts of OpenVINO ask the processor all the same, and
+their mixture of both crashes at some sizes.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tiny_pipeline
+from localcloud import install
+from lambdiff.contract import GenerateRequest
+from lambdiff.handler.engine.base import open_engine
+from lambdiff.local import builtin
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
+
+DRAW = """
+import sys
+from pathlib import Path
+import msgspec
+from PIL import Image
+from lambdiff.contract import GenerateRequest
+from lambdiff.handler.engine.base import open_engine
+engine = open_engine(Path(sys.argv[1]))
+request = msgspec.json.decode(sys.argv[2], type=GenerateRequest)
+Image.fromarray(engine.generate(request.resolve(engine.manifest.defaults)).pixels).save(sys.argv[3])
+print(engine.precision)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def emulator():
+    """QEMU's user mode, which runs a program as if on another processor."""
+    install.debian_packages("qemu-user")
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        ("built-in", {"prompt": "a red apple", "num_inference_steps": 2}),
+        ("tiny", {"prompt": "a cat", "num_inference_steps": 2}),
+        ("tiny", {"prompt": "a cat", "num_inference_steps": 2, "width": 80, "height": 112}),
+    ],
+    ids=["built-in", "fixed", "open"],
+)
+def test_the_picture_is_the_same(tmp_path, model, fields):
+    """In f32, within what rounding does; the last one has a level of 5 x 7 places."""
+    folder = builtin.shipped() if model == "built-in" else tiny_pipeline.baked()
+    request = GenerateRequest(seed=1, **fields)
+    path = tmp_path / "picture.png"
+    command = [sys.executable, "-c", DRAW, folder, request.to_json(), path]
+    done = subprocess.run(["qemu-x86_64", "-cpu", "Haswell", *command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "f32"), done.stderr
+    engine = open_engine(folder)
+    here = engine.generate(request.resolve(engine.manifest.defaults)).pixels
+    error = np.mean((np.asarray(Image.open(path), dtype=float) - here) ** 2)
+    assert 10 * np.log10(255**2 / error) > 35
