@@ -24,7 +24,7 @@ from lambdiff.handler.manifest import Manifest, Shortcuts
 from lambdiff.local import builtin
 from opened_files import OpenedFiles
 
-PEAK_MB = 335
+PEAK_MB = 322
 """Peak memory (VmHWM, megabytes of 10^6 bytes) of a process that draws the built-in model's default picture. A failing
 test prints the new figure. It is the same with one thread and two, for any number of steps, and, within 2 %, held to
 AVX2; a figure of x86-64, CPython 3.11, openvino 2026.4."""
