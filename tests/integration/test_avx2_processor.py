@@ -11,10 +11,10 @@ import sys
 
 import numpy as np
 import pytest
+from localcloud import install
 from PIL import Image
 
 import tiny_pipeline
-from localcloud import install
 from lambdiff.contract import GenerateRequest
 from lambdiff.handler.engine.base import open_engine
 from lambdiff.local import builtin
