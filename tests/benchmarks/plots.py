@@ -22,7 +22,15 @@ _STYLE: Final = {
     "figure.facecolor": "white",
 }
 _PHASES: Final = ("load", "encode", "denoise", "decode")
-_COLOURS: Final = ("#9c755f", "#76b7b2", "#4e79a7", "#f28e2b", "#bab0ac")
+_COLOURS: Final = {
+    "imports": "#76b7b2",
+    "load": "#9c755f",
+    "loading": "#9c755f",
+    "encode": "#59a14f",
+    "denoise": "#4e79a7",
+    "decode": "#f28e2b",
+    "rest": "#bab0ac",
+}
 
 
 def draw(measured: Measured, stem: Path) -> list[Path]:
@@ -62,13 +70,11 @@ def _stacked(measured: Measured, isa: str, quantity: str, parts: Any, title: str
     if not found:
         return None
     figure, axes = pyplot.subplots(figsize=(7.5, 0.8 + 0.28 * len(found)))
-    seen: dict[str, str] = {}
     for place, (total, name) in enumerate(found):
         known = parts(measured, name, isa)
         left = 0.0
         for part, seconds in (known | {"rest": max(0.0, total - sum(known.values()))}).items():
-            colour = seen.setdefault(part, _COLOURS[4] if part == "rest" else _COLOURS[len(seen) % 4])
-            axes.barh(place, seconds, left=left, color=colour, label=part)
+            axes.barh(place, seconds, left=left, color=_COLOURS[part], label=part)
             left += seconds
         axes.text(left, place, f" {total:.1f}", va="center")
     axes.set_yticks(range(len(found)), [name for _, name in found])
@@ -76,8 +82,9 @@ def _stacked(measured: Measured, isa: str, quantity: str, parts: Any, title: str
     axes.set_xlabel("seconds")
     axes.set_title(title, loc="left")
     handles, labels = axes.get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    axes.legend(unique.values(), unique.keys(), loc="lower right", frameon=False)
+    handle = dict(zip(labels, handles, strict=True))
+    shown = [part for part in _COLOURS if part in handle]
+    axes.legend([handle[part] for part in shown], shown, loc="lower right", frameon=False)
     return figure
 
 
@@ -90,7 +97,7 @@ def _scaling(measured: Measured) -> Any:
     figure, row = pyplot.subplots(1, len(found), figsize=(7.5, 2.4), squeeze=False)
     for axes, (sweep, runs) in zip(row[0], found, strict=True):
         points = sorted((run[sweep.quantity], measured.value(run, "warm")) for run in runs)
-        axes.plot(*zip(*points, strict=True), marker="o", color=_COLOURS[2])
+        axes.plot(*zip(*points, strict=True), marker="o", color=_COLOURS["denoise"])
         axes.set_xticks([value for value, _ in points])
         axes.set_ylim(bottom=0)
         axes.set_xlabel(
