@@ -90,7 +90,8 @@ def bake(
             vocabulary: every word that the model was trained on, where that is a short list.
             native_size: (width, height), of a model that draws one size only.
             defaults: fields of `Defaults` that differ from the model's.
-            fixed_size: see `Manifest`; by default so, but not with w8a8, whose starts it slows by a quarter.
+            fixed_size: see `Manifest`; by default so, but not with w8a8 or a guidance interval, whose starts it slows,
+            nor for a model of one size, which needs no asking.
             guidance_interval, feature_reuse, inference_precision: see `Shortcuts` and `Manifest`.
 
     Returns:
@@ -115,6 +116,7 @@ def bake(
     with _folder_beside(out) as work:
         folder = sources.find(str(source), entry, chosen.revision, work, progress)
         index = sources.check(folder, chosen.engine)
+        _check_native_size(chosen, folder)
         diffusion, scheduler = _diffusion(folder)
         made = work / "model"
         made.mkdir()
@@ -203,7 +205,18 @@ def _check_settings(chosen: Settings) -> Shortcuts:
 def _fixes_size(chosen: Settings) -> bool:
     if chosen.fixed_size is not None:
         return chosen.fixed_size
-    return chosen.engine == "openvino" and chosen.precision != "w8a8" and chosen.native_size is None
+    # With an interval the UNet would be compiled twice, for one sample and for two.
+    pays = chosen.precision != "w8a8" and chosen.guidance_interval == (0.0, 1.0)
+    return chosen.engine == "openvino" and chosen.native_size is None and pays
+
+
+def _check_native_size(chosen: Settings, folder: Path) -> None:
+    latents, _ = sources.latents(folder / "vae", folder / "unet")
+    step = latents.factor * latents.multiple
+    if chosen.native_size and any(side % step for side in chosen.native_size):
+        raise InvalidRequest(
+            f"This model cannot draw {chosen.native_size[0]}x{chosen.native_size[1]}.", fix=f"Give multiples of {step}."
+        )
 
 
 def _check_out(out: Path, *, force: bool) -> None:
@@ -269,7 +282,7 @@ def _keep(folder: Path, made: Path, index: dict[str, Any], chosen: Settings, pro
         )
     progress("copying")
     sources.copy(folder, made, index)
-    latents, tiny = sources.latents(made / "vae")
+    latents, tiny = sources.latents(made / "vae", made / "unet")
     unet = sources.read_json(made / "unet" / "config.json", "sample_size")
     tokenizer = sources.read_json(made / "tokenizer" / "tokenizer_config.json", "model_max_length")
     return Facts(

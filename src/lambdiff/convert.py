@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import diffusers
-import msgspec
 import nncf
 import numpy as np
 import openvino
 import torch
 import transformers
+from numpy.typing import NDArray
 from openvino import opset15
 from torch import Tensor, nn
 
@@ -93,7 +93,7 @@ def convert(
 
     # All that can be seen to be wrong is refused before the minutes of work.
     vae_folder = tiny or folder / "vae"
-    latents, is_tiny = sources.latents(vae_folder)
+    latents, is_tiny = sources.latents(vae_folder, folder / "unet")
     text = sources.read_json(
         folder / "text_encoder" / "config.json", "hidden_size", "vocab_size", "max_position_embeddings"
     )
@@ -109,18 +109,17 @@ def convert(
         text_storage,
         progress,
     )
-    model = _load(diffusers.UNet2DConditionModel, folder / "unet")
-    multiple = 2 ** (len(model.config.block_out_channels) - 1)
     inputs = {
-        "sample": noise(1, latents.channels, 3 * multiple, 5 * multiple).repeat(2, 1, 1, 1),
+        "sample": noise(1, latents.channels, 3 * latents.multiple, 5 * latents.multiple).repeat(2, 1, 1, 1),
         "timestep": torch.tensor([500.0]),
         "encoder_hidden_states": noise(2, max_length, text["hidden_size"]),
     }
     guidance_embedding = unet.get("time_cond_proj_dim")
     if guidance_embedding:
         inputs["timestep_cond"] = noise(1, guidance_embedding).repeat(2, 1)
-    _part(_UNet(model), inputs, made / "unet.xml", unet_storage, progress)
-    del model
+    unet_model = _UNet(_load(diffusers.UNet2DConditionModel, folder / "unet"))
+    _part(unet_model, inputs, made / "unet.xml", unet_storage, progress)
+    del unet_model
     if reuses_features:
         _check_features(made / "unet.xml")
     _part(
@@ -132,7 +131,7 @@ def convert(
     )
     return Facts(
         precision=precision,
-        latents=msgspec.structs.replace(latents, multiple=multiple),
+        latents=latents,
         max_length=max_length,
         sample_size=unet["sample_size"],
         guidance_embedding=guidance_embedding,
@@ -207,6 +206,7 @@ def _part(module: nn.Module, inputs: dict[str, Tensor], path: Path, precision: s
     rewrites.merge_upsampling(module)
     if isinstance(module, _UNet):
         rewrites.share_guidance(module.model)
+    _check(f"The rewritten {path.stem}", module(*other.values()).numpy(), expected, 1e-4)
     with warnings.catch_warnings():
         # The tracer names each Python branch that it takes for good; the comparison below catches those that matter.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
@@ -223,13 +223,19 @@ def _part(module: nn.Module, inputs: dict[str, Tensor], path: Path, precision: s
     progress(f"comparing {path.stem}")
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
     found = openvino.Core().compile_model(path, "CPU", settings)({k: v.numpy() for k, v in other.items()})[0]
+    error = _check(f"The converted {path.stem}", found, expected, BOUNDS[precision])
+    progress(f"{path.stem}: relative error {error:.1e}")
+
+
+def _check(what: str, found: NDArray[np.float32], expected: NDArray[np.float32], bound: float) -> float:
+    """The relative error, if it is within the bound."""
     error = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
-    if not error <= BOUNDS[precision]:
+    if not error <= bound:
         raise ModelError(
-            f"The converted {path.stem} differs from the original by {error:.1e} (allowed: {BOUNDS[precision]:.0e}).",
+            f"{what} differs from the original by {error:.1e} (allowed: {bound:.0e}).",
             fix="Bake with a higher --precision, or report this model.",
         )
-    progress(f"{path.stem}: relative error {error:.1e}")
+    return error
 
 
 def _split_modulated_norms(model: openvino.Model) -> None:

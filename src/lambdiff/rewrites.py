@@ -2,8 +2,8 @@
 
     upsampling    each pixel repeated into 2x2 and a 3x3 convolution, where several weights of a kernel meet the same
                   pixel: added up beforehand they are four 2x2 convolutions, 4/9 of the work
-    guidance      the samples of a call are the same latents, told apart by their texts only: what the UNet does before
-                  it first reads a text is done once
+    guidance      the samples of a call are the same latents, told apart by their texts only: the residual block and the
+                  self-attention before the UNet first reads a text are computed once
 
 Both are exact but for rounding. `convert.py` compares what comes of them with the original modules.
 """
@@ -98,9 +98,10 @@ def merge_upsampling(model: nn.Module) -> None:
 
 
 def share_guidance(unet: nn.Module) -> None:
-    """Let a UNet compute the part before its first cross-attention once, if it begins as Stable Diffusion's does."""
+    """Let a UNet compute what is before its first cross-attention once, if it begins as Stable Diffusion's does."""
     block = unet.down_blocks[0]
-    if not isinstance(block, CrossAttnDownBlock2D):
+    # With an additional embedding even the timestep's tells the texts apart.
+    if not isinstance(block, CrossAttnDownBlock2D) or unet.config.addition_embed_type is not None:
         return
     transformer = block.attentions[0]
     if not (isinstance(transformer, Transformer2DModel) and transformer.is_input_continuous):

@@ -123,8 +123,8 @@ def copy(folder: Path, made: Path, index: dict[str, Any]) -> None:
     (made / "model_index.json").write_text(json.dumps(index | without, indent=2) + "\n", encoding="utf-8")
 
 
-def latents(folder: Path) -> tuple[Latents, bool]:
-    """Shape and scale of the latents of the autoencoder in `folder`, and whether it is a tiny one."""
+def latents(folder: Path, unet: Path) -> tuple[Latents, bool]:
+    """Shape and scale of the latents of the autoencoder in `folder` with a UNet, and whether it is a tiny one."""
     vae = read_json(folder / "config.json", "latent_channels")
     tiny = vae.get("_class_name") == "AutoencoderTiny"
     blocks = vae.get("decoder_block_out_channels" if tiny else "block_out_channels")
@@ -132,7 +132,14 @@ def latents(folder: Path) -> tuple[Latents, bool]:
         raise ModelError(f"{folder} is no autoencoder of a supported kind.", fix="Bake another model.")
     # Defaults of diffusers' classes, for configurations that leave them out.
     scaling_factor = vae.get("scaling_factor", 1.0 if tiny else 0.18215)
-    return Latents(channels=vae["latent_channels"], factor=2 ** (len(blocks) - 1), scaling_factor=scaling_factor), tiny
+    levels = read_json(unet / "config.json").get("block_out_channels", (320, 640, 1280, 1280))
+    found = Latents(
+        channels=vae["latent_channels"],
+        factor=2 ** (len(blocks) - 1),
+        scaling_factor=scaling_factor,
+        multiple=2 ** (len(levels) - 1),
+    )
+    return found, tiny
 
 
 def read_json(path: Path, *needed: str) -> dict[str, Any]:

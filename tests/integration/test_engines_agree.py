@@ -70,10 +70,10 @@ def psnr(one, other):
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0], ids=["unguided", "guided"])
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_the_same_picture(fast, reference, scheduler, guidance_scale):
-    """At least 40 dB for every scheduler, guided or not, in a picture that is not square."""
-    request = ask(scheduler=scheduler, guidance_scale=guidance_scale, width=112, height=80)
+    """At least 40 dB for every scheduler, guided or not, at a size that the UNet cannot halve evenly."""
+    request = ask(scheduler=scheduler, guidance_scale=guidance_scale, width=104, height=72)
     ours, theirs = fast.generate(request).pixels, reference.generate(request).pixels
-    assert ours.shape == theirs.shape == (80, 112, 3)
+    assert ours.shape == theirs.shape == (72, 104, 3)
     assert ours.std() > 10
     assert psnr(ours, theirs) >= 40
 

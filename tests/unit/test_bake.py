@@ -137,9 +137,10 @@ def test_a_refused_quantisation_leaves_the_unet(tmp_path, monkeypatch):
         ({"fixed_size": False}, False),
         ({"native_size": (64, 64)}, False),
         ({"precision": "w8a8", "calibration": PROMPTS}, False),
+        ({"guidance_interval": (0.0, 0.5)}, False),
         ({"engine": "diffusers"}, False),
     ],
-    ids=["as-is", "asked", "one-size", "w8a8", "diffusers"],
+    ids=["as-is", "asked", "one-size", "w8a8", "interval", "diffusers"],
 )
 def test_the_default_size_is_compiled_by_itself(source, tmp_path, settings, fixed):
     """Unless asked otherwise, or where it does not pay."""
@@ -167,6 +168,7 @@ def test_shortcuts_are_written_down(source, tmp_path):
         {"calibration": (), "precision": "w8a8"},
         {"feature_reuse": 2, "engine": "diffusers"},
         {"fixed_size": True, "engine": "diffusers"},
+        {"native_size": (64, 72)},
     ],
 )
 def test_settings_that_make_no_sense(source, tmp_path, settings):

@@ -202,9 +202,21 @@ def test_a_fixed_size(folder, manifest):
         request = ask(manifest, width=width, height=height)
         difference = fixed.generate(request).pixels.astype(int) - plain.generate(request).pixels
         assert np.abs(difference).max() <= 2
-    fixed.generate(ask(manifest, width=64, height=64, guidance_scale=1.0))
-    unets = [(graph.batch, graph.size) for graph in fixed._requests if graph.part == "unet"]
-    assert unets == [(2, (64, 64)), (0, None)]
+
+
+@pytest.mark.parametrize("other", [{"width": 96}, {"guidance_scale": 1.0}], ids=["size", "batch"])
+def test_weights_are_in_memory_once(folder, manifest, other):
+    """The first request of another shape puts open graphs in the place of the fixed ones, which then serve all."""
+    engine = OpenVinoEngine(folder, msgspec.structs.replace(manifest, fixed_size=True), precision="f32")
+
+    def unets():
+        return [(graph.batch, graph.size) for graph in engine._requests if graph.part == "unet"]
+
+    engine.generate(ask(manifest))
+    assert unets() == [(2, (64, 64))]
+    for fields in (other, {}):
+        engine.generate(ask(manifest, **fields))
+        assert unets() == [(0, None)]
 
 
 @pytest.mark.parametrize("fixed_size", [True, False], ids=["fixed", "open"])
@@ -214,9 +226,9 @@ def test_warming_up_leaves_nothing(folder, manifest, fixed_size, shortcuts):
     manifest = msgspec.structs.replace(manifest, fixed_size=fixed_size, shortcuts=Shortcuts(**shortcuts))
     engine = OpenVinoEngine(folder, manifest, precision="f32")
     App(lambda: engine).warm_up()
-    graphs, copied = list(engine._requests), set(engine._copied)
+    graphs, seen = list(engine._requests), set(engine._seen)
     engine.generate(GenerateRequest(prompt="a dog", seed=1).resolve(manifest.defaults))
-    assert (list(engine._requests), engine._copied) == (graphs, copied)
+    assert (list(engine._requests), engine._seen) == (graphs, seen)
 
 
 def test_a_guidance_embedding_needs_no_second_sample():

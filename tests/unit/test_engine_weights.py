@@ -15,6 +15,7 @@ from lambdiff.handler.engine.weights import Weights
 def path(tmp_path):
     """A file of 4 MB."""
     path = tmp_path / "unet.bin"
+    path.with_suffix(".xml").write_text("<net/>", encoding="utf-8")
     path.write_bytes(np.arange(2**20, dtype=np.uint32).tobytes())
     return path
 
@@ -34,6 +35,7 @@ def test_the_tensor_is_the_file(path):
     """Byte for byte, and read only when it is looked at."""
     weights = Weights(path)
     assert weights.tensor.data.tobytes() == path.read_bytes()
+    assert weights.description == "<net/>"
 
 
 @pytest.mark.linux

@@ -25,11 +25,16 @@ def difference(one, other):
     return float((one - other).abs().max() / one.abs().max())
 
 
-@pytest.fixture
-def unet():
+@pytest.fixture(
+    params=[{}, {"layers_per_block": 2, "transformer_layers_per_block": 2, "use_linear_projection": True}],
+    ids=["1.x", "deeper"],
+)
+def unet(request):
     """One that begins with attention, and a call of it: the same latents for two texts."""
     folder = tiny_pipeline.folder(**tiny_pipeline.LIKE_STABLE_DIFFUSION)
-    model = UNet2DConditionModel.from_pretrained(folder / "unet").eval().requires_grad_(False)
+    config = UNet2DConditionModel.load_config(folder / "unet")
+    torch.manual_seed(0)
+    model = UNet2DConditionModel.from_config(config, **request.param).eval().requires_grad_(False)
     random = torch.Generator().manual_seed(0)
     latents = torch.randn(1, 4, 16, 24, generator=random).repeat(2, 1, 1, 1)
     return model, (latents, torch.tensor([500.0]), torch.randn(2, 16, 32, generator=random))
@@ -102,9 +107,11 @@ def test_guidance_shares_what_is_before_the_text(unet):
     assert difference(model(*one).sample, before[:1]) < 1e-5
 
 
-def test_other_unets_are_left_alone():
-    """One whose first block reads no text keeps its modules."""
-    model = UNet2DConditionModel.from_pretrained(tiny_pipeline.folder() / "unet")
+@pytest.mark.parametrize("kind", [{}, tiny_pipeline.LIKE_STABLE_DIFFUSION | {"addition_embed_type": "text"}])
+def test_other_unets_are_left_alone(kind):
+    """One whose first block reads no text, and one whose residual blocks already tell the texts apart."""
+    config = UNet2DConditionModel.load_config(tiny_pipeline.folder(**kind | {"name": f"left-{len(kind)}"}) / "unet")
+    model = UNet2DConditionModel.from_config(config)
     before = copy.copy(dict(model.named_modules()))
     rewrites.share_guidance(model)
     assert dict(model.named_modules()) == before

@@ -61,8 +61,8 @@ def _prompts(file: Path | None) -> tuple[str, ...] | None:
 @click.option(
     "--fixed-size/--open-size",
     default=None,
-    help="Compile the default size by itself, which draws it faster; other sizes then need more memory. Fixed unless "
-    "the precision is w8a8.",
+    help="Compile the default size by itself, which draws it faster until another is asked for. Fixed, unless w8a8 or "
+    "a guidance interval is asked for.",
 )
 @click.option(
     "--inference-precision",

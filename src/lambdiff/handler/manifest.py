@@ -104,7 +104,8 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     """(width, height) of a model that draws one size only; other sizes are enlarged from it."""
     fixed_size: bool = False
     """Whether what a request with the defaults runs is compiled for its size and batch alone: faster, and with less
-    memory, but any other size, or guidance where there is none by default, keeps the weights a second time."""
+    memory. The first request of another size, or guided where the default is not or the other way round, ends that:
+    from then on graphs for all sizes serve."""
     inference_precision: Literal["auto", "f32"] = "auto"
     """The arithmetic: bf16 where the processor has it, or always f32, with which a small model loads faster."""
     shortcuts: Shortcuts = Shortcuts()

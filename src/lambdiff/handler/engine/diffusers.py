@@ -190,4 +190,6 @@ class DiffusersEngine:
             pixels, resized = canvas.fit(pixels, generation.width, generation.height)
             warnings += resized
             timings["enlarge"] = time.perf_counter() - end
+        else:
+            pixels = canvas.crop(pixels, generation.width, generation.height)
         return Drawing(pixels=pixels, timings=timings, warnings=warnings)

@@ -10,7 +10,8 @@ A folder holds `text_encoder`, `unet` and `decoder` as OpenVINO models (`.xml` a
 The samples of one call of the UNet are the same latents, once for each text (see `rewrites.py`, which relies on it).
 Batch and size are open in the files. Fixing them before compilation made the UNet faster (by a fifth for one of 13 M
 parameters at 128x128, by a twentieth for one of 323 M at 512x512) but keeps the weights once for each shape, so it is
-done for models that draw a single size, and for the default size where the manifest asks for it (`fixed_size`).
+done for models that draw a single size, and for the default size where the manifest asks for it (`fixed_size`), until
+another one is asked for.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class OpenVinoEngine:
         self._loading = threading.Lock()
         self._drawing = threading.Lock()
         self._requests: dict[_Graph, openvino.InferRequest] = {}
-        self._copied: set[tuple[Any, ...]] = set()
+        self._seen: set[tuple[Any, ...]] = set()
 
     @property
     def loaded(self) -> bool:
@@ -146,12 +147,12 @@ class OpenVinoEngine:
             inputs = {"latents": (sample / self.manifest.latents.scaling_factor).astype(np.float32)}
             (decoded,) = self._run(self._graph("decoder", 1, latents.drawn_size(generation, self.manifest)), inputs)
             pixels = canvas.to_pixels(decoded)
-        if not self.manifest.native_size:
-            pixels = canvas.crop(pixels, generation.width, generation.height)
-        else:
+        if self.manifest.native_size:
             with _timed(timings, "enlarge"):
                 pixels, resized = canvas.fit(pixels, generation.width, generation.height)
             warnings += resized
+        else:
+            pixels = canvas.crop(pixels, generation.width, generation.height)
         return Drawing(pixels=pixels, timings=timings, warnings=warnings)
 
     def _denoise(self, generation: Generation, texts: Array, on_step: OnStep | None) -> Array:
@@ -198,12 +199,14 @@ class OpenVinoEngine:
 
     def _run(self, graph: _Graph, inputs: dict[str, Any]) -> tuple[Array, ...]:
         if graph not in self._requests:
+            if not graph.batch:  # serves whatever the part's graphs of one shape serve: the weights need be there once
+                self._requests = {known: r for known, r in self._requests.items() if known.part != graph.part}
             self._requests[graph] = self._compile(graph)
         # A shared output would be overwritten by the next call, and schedulers keep earlier ones.
         outputs = self._requests[graph].infer(inputs, share_inputs=True, share_outputs=False).to_tuple()
-        copied = (graph, *(np.shape(value) for value in inputs.values()))
-        if copied not in self._copied:
-            self._copied.add(copied)
+        seen = (graph, *(np.shape(value) for value in inputs.values()))
+        if seen not in self._seen:
+            self._seen.add(seen)
             self._weights[graph.file].give_back()
         return outputs  # type: ignore[no-any-return]
 
@@ -234,7 +237,7 @@ class OpenVinoEngine:
         if not cpu.has_vnni():
             settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
         weights = self._weights[graph.file]
-        model = self._core.read_model((self.folder / f"{graph.file}.xml").read_text("utf-8"), weights.tensor)
+        model = self._core.read_model(weights.description, weights.tensor)
         if graph.batch:
             sides = [side // self.manifest.latents.factor for side in graph.size or ()]
             model.reshape({port: _fixed(port.partial_shape, graph.batch, sides) for port in model.inputs})

@@ -15,17 +15,18 @@ import openvino
 
 
 class Weights:
-    """A model's `.bin` file, mapped.
+    """A model's `.bin` file, mapped, and the description that belongs to it, read once with it.
 
     Args:
-        path: the file, not empty.
+        path: the file, not empty; the `.xml` is beside it.
 
     Example:
-        >>> weights = Weights(folder / "unet.bin")                                      # doctest: +SKIP
-        >>> model = core.read_model((folder / "unet.xml").read_text(), weights.tensor)  # doctest: +SKIP
+        >>> weights = Weights(folder / "unet.bin")                          # doctest: +SKIP
+        >>> model = core.read_model(weights.description, weights.tensor)    # doctest: +SKIP
     """
 
     def __init__(self, path: Path) -> None:
+        self.description = path.with_suffix(".xml").read_text("utf-8")
         with path.open("rb") as stream:
             # Private and writable, since OpenVINO takes no read-only array; nothing writes to it.
             self._mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
