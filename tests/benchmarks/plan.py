@@ -161,7 +161,7 @@ ROWS: Final = (
     Row(SD_CPP, "sd_cpp", "sdcpp", "pipeline", isas=BOTH, warm=0, **_TINY_EULER),
     _lambdiff(
         "lambdiff, tiny decoder, Euler, guidance on the first half of the steps",
-        manifest={"shortcuts": {"guidance_interval": [0.0, 0.5]}},
+        manifest={"shortcuts": {"guidance_interval": [0.0, 0.5]}, "fixed_size": False},
         **_TINY_EULER,
     ),
     _lambdiff(
