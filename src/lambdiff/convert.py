@@ -117,9 +117,13 @@ def convert(
     guidance_embedding = unet.get("time_cond_proj_dim")
     if guidance_embedding:
         inputs["timestep_cond"] = noise(1, guidance_embedding).repeat(2, 1)
-    unet_model = _UNet(_load(diffusers.UNet2DConditionModel, folder / "unet"))
-    _part(unet_model, inputs, made / "unet.xml", unet_storage, progress)
-    del unet_model
+    _part(
+        _UNet(_load(diffusers.UNet2DConditionModel, folder / "unet")),
+        inputs,
+        made / "unet.xml",
+        unet_storage,
+        progress,
+    )
     if reuses_features:
         _check_features(made / "unet.xml")
     _part(
