@@ -1,4 +1,4 @@
-"""ministack with three things mended that a deployment of lambdiff meets, and a limit that accounts have.
+"""ministack with four things mended that a deployment of lambdiff meets, and a limit that accounts have.
 
 Runs in an environment of its own.
 
@@ -9,6 +9,7 @@ import functools
 import json
 import os
 import re
+import tarfile
 from pathlib import Path
 
 from ministack.core import iam_actions
@@ -105,6 +106,10 @@ def capped(create):
 
     return create_function
 
+
+# podman stops reading an archive at its end mark and answers 500 ("broken pipe") if the zeros that fill the last record
+# are still on their way: 6 of 1,200 uploads failed, none of 6,000 without the zeros. buildah's issue 6573.
+tarfile.RECORDSIZE = tarfile.BLOCKSIZE
 
 functions = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
 functions["create"] = capped(functions["create"])
