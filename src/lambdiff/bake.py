@@ -31,6 +31,7 @@ from lambdiff.handler.manifest import Diffusion, Latents, Manifest, Shortcuts, T
 from lambdiff.sources import Progress
 
 LEAST_PROMPTS: Final = 8
+BY: Final = f"lambdiff {__version__}"
 NOTES: Final = "No safety checker is run: pictures are returned as the model draws them."
 
 _SCHEDULERS: Final = {
@@ -149,7 +150,7 @@ def bake(
             tiny_decoder=facts.tiny_decoder,
             origin=_origin(entry, chosen),
             notes=" ".join(filter(None, (chosen.notes, NOTES))),
-            baked_by=f"lambdiff {__version__}",
+            baked_by=BY,
             baked_on=datetime.now(UTC).date().isoformat(),
         )
         if shortcuts.guidance_interval != (0.0, 1.0) and (
@@ -332,5 +333,5 @@ def _write_notice(folder: Path, made: Path, entry: models.Model | None, chosen: 
     if chosen.decoder == "tiny":
         tiny = models.TINY_DECODER
         lines.append(f"Decoder: {tiny.name}, licence {tiny.licence}, {tiny.licence_url}")
-    lines += [f"Prepared by lambdiff {__version__}; the weights were stored anew, not trained further.", NOTES]
+    lines += [f"Prepared by {BY}; the weights were stored anew, not trained further.", NOTES]
     (made / "NOTICE.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -36,6 +36,9 @@ class Row:
         isas: where it runs.
         warm: requests after the first; 0 where the first is like all others, and its time is taken for a warm one's.
         reference: the row whose picture this one's should be, from the same latents.
+        switch: one thing done otherwise: a function of `contenders/switches.py`.
+        rehearsed: whether it runs once before it is measured, to leave something behind.
+        rewritten: for lambdiff's form: whether `rewrites.py` was applied when it was baked.
     """
 
     name: str
@@ -53,13 +56,16 @@ class Row:
     isas: tuple[str, ...] = ("native",)
     warm: int = 1
     reference: str | None = None
+    switch: str = ""
+    rehearsed: bool = False
+    rewritten: bool = True
 
     def model(self, models: Models) -> Path:
         """The folder it reads, made if need be."""
         if self.form == "baked":
             bake = self.bake if self.bake.get("engine") == "diffusers" else {"precision": "f16"} | self.bake
             decoder = {} if self.bake.get("engine") == "diffusers" else {"decoder": self.decoder}
-            return models.baked(bake | decoder, self.manifest)
+            return models.baked(bake | decoder, self.manifest, rewritten=self.rewritten)
         return models.openvino(self.decoder) if self.form == "openvino" else models.pipeline()
 
     def rounds(self, asked: int, isa: str) -> int:
@@ -75,7 +81,7 @@ class Row:
         count = steps + (self.scheduler == "pndm" and steps > 1)
         if "shortcuts" in self.manifest or self.bake.get("precision") == "w8a8":
             return {}
-        if self.form == "baked" and self.bake.get("engine") != "diffusers":
+        if self.form == "baked" and self.rewritten and self.bake.get("engine") != "diffusers":
             return {"unet, rewritten, guided" if self.guidance > 1 else "unet, rewritten": count}
         return {"unet": count * (2 if self.guidance > 1 else 1)}
 
@@ -107,6 +113,8 @@ OPTIMUM: Final = "optimum-intel, tiny decoder"
 OPTIMUM_FULL: Final = "optimum-intel, full decoder"
 BF16: Final = "diffusers bf16, tiny decoder"
 BF16_FULL: Final = "diffusers bf16, full decoder"
+INTERVAL: Final = "lambdiff, tiny decoder, Euler, guidance on the first half of the steps"
+REUSE: Final = "lambdiff, tiny decoder, Euler, features of every second step reused"
 SD_CPP: Final = "stable-diffusion.cpp f16, tiny decoder, Euler"
 
 _TINY_EULER: Final[dict[str, Any]] = {"decoder": "tiny", "scheduler": "euler"}
@@ -143,12 +151,21 @@ ROWS: Final = (
     _lambdiff(FEW_4, often=True, **_FEW),
     _lambdiff(FEW_1, steps=1, often=True, isas=BOTH, warm=2, **_FEW),
     Row(OPTIMUM, "optimum_intel", "optimum", "openvino", decoder="tiny", often=True, isas=BOTH, reference=REFERENCE),
-    Row(TUTORIAL_1, "tutorial_handler", "diffusers", "pipeline", steps=1, guidance=1.0, scheduler="pndm", warm=0),
+    Row(TUTORIAL_1, "tutorial_handler", "diffusers", "pipeline", steps=1, guidance=1.0, often=True, warm=0),
     Row("tutorials' handler, pipeline kept", "torch_pipeline", "diffusers", "pipeline", warm=0, reference=TUTORIAL),
     Row(REFERENCE, "torch_pipeline", "diffusers", "pipeline", decoder="tiny", isas=("avx2",), warm=0),
-    Row(BF16_FULL, "torch_pipeline", "diffusers", "pipeline", precision="bf16", reference=TUTORIAL),
-    Row(BF16, "torch_pipeline", "diffusers", "pipeline", decoder="tiny", precision="bf16", reference=REFERENCE),
-    Row(OPTIMUM_FULL, "optimum_intel", "optimum", "openvino", reference=TUTORIAL),
+    Row(BF16_FULL, "torch_pipeline", "diffusers", "pipeline", precision="bf16", often=True, reference=TUTORIAL),
+    Row(
+        BF16,
+        "torch_pipeline",
+        "diffusers",
+        "pipeline",
+        decoder="tiny",
+        precision="bf16",
+        often=True,
+        reference=REFERENCE,
+    ),
+    Row(OPTIMUM_FULL, "optimum_intel", "optimum", "openvino", often=True, reference=TUTORIAL),
     Row("OpenVINO GenAI, full decoder", "openvino_genai_pipeline", "genai", "openvino", reference=TUTORIAL),
     Row(
         "OpenVINO GenAI, tiny decoder",
@@ -160,15 +177,11 @@ ROWS: Final = (
     ),
     Row(SD_CPP, "sd_cpp", "sdcpp", "pipeline", isas=BOTH, warm=0, **_TINY_EULER),
     _lambdiff(
-        "lambdiff, tiny decoder, Euler, guidance on the first half of the steps",
+        INTERVAL,
         manifest={"shortcuts": {"guidance_interval": [0.0, 0.5]}, "fixed_size": False},
         **_TINY_EULER,
     ),
-    _lambdiff(
-        "lambdiff, tiny decoder, Euler, features of every second step reused",
-        manifest={"shortcuts": {"feature_reuse": 2}},
-        **_TINY_EULER,
-    ),
+    _lambdiff(REUSE, manifest={"shortcuts": {"feature_reuse": 2}}, **_TINY_EULER),
     _lambdiff("lambdiff, tiny decoder, Euler, compiled for any size", manifest={"fixed_size": False}, **_TINY_EULER),
     _lambdiff("lambdiff in f32, tiny decoder", decoder="tiny", precision="f32", reference=REFERENCE),
     Row(

@@ -64,8 +64,7 @@ def _cold_parts(measured: Measured, row: str, isa: str) -> dict[str, float]:
 
 def _stacked(measured: Measured, isa: str, quantity: str, parts: Any, title: str) -> Any:
     """Bars of seconds, longest on top, in parts as far as they are known."""
-    names = {run["row"] for run in measured.results["runs"] if run["isa"] == isa and "failed" not in run}
-    totals = {name: measured.spread(name, isa, quantity) for name in names}
+    totals = {row.name: measured.spread(row.name, isa, quantity) for row in plan.ROWS}
     found = sorted(((spread.median, name) for name, spread in totals.items() if spread), reverse=True)
     if not found:
         return None

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import environments, plan
+from benchmarks import ablation, environments, plan
 from benchmarks.measured import PHASES, Measured, Spread
 from benchmarks.tiny_sd import Architecture
 from lambdiff.infra import prices
@@ -24,7 +24,8 @@ def text(results: dict[str, Any], plots: list[Path]) -> str:
     """The page, in Markdown."""
     measured = Measured(results)
     machine, asked = results["asked"]["machine"], results["asked"]
-    names = list(dict.fromkeys(run["row"] for run in results["runs"]))
+    drawn = {run["row"] for run in results["runs"]}
+    names = [row.name for row in plan.ROWS if row.name in drawn]
     request = f"{asked['size']}x{asked['size']}, {asked['steps']} steps"
     sections = [
         f"# Performance\n\nMade by `make bench` (`tests/benchmarks/`) on {results['date']}; "
@@ -48,6 +49,7 @@ def text(results: dict[str, Any], plots: list[Path]) -> str:
         "## Requests, held to AVX2\n\nLambda's x86 processors promise no more: "
         + f"`{' '.join(f'{key}={value}' for key, value in plan.ISAS['avx2'].items())}`.\n\n"
         + _requests(measured, names, "avx2"),
+        "## What each thing is worth\n\n" + _worth(measured),
         "## Phases of a warm request, seconds\n\n" + _phases(measured, names),
         "## Memory, pictures, prices\n\n" + _memory(measured, names),
         "## Sizes, MB\n\nWithout compiled modules. The image's packages are those that the Dockerfile leaves.\n\n"
@@ -135,6 +137,20 @@ def _memory(measured: Measured, names: list[str]) -> str:
         f"{threads} threads: the memory is what comes with as many vCPUs, or the peak if that is more. *PSNR* compares "
         "the picture with torch's in f32 from the same latents; with random weights it shows that the same was "
         "computed, and says nothing about quality."
+    )
+
+
+def _worth(measured: Measured) -> str:
+    head = ("", "switched by", "", "with it", "without", "without / with", "PSNR dB", "rounds")
+    return (
+        "One thing at a time. Where the picture stays the same, of one guided step with the tiny decoder: *PSNR* "
+        "compares the pictures with and without, and is 100 where they are equal.\n\n"
+        + _table(head, ablation.lines(ablation.SAME_PICTURE, measured))
+        + "\n\nWhat changes the picture, and is done only when it is asked for; rows of the tables above, and one step "
+        "without guidance:\n\n"
+        + _table(
+            head[:6] + head[7:], (line[:6] + line[7:] for line in ablation.lines(ablation.OTHER_PICTURE, measured))
+        )
     )
 
 

@@ -15,6 +15,7 @@ their own. About 6 GB and ten minutes on two cores; what is there already is not
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from benchmarks import environments
 
@@ -108,21 +110,27 @@ class Models:
         """A folder of an AutoencoderTiny; the default is TAESD's architecture."""
         return once(self.folder / "taesd", lambda out: _save_tiny(out, self.architecture))
 
-    def baked(self, settings: dict[str, Any], changes: dict[str, Any] | None = None) -> Path:
+    def baked(self, settings: dict[str, Any], changes: dict[str, Any] | None = None, *, rewritten: bool = True) -> Path:
         """A folder of lambdiff.
 
         Args:
             settings: of `bake`; `decoder: tiny` means the AutoencoderTiny made here.
             changes: fields of the manifest that are set afterwards, in a copy that shares the weights.
+            rewritten: whether with what `rewrites.py` does, which nobody but a benchmark can leave out.
         """
 
         def bake(out: Path) -> None:
+            from lambdiff import convert
             from lambdiff.bake import bake
 
             given = settings | ({"decoder": str(self.tiny_autoencoder())} if settings.get("decoder") == "tiny" else {})
-            bake(self.pipeline(), out, name=self.architecture.name, licence="MIT", progress=_tell, **given)
+            with contextlib.ExitStack() as stack:
+                for rewrite in () if rewritten else ("merge_upsampling", "share_guidance"):
+                    stack.enter_context(mock.patch.object(convert.rewrites, rewrite))
+                bake(self.pipeline(), out, name=self.architecture.name, licence="MIT", progress=_tell, **given)
 
-        plain = once(self.folder / f"baked-{_digest(settings)}", bake)
+        kind = "baked" if rewritten else "baked-as-it-was"
+        plain = once(self.folder / f"{kind}-{_digest([settings, _conversion()])}", bake)
         if not changes:
             return plain
         return once(self.folder / f"{plain.name}-{_digest(changes)}", lambda out: _with_manifest(plain, out, changes))
@@ -319,6 +327,12 @@ def _with_decoder(exported: Path, tiny: Path, out: Path) -> None:
     openvino.save_model(model, decoder / "openvino_model.xml")
 
 
+def _conversion() -> list[str]:
+    """The code that bakes: what it made earlier is not what it would make now."""
+    sources = environments.ROOT / "src" / "lambdiff"
+    return [(sources / f"{name}.py").read_text() for name in ("bake", "convert", "quantization", "rewrites")]
+
+
 def _digest(settings: Any) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -329,12 +343,12 @@ def _tell(text: str) -> None:
 
 def main() -> None:
     """Make every form that the plan's contenders need."""
-    from benchmarks import plan
+    from benchmarks import ablation, plan
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=WORK)
     models = Models.under(parser.parse_args().out)
-    for row in plan.ROWS:
+    for row in plan.ROWS + ablation.ROWS:
         if environments.missing(row.environment) is None:
             print(row.model(models))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import check, measured, plan, report, run, tiny_sd
+from benchmarks import ablation, check, measured, plan, report, run, tiny_sd
 
 TESTS = Path(__file__).parents[1]
 SMALL = tiny_sd.Architecture(
@@ -26,7 +26,7 @@ SMALL = tiny_sd.Architecture(
         "num_decoder_blocks": (1, 1, 1, 1),
     },
 )
-ROWS = {row.name: row for row in plan.ROWS}
+ROWS = {row.name: row for row in plan.ROWS + ablation.ROWS}
 GENAI = "OpenVINO GenAI, full decoder"
 CHOSEN = (
     replace(ROWS[plan.TUTORIAL], isas=("native",)),
@@ -150,13 +150,15 @@ def test_a_lost_ratio_fails_the_check() -> None:
 
 def test_every_row_has_its_script_and_environment() -> None:
     """Names are unique, and what rows, sweeps and targets name is there."""
-    assert len(ROWS) == len(plan.ROWS)
-    for row in plan.ROWS:
+    assert len(ROWS) == len(plan.ROWS + ablation.ROWS)
+    for row in ROWS.values():
         assert (run.CONTENDERS / f"{row.contender}.py").is_file(), row
         assert row.environment in run.environments.NAMES, row
         assert row.reference is None or row.reference in ROWS, row
     for target in plan.TARGETS:
         assert {target.row, target.base} <= {*ROWS, ""}, target
         assert all(target.isa in ROWS[name].isas for name in (target.row, target.base) if name), target
+    for thing in ablation.SAME_PICTURE + ablation.OTHER_PICTURE:
+        assert {thing.row, thing.without} <= set(ROWS), thing
     assert {sweep.row for sweep in plan.SWEEPS} <= set(ROWS)
-    assert json.dumps([row.bake for row in plan.ROWS])
+    assert json.dumps([row.bake for row in ROWS.values()])

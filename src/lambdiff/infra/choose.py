@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from lambdiff import config
-from lambdiff.errors import ConfigurationError
+from lambdiff.errors import ConfigurationError, ModelError
 from lambdiff.handler import manifest as manifests
 from lambdiff.infra import toolchain
 from lambdiff.infra.settings import EngineName
@@ -48,7 +48,15 @@ def model_folder(model: str, engine: EngineName, *, say: Say = lambda _: None, p
     entry = models.get(model)
     baked = config.home() / "models" / f"{entry.name}-{entry.revision[:12]}-{engine}"
     say(f"{entry.hub_id} has the licence {entry.licence}: {entry.licence_url}")
-    if not baked.is_dir():
+    if not _is_whole(baked, bake.BY):
         toolchain.container_engine()  # before the minutes that baking takes
-        bake.bake(entry.name, baked, engine=engine, progress=progress)
+        bake.bake(entry.name, baked, engine=engine, force=True, progress=progress)
     return baked
+
+
+def _is_whole(folder: Path, maker: str) -> bool:
+    """Whether a model is there as this version bakes it: another one converts otherwise, or has another format."""
+    try:
+        return manifests.read(folder).baked_by == maker
+    except ModelError:
+        return False

@@ -37,6 +37,7 @@ class Job:
         precision: what the contender understands by it; empty for its own choice.
         warm: requests after the first.
         picture: where the last picture goes.
+        switch: what is done otherwise than usual; see `switches.py`.
         prompt: of the current request.
         timings: seconds by phase of the current request, for the contender to fill in.
     """
@@ -52,6 +53,7 @@ class Job:
     seed: int
     warm: int
     picture: Path
+    switch: str = ""
     prompt: str = ""
     timings: dict[str, float] = field(default_factory=dict)
 
@@ -143,4 +145,5 @@ def _job() -> Job:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--warm", type=int, default=1)
     parser.add_argument("--picture", type=Path, required=True)
+    parser.add_argument("--switch", default="")
     return Job(**vars(parser.parse_args()))

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import common
+import switches
 
 
 def imports(job: common.Job) -> None:
@@ -16,6 +17,9 @@ def imports(job: common.Job) -> None:
     __import__(f"lambdiff.handler.engine.{engine}")
     import lambdiff.handler.app
     import lambdiff.metadata  # noqa: F401 -- and Pillow with it
+
+    if job.switch:
+        getattr(switches, job.switch)(job)
 
 
 def load(job: common.Job) -> Any:

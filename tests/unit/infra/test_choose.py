@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from lambdiff import bake, config, models
 from lambdiff.errors import ToolchainError
+from lambdiff.handler import manifest as manifests
 from lambdiff.infra import choose, toolchain
 from lambdiff.local import builtin
 
@@ -19,11 +22,34 @@ def test_built_in_is_what_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert builtin.folder() == tmp_path
 
 
+def baked_by(maker: str) -> Path:
+    """Where tiny-sd is looked for, with a model that somebody baked."""
+    entry = models.get("tiny-sd")
+    folder = shutil.copytree(
+        builtin.shipped(), config.home() / "models" / f"{entry.name}-{entry.revision[:12]}-openvino"
+    )
+    manifest = msgspec.structs.replace(manifests.read(folder), baked_by=maker)
+    (folder / manifests.FILENAME).write_bytes(manifest.to_json())
+    return folder
+
+
+@pytest.mark.parametrize("fault", ["of an older version", "cut short"])
+def test_a_model_that_is_not_as_this_version_bakes_it_is_replaced(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The conversion may have become better and formats may have changed; what is damaged helps nobody."""
+    folder = baked_by("lambdiff 0.0.9" if fault == "of an older version" else bake.BY)
+    if fault == "cut short":
+        (folder / "unet.bin").write_bytes(b"")
+    made: list[tuple[Path, bool]] = []
+    monkeypatch.setattr(toolchain, "container_engine", lambda: None)
+    monkeypatch.setattr(bake, "bake", lambda _, out, *, force, **__: made.append((out, force)))
+    assert choose.model_folder("tiny-sd", "openvino") == folder
+    assert made == [(folder, True)]
+
+
 def test_a_licence_is_shown_even_if_nothing_is_baked() -> None:
     """Name, licence and its address, off a terminal too, each time."""
     entry = models.get("tiny-sd")
-    baked = config.home() / "models" / f"{entry.name}-{entry.revision[:12]}-openvino"
-    baked.mkdir(parents=True)
+    baked = baked_by(bake.BY)
     said: list[str] = []
     assert choose.model_folder("tiny-sd", "openvino", say=said.append) == baked
     assert said == [f"{entry.hub_id} has the licence {entry.licence}: {entry.licence_url}"]
