@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import openvino
 import pytest
 import torch
 from click.testing import CliRunner
@@ -119,6 +120,28 @@ def test_eight_bit_activations_are_kept_if_pictures_stay(source, tmp_path, monke
     with pytest.raises(ModelError, match="draws other pictures"):
         bake(source, tmp_path / "other", **settings)
     assert not (tmp_path / "other").exists()
+
+
+def test_attention_is_left_whole(tmp_path, monkeypatch):
+    """What it reads is not rounded, since OpenVINO would then take it apart and hold all scores in memory at once."""
+    folder = Path(shutil.copytree(tiny_pipeline.baked(precision="f32"), tmp_path / "folder"))
+    monkeypatch.setattr(quantization, "LOWEST_PSNR", 0.0)
+    quantization.quantize_unet(folder, manifests.read(folder), PROMPTS, lambda _: None)
+    nodes = openvino.Core().read_model(folder / "unet.xml").get_ops()
+    read = [_origin(node.input_value(n)) for node in nodes if node.get_type_name() == ATTENTION for n in range(3)]
+    assert read
+    assert "FakeQuantize" not in read
+
+
+ATTENTION = "ScaledDotProductAttention"
+
+
+def _origin(value):
+    """The kind of operation that computes a value, whatever is done to its shape."""
+    node = value.get_node()
+    if node.get_type_name() in ("Transpose", "Reshape"):
+        return _origin(node.input_value(0))
+    return node.get_type_name()
 
 
 def test_a_refused_quantisation_leaves_the_unet(tmp_path, monkeypatch):
