@@ -24,9 +24,11 @@ def repeat_prompt(job: common.Job) -> None:
 
 def keep_pages(job: common.Job) -> None:
     """Leave the weights' file in the process's memory once OpenVINO has copied it."""
+    import contextlib
+
     from lambdiff.handler.engine.weights import Weights
 
-    Weights.give_back = lambda self: None
+    Weights.released = lambda self: contextlib.nullcontext()
 
 
 def pillows_png(job: common.Job) -> None:

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -202,12 +202,11 @@ class OpenVinoEngine:
             if not graph.batch:  # serves whatever the part's graphs of one shape serve: the weights need be there once
                 self._requests = {known: r for known, r in self._requests.items() if known.part != graph.part}
             self._requests[graph] = self._compile(graph)
-        # A shared output would be overwritten by the next call, and schedulers keep earlier ones.
-        outputs = self._requests[graph].infer(inputs, share_inputs=True, share_outputs=False).to_tuple()
         seen = (graph, *(np.shape(value) for value in inputs.values()))
-        if seen not in self._seen:
-            self._seen.add(seen)
-            self._weights[graph.file].give_back()
+        with nullcontext() if seen in self._seen else self._weights[graph.file].released():
+            # A shared output would be overwritten by the next call, and schedulers keep earlier ones.
+            outputs = self._requests[graph].infer(inputs, share_inputs=True, share_outputs=False).to_tuple()
+        self._seen.add(seen)
         return outputs  # type: ignore[no-any-return]
 
     def _graph(self, part: str, batch: int, size: tuple[int, int]) -> _Graph:
@@ -245,9 +244,8 @@ class OpenVinoEngine:
             model = feature_reuse.outer(model)
         elif graph.part == "unet" and self.manifest.shortcuts.feature_reuse > 1:
             feature_reuse.add_features(model)
-        request = self._core.compile_model(model, "CPU", settings).create_infer_request()
-        weights.give_back()
-        return request
+        with weights.released():
+            return self._core.compile_model(model, "CPU", settings).create_infer_request()
 
     def _read_tokenizer(self) -> PromptTokenizer:
         tokenizer = Tokenizer.from_file(str(self.folder / TOKENIZER))
