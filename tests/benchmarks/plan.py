@@ -254,6 +254,8 @@ TARGETS: Final = (
     Target("UNet against the machine's GEMM rate, AVX2", "", TINY, 0.8, "achieved", isa="avx2"),
     Target("peak memory, full decoder", TUTORIAL, FULL, 0.6, "peak_mb"),
     Target("peak memory, tiny decoder", TUTORIAL, TINY, 0.6, "peak_mb"),
+    Target("peak memory, tiny decoder, AVX2", TUTORIAL, TINY, 0.6, "peak_mb", isa="avx2"),
+    Target("peak memory, tiny decoder, w8a8, AVX2", TUTORIAL, W8A8, 0.6, "peak_mb", isa="avx2"),
 )
 PACKAGES_BOUND: Final = 0.2
 """The image's packages over torch's, uncompressed, at most."""

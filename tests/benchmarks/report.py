@@ -129,9 +129,11 @@ def _memory(measured: Measured, names: list[str]) -> str:
                 dollars = [f"{1000 * prices.invocation(memory, s.median):.2f}" for s in (warm, cold)]
                 psnr = measured.results["psnr"].get(name, {}).get("native")
                 versus = f"{ratio.median:.2f}" if ratio else ""
-                yield name, f"{peak.median:.0f}", versus, f"{psnr:.1f}" if psnr else "", str(memory), *dollars
+                avx2 = measured.spread(name, "avx2", "peak_mb")
+                peaks = f"{peak.median:.0f}", versus, f"{avx2.median:.0f}" if avx2 else ""
+                yield name, *peaks, f"{psnr:.1f}" if psnr else "", str(memory), *dollars
 
-    head = ("", "peak MB", "vs", "PSNR dB", "Lambda's MB", "$ per 1,000 warm", "$ per 1,000 cold")
+    head = ("", "peak MB", "vs", "AVX2", "PSNR dB", "Lambda's MB", "$ per 1,000 warm", "$ per 1,000 cold")
     return _table(head, lines()) + (
         f"\n\nPrices of {prices.DATE} (x86, us-east-1), as if Lambda's {threads} vCPUs were as fast as this machine's "
         f"{threads} threads: the memory is what comes with as many vCPUs, or the peak if that is more. *PSNR* compares "

@@ -18,8 +18,8 @@ from typing import Final
 import numpy as np
 import openvino
 
-_SECONDS: Final = 0.02
-"""Between giving back and giving back: at the speed of a fast disk, some 50 MB of weights."""
+_SECONDS: Final = 0.05
+"""Between giving back and giving back: at the speed of a fast disk, some 100 MB of weights."""
 
 
 class Weights:
