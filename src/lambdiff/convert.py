@@ -210,7 +210,7 @@ def _part(module: nn.Module, inputs: dict[str, Tensor], path: Path, precision: s
     rewrites.merge_upsampling(module)
     if isinstance(module, _UNet):
         rewrites.share_guidance(module.model)
-    _check(f"The rewritten {path.stem}", module(*other.values()).numpy(), expected, 1e-4)
+    _check(f"The rewritten {path.stem}", module(*other.values()).numpy(), expected, 1e-4, "Report this model.")
     with warnings.catch_warnings():
         # The tracer names each Python branch that it takes for good; the comparison below catches those that matter.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
@@ -227,18 +227,21 @@ def _part(module: nn.Module, inputs: dict[str, Tensor], path: Path, precision: s
     progress(f"comparing {path.stem}")
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
     found = openvino.Core().compile_model(path, "CPU", settings)({k: v.numpy() for k, v in other.items()})[0]
-    error = _check(f"The converted {path.stem}", found, expected, BOUNDS[precision])
+    error = _check(
+        f"The converted {path.stem}",
+        found,
+        expected,
+        BOUNDS[precision],
+        "Bake with a higher --precision, or report it.",
+    )
     progress(f"{path.stem}: relative error {error:.1e}")
 
 
-def _check(what: str, found: NDArray[np.float32], expected: NDArray[np.float32], bound: float) -> float:
+def _check(what: str, found: NDArray[np.float32], expected: NDArray[np.float32], bound: float, fix: str) -> float:
     """The relative error, if it is within the bound."""
     error = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
     if not error <= bound:
-        raise ModelError(
-            f"{what} differs from the original by {error:.1e} (allowed: {bound:.0e}).",
-            fix="Bake with a higher --precision, or report this model.",
-        )
+        raise ModelError(f"{what} differs from the original by {error:.1e} (allowed: {bound:.0e}).", fix=fix)
     return error
 
 

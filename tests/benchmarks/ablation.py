@@ -23,7 +23,8 @@ def _one(name: str, **settings: Any) -> Row:
 
 AS_IT_IS: Final = _one("", reference=None)
 F32: Final = _one("f32", precision="f32")
-NOT_REWRITTEN: Final = _one("not rewritten", rewritten=False)
+NOT_MERGED: Final = _one("not merged", left_out=("merge_upsampling",))
+NOT_SHARED: Final = _one("not shared", left_out=("share_guidance",))
 ANY_SIZE: Final = _one("any size", manifest={"fixed_size": False})
 PAGES_KEPT: Final = _one("pages kept", switch="keep_pages")
 PROMPTS_FORGOTTEN: Final = _one("prompts forgotten", switch="forget_prompts")
@@ -35,7 +36,7 @@ CACHED: Final = _one("compiled before", switch="cache_compiled", rehearsed=True)
 NO_GUIDANCE: Final = _one("no guidance", guidance=1.0, manifest={"fixed_size": False}, reference=None)
 
 ROWS: Final = (
-    AS_IT_IS, F32, NOT_REWRITTEN, ANY_SIZE, PAGES_KEPT, PROMPTS_FORGOTTEN, PROMPT_REPEATED, LEVEL_6, PINNED,
+    AS_IT_IS, F32, NOT_MERGED, NOT_SHARED, ANY_SIZE, PAGES_KEPT, PROMPTS_FORGOTTEN, PROMPT_REPEATED, LEVEL_6, PINNED,
     NOT_PINNED, CACHED, NO_GUIDANCE,
 )  # fmt: skip
 
@@ -57,14 +58,16 @@ class Thing:
 
 SAME_PICTURE: Final = (
     Thing("bf16 where the processor has it", "`inference_precision`", ONE, F32.name),
-    Thing("merged enlargements, shared guidance", "always, at bake", ONE, NOT_REWRITTEN.name),
+    Thing("merged enlargements", "always, at bake", ONE, NOT_MERGED.name),
+    Thing("shared guidance", "always, at bake", ONE, NOT_SHARED.name),
     Thing("graphs of one size", "`fixed_size`", ONE, ANY_SIZE.name),
     Thing("graphs of one size", "`fixed_size`", ONE, ANY_SIZE.name, "cold"),
     Thing("the weights' pages given back", "always", ONE, PAGES_KEPT.name, "peak_mb"),
     Thing("the empty negative prompt kept", "always", ONE, PROMPTS_FORGOTTEN.name, "encode"),
     Thing("a prompt kept, when it comes again", "always", PROMPT_REPEATED.name, ONE, "encode"),
     Thing("PNG at zlib's level 4 instead of 6", "always", ONE, LEVEL_6.name, "compress"),
-    Thing("threads held to processors", "not done", PINNED.name, NOT_PINNED.name),
+    Thing("threads held to processors", "left to OpenVINO", PINNED.name, ONE),
+    Thing("threads held to none", "left to OpenVINO", NOT_PINNED.name, ONE),
     Thing("compiled models from a cache", "not done", CACHED.name, ONE, "cold"),
 )
 OTHER_PICTURE: Final = (
@@ -72,8 +75,8 @@ OTHER_PICTURE: Final = (
     Thing("tiny decoder", "`bake --decoder`", plan.TINY, plan.FULL),
     Thing("Euler instead of PNDM", "`scheduler`", plan.EULER, plan.TINY),
     Thing("int8 weights", "`bake --precision int8`", plan.INT8, plan.EULER),
-    Thing("w8a8", "`bake --precision w8a8`", plan.W8A8, plan.EULER),
-    Thing("guidance on the first half of the steps", "`bake --guidance-interval`", plan.INTERVAL, plan.EULER),
+    Thing("w8a8", "`bake --precision w8a8`", plan.W8A8, plan.ANY_SIZE),
+    Thing("guidance on the first half of the steps", "`bake --guidance-interval`", plan.INTERVAL, plan.ANY_SIZE),
     Thing("features of every second step reused", "`bake --feature-reuse`", plan.REUSE, plan.EULER),
     Thing("a few-step model's 4 steps", "the model", plan.FEW_4, plan.EULER),
     Thing("a few-step model's 1 step", "the model", plan.FEW_1, plan.EULER),
@@ -84,7 +87,7 @@ def lines(things: tuple[Thing, ...], measured: Measured) -> Iterator[tuple[str, 
     """A line for each thing that was measured: what, switch, quantity, with, without, ratio, PSNR, rounds."""
     for thing in things:
         both = [measured.spread(name, "native", thing.quantity) for name in (thing.row, thing.without)]
-        ratio = measured.ratio(thing.row, thing.without, "native", thing.quantity)
+        ratio = measured.ratio(thing.without, thing.row, "native", thing.quantity)
         if all(both) and ratio:
             figures = [_figure(spread, thing.quantity) for spread in both if spread]
             psnr = [measured.results["psnr"].get(name, {}).get("native") for name in (thing.row, thing.without)]

@@ -5,7 +5,7 @@
 
 Both lambdiff's rows and diffusers in f32 draw 256x256 in 2 steps; what is compared is the median over the rounds of how
 many times faster lambdiff was, since a machine that is slower as a whole slows both. Ratios are those of one kind of
-processor: where `ratios.json` is of another kind the exit code is 2, and nothing was compared.
+processor: where `ratios.json` is of another kind the exit code is 2: what is printed then proves nothing.
 """
 
 from __future__ import annotations

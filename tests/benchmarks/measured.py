@@ -86,7 +86,7 @@ class Measured:
 
     def _achieved(self, run: dict[str, Any]) -> float | None:
         """Operations per second of the UNet's calls over those of the machine's quickest product of matrices."""
-        precision = run["versions"].get("engine", "").rpartition(" ")[2]
+        precision = run["arithmetic"] or run["versions"].get("engine", "").rpartition(" ")[2]
         peak = self.results["gemm"].get(run["isa"], {}).get(str(run["threads"]), {}).get(precision)
         seconds = self.value(run, "denoise")
         if not peak or not seconds or not run["calls"]:

@@ -38,7 +38,7 @@ class Row:
         reference: the row whose picture this one's should be, from the same latents.
         switch: one thing done otherwise: a function of `contenders/switches.py`.
         rehearsed: whether it runs once before it is measured, to leave something behind.
-        rewritten: for lambdiff's form: whether `rewrites.py` was applied when it was baked.
+        left_out: for lambdiff's form: functions of `rewrites.py` that were not applied when it was baked.
     """
 
     name: str
@@ -58,14 +58,14 @@ class Row:
     reference: str | None = None
     switch: str = ""
     rehearsed: bool = False
-    rewritten: bool = True
+    left_out: tuple[str, ...] = ()
 
     def model(self, models: Models) -> Path:
         """The folder it reads, made if need be."""
         if self.form == "baked":
             bake = self.bake if self.bake.get("engine") == "diffusers" else {"precision": "f16"} | self.bake
             decoder = {} if self.bake.get("engine") == "diffusers" else {"decoder": self.decoder}
-            return models.baked(bake | decoder, self.manifest, rewritten=self.rewritten)
+            return models.baked(bake | decoder, self.manifest, left_out=self.left_out)
         return models.openvino(self.decoder) if self.form == "openvino" else models.pipeline()
 
     def rounds(self, asked: int, isa: str) -> int:
@@ -76,14 +76,19 @@ class Row:
         """Calls of the UNet, by the name that `tiny_sd.flops` gives their work.
 
         PNDM makes one call more than there are steps. Guidance takes two samples, which lambdiff computes in one call.
-        Empty where work is left out, or done in several precisions.
+        Empty where work is left out, or not rewritten as usual.
         """
         count = steps + (self.scheduler == "pndm" and steps > 1)
-        if "shortcuts" in self.manifest or self.bake.get("precision") == "w8a8":
+        if "shortcuts" in self.manifest or self.left_out:
             return {}
-        if self.form == "baked" and self.rewritten and self.bake.get("engine") != "diffusers":
+        if self.form == "baked" and self.bake.get("engine") != "diffusers":
             return {"unet, rewritten, guided" if self.guidance > 1 else "unet, rewritten": count}
         return {"unet": count * (2 if self.guidance > 1 else 1)}
+
+    @property
+    def arithmetic(self) -> str:
+        """What the UNet's products are done in, where that is not what the engine says."""
+        return "int8" if self.bake.get("precision") == "w8a8" else ""
 
     def in_isa(self, isa: str) -> Row:
         """The row as it runs there: OpenVINO must not be left to choose bf16 where it is forbidden, and crashes."""
@@ -104,6 +109,7 @@ REFERENCE: Final = "diffusers f32, tiny decoder"
 FULL: Final = "lambdiff, full decoder"
 TINY: Final = "lambdiff, tiny decoder"
 EULER: Final = "lambdiff, tiny decoder, Euler"
+ANY_SIZE: Final = "lambdiff, tiny decoder, Euler, compiled for any size"
 INT8: Final = "lambdiff, tiny decoder, Euler, int8 weights"
 W8A8: Final = "lambdiff, tiny decoder, Euler, w8a8"
 FEW_4: Final = "lambdiff, few steps: 4, no guidance"
@@ -143,7 +149,7 @@ _CALIBRATED: Final[dict[str, Any]] = {
 
 ROWS: Final = (
     Row(TUTORIAL, "tutorial_handler", "diffusers", "pipeline", often=True, isas=BOTH, warm=0),
-    _lambdiff(FULL, often=True, reference=TUTORIAL),
+    _lambdiff(FULL, often=True, isas=BOTH, reference=TUTORIAL),
     _lambdiff(TINY, decoder="tiny", often=True, isas=BOTH, reference=REFERENCE),
     _lambdiff(EULER, often=True, isas=BOTH, **_TINY_EULER),
     _lambdiff(INT8, bake={"precision": "int8"}, often=True, isas=BOTH, **_TINY_EULER),
@@ -152,8 +158,8 @@ ROWS: Final = (
     _lambdiff(FEW_1, steps=1, often=True, isas=BOTH, warm=2, **_FEW),
     Row(OPTIMUM, "optimum_intel", "optimum", "openvino", decoder="tiny", often=True, isas=BOTH, reference=REFERENCE),
     Row(TUTORIAL_1, "tutorial_handler", "diffusers", "pipeline", steps=1, guidance=1.0, often=True, warm=0),
-    Row("tutorials' handler, pipeline kept", "torch_pipeline", "diffusers", "pipeline", warm=0, reference=TUTORIAL),
-    Row(REFERENCE, "torch_pipeline", "diffusers", "pipeline", decoder="tiny", isas=("avx2",), warm=0),
+    Row("tutorials' handler, pipeline kept", "torch_pipeline", "diffusers", "pipeline", reference=TUTORIAL),
+    Row(REFERENCE, "torch_pipeline", "diffusers", "pipeline", decoder="tiny", isas=("avx2",)),
     Row(BF16_FULL, "torch_pipeline", "diffusers", "pipeline", precision="bf16", often=True, reference=TUTORIAL),
     Row(
         BF16,
@@ -165,7 +171,7 @@ ROWS: Final = (
         often=True,
         reference=REFERENCE,
     ),
-    Row(OPTIMUM_FULL, "optimum_intel", "optimum", "openvino", often=True, reference=TUTORIAL),
+    Row(OPTIMUM_FULL, "optimum_intel", "optimum", "openvino", often=True, isas=BOTH, reference=TUTORIAL),
     Row("OpenVINO GenAI, full decoder", "openvino_genai_pipeline", "genai", "openvino", reference=TUTORIAL),
     Row(
         "OpenVINO GenAI, tiny decoder",
@@ -175,14 +181,14 @@ ROWS: Final = (
         decoder="tiny",
         reference=REFERENCE,
     ),
-    Row(SD_CPP, "sd_cpp", "sdcpp", "pipeline", isas=BOTH, warm=0, **_TINY_EULER),
+    Row(SD_CPP, "sd_cpp", "sdcpp", "pipeline", isas=BOTH, **_TINY_EULER),
     _lambdiff(
         INTERVAL,
         manifest={"shortcuts": {"guidance_interval": [0.0, 0.5]}, "fixed_size": False},
         **_TINY_EULER,
     ),
     _lambdiff(REUSE, manifest={"shortcuts": {"feature_reuse": 2}}, **_TINY_EULER),
-    _lambdiff("lambdiff, tiny decoder, Euler, compiled for any size", manifest={"fixed_size": False}, **_TINY_EULER),
+    _lambdiff(ANY_SIZE, manifest={"fixed_size": False}, often=True, **_TINY_EULER),
     _lambdiff("lambdiff in f32, tiny decoder", decoder="tiny", precision="f32", reference=REFERENCE),
     Row(
         "lambdiff with its diffusers engine, 1 step, no guidance",
@@ -192,7 +198,6 @@ ROWS: Final = (
         bake={"engine": "diffusers"},
         steps=1,
         guidance=1.0,
-        warm=0,
         reference=TUTORIAL_1,
     ),
 )
@@ -242,18 +247,21 @@ TARGETS: Final = (
     Target("4 steps, no guidance, tiny decoder", TUTORIAL, FEW_4, 7.0),
     Target("1 step, no guidance, tiny decoder", TUTORIAL, FEW_1, 20.0),
     Target("process start to first picture, both 1 step, no guidance", TUTORIAL_1, FEW_1, 5.0, "cold"),
-    Target("UNet against the machine's GEMM rate", "", TINY, 0.8, "achieved"),
+    Target("UNet against the machine's GEMM rate, bf16", "", TINY, 0.8, "achieved"),
+    Target("UNet against the machine's GEMM rate, w8a8 (attention in bf16)", "", W8A8, 0.8, "achieved"),
     Target("against optimum-intel, tiny decoder", OPTIMUM, TINY, 1.0),
     Target("against optimum-intel, full decoder", OPTIMUM_FULL, FULL, 1.0),
     Target("against diffusers bf16, tiny decoder", BF16, TINY, 1.0),
     Target("against diffusers bf16, full decoder", BF16_FULL, FULL, 1.0),
     Target("against stable-diffusion.cpp, tiny decoder, Euler", SD_CPP, EULER, 1.0),
     Target("against optimum-intel, AVX2", OPTIMUM, TINY, 1.0, isa="avx2"),
+    Target("against optimum-intel, full decoder, AVX2", OPTIMUM_FULL, FULL, 1.0, isa="avx2"),
     Target("against diffusers f32 (bf16 has no arithmetic there), AVX2", REFERENCE, TINY, 1.0, isa="avx2"),
     Target("against stable-diffusion.cpp, AVX2", SD_CPP, EULER, 1.0, isa="avx2"),
     Target("UNet against the machine's GEMM rate, AVX2", "", TINY, 0.8, "achieved", isa="avx2"),
     Target("peak memory, full decoder", TUTORIAL, FULL, 0.6, "peak_mb"),
     Target("peak memory, tiny decoder", TUTORIAL, TINY, 0.6, "peak_mb"),
+    Target("peak memory, full decoder, AVX2", TUTORIAL, FULL, 0.6, "peak_mb", isa="avx2"),
     Target("peak memory, tiny decoder, AVX2", TUTORIAL, TINY, 0.6, "peak_mb", isa="avx2"),
     Target("peak memory, tiny decoder, w8a8, AVX2", TUTORIAL, W8A8, 0.6, "peak_mb", isa="avx2"),
 )

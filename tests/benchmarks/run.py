@@ -11,6 +11,7 @@ adds rounds. The model's files are in the page cache (`cold_start.py` measures s
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -50,7 +51,7 @@ class Settings:
     sweeps: tuple[Sweep, ...] = plan.SWEEPS
     isas: tuple[str, ...] = tuple(ISAS)
     timeout: float = 900.0
-    rate_seconds: float = 1.5
+    rate_seconds: float = 0.7
     threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     python: Callable[[str], Path] = environments.python
     missing: Callable[[str], str | None] = environments.missing
@@ -109,8 +110,8 @@ def run(settings: Settings) -> dict[str, Any]:
             settings.tell(f"  cold {outcome['cold']:.2f} s, then {_listed(outcome['warm'])}")
         results["runs"].append(process.key | outcome)
         _write(results, settings.out)
-    results["psnr"] = compare(settings, pictures)
-    results["bytes"] = _bytes(settings)
+    results["psnr"] |= compare(settings, pictures)
+    results["bytes"] = {"packages": settings.packages(), "models": results["bytes"]["models"] | _model_bytes(settings)}
     _write(results, settings.out)
     return results
 
@@ -170,7 +171,8 @@ def start(process: Process, settings: Settings, pictures: Path) -> dict[str, Any
         said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         return {"failed": (said[-1] if said else f"exit code {done.returncode}")[:300]}
     said_last = dict(json.loads(done.stdout.splitlines()[-1]))
-    return said_last | {"calls": row.calls(process.steps), "process": time.monotonic() - began}
+    counted = {"calls": row.calls(process.steps), "arithmetic": row.arithmetic}
+    return said_last | counted | {"process": time.monotonic() - began}
 
 
 def _held_to(
@@ -221,16 +223,28 @@ def _begin(settings: Settings) -> dict[str, Any]:
 
     described = machine.describe()
     asked = {"size": settings.size, "steps": settings.steps, "model": settings.models.folder.name, "machine": described}
+    asked["code"] = _code()
     if settings.out.exists():
         results: dict[str, Any] = json.loads(settings.out.read_text())
         if results["asked"] != asked:
-            raise SystemExit(f"{settings.out} is of another machine, size, model or number of steps: name a new --out.")
+            raise SystemExit(
+                f"{settings.out} is of another machine, size, model, number of steps or version of lambdiff: "
+                "remove it, or name a new --out."
+            )
         results["runs"] = [run for run in results["runs"] if "failed" not in run]
         results["missing"] = {}
         return results
     results = {"asked": asked, "date": time.strftime("%Y-%m-%d", time.gmtime()), "load": os.getloadavg()[0]}
     settings.out.parent.mkdir(parents=True, exist_ok=True)
-    return results | {"gemm": {}, "work": {}, "missing": {}, "runs": []}
+    return results | {"gemm": {}, "work": {}, "missing": {}, "runs": [], "psnr": {}, "bytes": {"models": {}}}
+
+
+def _code() -> str:
+    """Changes with lambdiff's own code, so that no table mixes what two versions did."""
+    code = hashlib.sha256()
+    for path in sorted(SOURCES.rglob("*.py")):
+        code.update(path.read_bytes())
+    return code.hexdigest()[:12]
 
 
 def _measure_machine(results: dict[str, Any], settings: Settings) -> None:
@@ -258,13 +272,13 @@ def _rates(threads: int, isa: str, settings: Settings) -> dict[str, float]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _bytes(settings: Settings) -> dict[str, dict[str, int]]:
-    """Sizes of packages and of the models that rows read."""
+def _model_bytes(settings: Settings) -> dict[str, int]:
+    """Sizes of the models that rows read."""
     models = {}
     for row in settings.rows:
         if settings.missing(row.environment) is None:
             models[row.name] = size(row.model(settings.models))
-    return {"packages": settings.packages(), "models": models}
+    return models
 
 
 def _keys(entry: dict[str, Any]) -> Iterable[str]:

@@ -110,13 +110,15 @@ class Models:
         """A folder of an AutoencoderTiny; the default is TAESD's architecture."""
         return once(self.folder / "taesd", lambda out: _save_tiny(out, self.architecture))
 
-    def baked(self, settings: dict[str, Any], changes: dict[str, Any] | None = None, *, rewritten: bool = True) -> Path:
+    def baked(
+        self, settings: dict[str, Any], changes: dict[str, Any] | None = None, *, left_out: tuple[str, ...] = ()
+    ) -> Path:
         """A folder of lambdiff.
 
         Args:
             settings: of `bake`; `decoder: tiny` means the AutoencoderTiny made here.
             changes: fields of the manifest that are set afterwards, in a copy that shares the weights.
-            rewritten: whether with what `rewrites.py` does, which nobody but a benchmark can leave out.
+            left_out: functions of `rewrites.py`, which nobody but a benchmark can leave out.
         """
 
         def bake(out: Path) -> None:
@@ -125,12 +127,11 @@ class Models:
 
             given = settings | ({"decoder": str(self.tiny_autoencoder())} if settings.get("decoder") == "tiny" else {})
             with contextlib.ExitStack() as stack:
-                for rewrite in () if rewritten else ("merge_upsampling", "share_guidance"):
+                for rewrite in left_out:
                     stack.enter_context(mock.patch.object(convert.rewrites, rewrite))
                 bake(self.pipeline(), out, name=self.architecture.name, licence="MIT", progress=_tell, **given)
 
-        kind = "baked" if rewritten else "baked-as-it-was"
-        plain = once(self.folder / f"{kind}-{_digest([settings, _conversion()])}", bake)
+        plain = once(self.folder / f"baked-{_digest([settings, left_out, _conversion()])}", bake)
         if not changes:
             return plain
         return once(self.folder / f"{plain.name}-{_digest(changes)}", lambda out: _with_manifest(plain, out, changes))
@@ -330,7 +331,7 @@ def _with_decoder(exported: Path, tiny: Path, out: Path) -> None:
 def _conversion() -> list[str]:
     """The code that bakes: what it made earlier is not what it would make now."""
     sources = environments.ROOT / "src" / "lambdiff"
-    return [(sources / f"{name}.py").read_text() for name in ("bake", "convert", "quantization", "rewrites")]
+    return [(sources / f"{name}.py").read_text() for name in ("bake", "convert", "quantization", "rewrites", "sources")]
 
 
 def _digest(settings: Any) -> str:

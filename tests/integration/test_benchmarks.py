@@ -13,6 +13,9 @@ import pytest
 from benchmarks import ablation, check, measured, plan, report, run, tiny_sd
 
 TESTS = Path(__file__).parents[1]
+sys.path.append(str(run.CONTENDERS))
+import switches  # noqa: E402 -- as the contenders' processes find it
+
 SMALL = tiny_sd.Architecture(
     name="small",
     unet=tiny_sd.UNET
@@ -33,6 +36,7 @@ CHOSEN = (
     replace(ROWS[plan.FULL], precision="f32", isas=("native",)),
     replace(ROWS[plan.FEW_1], decoder="full", warm=1, isas=plan.BOTH),
     ROWS[GENAI],
+    *(replace(row, warm=1) for row in (ablation.AS_IT_IS, ablation.PAGES_KEPT, ablation.NOT_MERGED, ablation.CACHED)),
 )
 
 
@@ -70,6 +74,10 @@ def test_contenders_run_and_say_the_same(results: dict) -> None:
         (plan.TUTORIAL, "native", "", 128),
         (plan.FULL, "native", "", 128),
         (plan.FEW_1, "native", "", 128),
+        (ablation.ONE, "native", "", 128),
+        (ablation.PAGES_KEPT.name, "native", "", 128),
+        (ablation.NOT_MERGED.name, "native", "", 128),
+        (ablation.CACHED.name, "native", "", 128),
         (plan.FEW_1, "avx2", "", 128),
         (plan.FEW_1, "native", "size", 128),
         (plan.FEW_1, "native", "size", 192),
@@ -79,6 +87,7 @@ def test_contenders_run_and_say_the_same(results: dict) -> None:
         assert entry["peak_mb"] > 50
         assert {"denoise", "decode"} <= set(entry["first_phases"])
     assert results["psnr"][plan.FULL]["native"] >= 40
+    assert results["psnr"][ablation.NOT_MERGED.name]["native"] >= 40
     assert results["missing"] == {GENAI: "not built: no compiler"}
 
 
@@ -111,6 +120,14 @@ def test_ratios_and_targets(results: dict) -> None:
     states = {target.what: state for target, _, state in report.targets(found)}
     assert states["warm request, full decoder"] is (ratio.median >= 2.2)
     assert states["against optimum-intel, tiny decoder"] is None
+    lines = list(ablation.lines(ablation.SAME_PICTURE, found))
+    assert [line[0] for line in lines] == [
+        "merged enlargements",
+        "the weights' pages given back",
+        "compiled models from a cache",
+    ]
+    merged = first[ablation.NOT_MERGED.name]["warm"][0] / first[ablation.ONE]["warm"][0]
+    assert lines[0][5] == f"{merged:.2f}"
     achieved = found.spread(plan.FULL, "native", "achieved")
     assert achieved is not None
     assert 0 < achieved.median < 1
@@ -153,6 +170,7 @@ def test_every_row_has_its_script_and_environment() -> None:
     assert len(ROWS) == len(plan.ROWS + ablation.ROWS)
     for row in ROWS.values():
         assert (run.CONTENDERS / f"{row.contender}.py").is_file(), row
+        assert not row.switch or hasattr(switches, row.switch), row
         assert row.environment in run.environments.NAMES, row
         assert row.reference is None or row.reference in ROWS, row
     for target in plan.TARGETS:

@@ -21,6 +21,7 @@ from lambdiff.handler.engine.base import open_engine
 from lambdiff.handler.engine.diffusers import DiffusersEngine
 from lambdiff.handler.engine.openvino import OpenVinoEngine
 from lambdiff.handler.manifest import Shortcuts
+from smaps import mapped
 
 
 @pytest.fixture
@@ -217,6 +218,20 @@ def test_weights_are_in_memory_once(folder, manifest, other):
     for fields in (other, {}):
         engine.generate(ask(manifest, **fields))
         assert unets() == [(0, None)]
+
+
+@pytest.mark.linux
+@pytest.mark.parametrize("fixed_size", [True, False], ids=["fixed", "open"])
+def test_weights_leave_memory_and_are_not_written_to(fixed_size):
+    """After a picture the UNet's file is no longer in memory, and no page was changed: that would be lost with it."""
+    folder = tiny_pipeline.baked(precision="f16")
+    manifest = msgspec.structs.replace(manifests.read(folder), fixed_size=fixed_size)
+    engine = OpenVinoEngine(folder, manifest)
+    engine.generate(ask(manifest))
+    for part in ("text_encoder", "unet", "decoder"):
+        assert mapped(folder / f"{part}.bin", "Anonymous") == 0, part
+    unet = folder / "unet.bin"
+    assert mapped(unet, "Rss") < unet.stat().st_size / 10
 
 
 @pytest.mark.parametrize("fixed_size", [True, False], ids=["fixed", "open"])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lambdiff.handler.engine.weights import Weights
+from smaps import mapped
 
 
 @pytest.fixture
@@ -22,15 +23,9 @@ def path(tmp_path):
     return path
 
 
-def resident(path: Path) -> int:
+def resident(path: Path) -> int | None:
     """Bytes of a file that this process has in memory."""
-    size, found = 0, False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if "-" in line.split()[0]:
-            found = line.endswith(str(path))
-        elif found and line.startswith("Rss:"):
-            size += int(line.split()[1]) * 1024
-    return size
+    return mapped(path, "Rss")
 
 
 def test_the_tensor_is_the_file(path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -48,15 +49,13 @@ def model_folder(model: str, engine: EngineName, *, say: Say = lambda _: None, p
     entry = models.get(model)
     baked = config.home() / "models" / f"{entry.name}-{entry.revision[:12]}-{engine}"
     say(f"{entry.hub_id} has the licence {entry.licence}: {entry.licence_url}")
-    if not _is_whole(baked, bake.BY):
-        toolchain.container_engine()  # before the minutes that baking takes
-        bake.bake(entry.name, baked, engine=engine, force=True, progress=progress)
-    return baked
-
-
-def _is_whole(folder: Path, maker: str) -> bool:
-    """Whether a model is there as this version bakes it: another one converts otherwise, or has another format."""
     try:
-        return manifests.read(folder).baked_by == maker
-    except ModelError:
-        return False
+        maker = manifests.read(baked).baked_by
+    except ModelError:  # not there, cut short, or of another version's format
+        toolchain.container_engine()  # before the minutes that baking takes
+        shutil.rmtree(baked, ignore_errors=True)
+        bake.bake(entry.name, baked, engine=engine, progress=progress)
+    else:
+        if maker != bake.BY:
+            say(f"The model was baked by {maker}. This version may draw faster: remove {baked} to have it baked again.")
+    return baked

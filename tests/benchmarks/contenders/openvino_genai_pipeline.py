@@ -15,15 +15,17 @@ def imports(_: common.Job) -> None:
 
 
 def load(job: common.Job) -> Any:
-    """The pipeline with the job's scheduler, compiled for any size."""
+    """The pipeline with the job's scheduler, compiled for the job's size."""
     import openvino_genai
 
     settings = {"INFERENCE_PRECISION_HINT": job.precision} if job.precision else {}
-    pipeline = openvino_genai.Text2ImagePipeline(job.model, "CPU", **settings)
+    pipeline = openvino_genai.Text2ImagePipeline(job.model)
     kind = getattr(openvino_genai.Scheduler.Type, {"pndm": "PNDM", "euler": "EULER_DISCRETE"}[job.scheduler])
     pipeline.set_scheduler(
         openvino_genai.Scheduler.from_config(job.model / "scheduler" / "scheduler_config.json", kind)
     )
+    pipeline.reshape(1, job.size, job.size, job.guidance)
+    pipeline.compile("CPU", **settings)
     return pipeline
 
 

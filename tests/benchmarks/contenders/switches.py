@@ -14,7 +14,7 @@ def forget_prompts(job: common.Job) -> None:
     """Encode the prompt and the empty negative prompt for every request."""
     from lambdiff.handler.engine import openvino
 
-    openvino._KEPT_PROMPTS = 0
+    _replace(openvino, "_KEPT_PROMPTS", 0)
 
 
 def repeat_prompt(job: common.Job) -> None:
@@ -28,7 +28,7 @@ def keep_pages(job: common.Job) -> None:
 
     from lambdiff.handler.engine.weights import Weights
 
-    Weights.released = lambda self: contextlib.nullcontext()
+    _replace(Weights, "released", lambda self: contextlib.nullcontext())
 
 
 def pillows_png(job: common.Job) -> None:
@@ -52,6 +52,12 @@ def do_not_pin(job: common.Job) -> None:
 def cache_compiled(job: common.Job) -> None:
     """Read compiled models from a folder beside the picture, where an earlier process left them."""
     _compile_with({"CACHE_DIR": str(job.picture.with_suffix(".compiled"))})
+
+
+def _replace(owner: Any, name: str, value: Any) -> None:
+    """Set what is there already: a switch of something that has another name by now must fail."""
+    getattr(owner, name)
+    setattr(owner, name, value)
 
 
 def _compile_with(settings: dict[str, Any]) -> None:

@@ -33,17 +33,25 @@ def baked_by(maker: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("fault", ["of an older version", "cut short"])
-def test_a_model_that_is_not_as_this_version_bakes_it_is_replaced(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The conversion may have become better and formats may have changed; what is damaged helps nobody."""
-    folder = baked_by("lambdiff 0.0.9" if fault == "of an older version" else bake.BY)
-    if fault == "cut short":
-        (folder / "unet.bin").write_bytes(b"")
+def test_what_another_version_baked_serves() -> None:
+    """Baking takes torch and minutes, so it is the person who decides; how to is said."""
+    folder = baked_by("lambdiff 0.0.9")
+    said: list[str] = []
+    assert choose.model_folder("tiny-sd", "openvino", say=said.append) == folder
+    assert "baked by lambdiff 0.0.9" in said[-1]
+    assert f"remove {folder}" in said[-1]
+
+
+@pytest.mark.parametrize("lost", ["unet.bin", manifests.FILENAME])
+def test_a_damaged_model_is_baked_again(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is lambdiff's own, so nobody has to remove it first."""
+    folder = baked_by(bake.BY)
+    (folder / lost).unlink()
     made: list[tuple[Path, bool]] = []
     monkeypatch.setattr(toolchain, "container_engine", lambda: None)
-    monkeypatch.setattr(bake, "bake", lambda _, out, *, force, **__: made.append((out, force)))
+    monkeypatch.setattr(bake, "bake", lambda _, out, **__: made.append((out, out.exists())))
     assert choose.model_folder("tiny-sd", "openvino") == folder
-    assert made == [(folder, True)]
+    assert made == [(folder, False)]
 
 
 def test_a_licence_is_shown_even_if_nothing_is_baked() -> None:

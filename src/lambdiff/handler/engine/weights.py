@@ -54,11 +54,12 @@ class Weights:
             return
         done = threading.Event()
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(self._give_back_until, done)
+            giving_back = pool.submit(self._give_back_until, done)
             try:
                 yield
             finally:
                 done.set()
+            giving_back.result()
 
     def _give_back_until(self, done: threading.Event) -> None:
         while not done.wait(_SECONDS):

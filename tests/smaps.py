@@ -1,0 +1,16 @@
+"""What the kernel says of the files that this process has mapped (Linux)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def mapped(path: Path, field: str) -> int | None:
+    """Bytes of a file in a field of /proc/self/smaps, `Rss` for one; None if it is not mapped."""
+    total, found = None, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split()[0]:
+            found = line.endswith(f" {path}")
+        elif found and line.startswith(f"{field}:"):
+            total = (total or 0) + int(line.split()[1]) * 1024
+    return total
