@@ -17,7 +17,7 @@ ONE: Final = "one step"
 
 
 def _one(name: str, **settings: Any) -> Row:
-    usual = {"decoder": "tiny", "scheduler": "euler", "steps": 1, "warm": 3, "often": True, "reference": ONE}
+    usual = {"decoder": "tiny", "scheduler": "euler", "steps": 1, "warm": 2, "often": True, "reference": ONE}
     return Row(f"{ONE}, {name}" if name else ONE, "lambdiff_function", "lambdiff", "baked", **(usual | settings))
 
 

@@ -94,9 +94,8 @@ class Row:
         """The row as it runs there: OpenVINO must not be left to choose bf16 where it is forbidden, and crashes."""
         if isa == "native":
             return self
-        environment = "sdcpp-avx2" if self.environment == "sdcpp" else self.environment
         precision = "f32" if self.form == "openvino" else self.precision
-        return replace(self, environment=environment, precision=precision)
+        return replace(self, precision=precision)
 
 
 def _lambdiff(name: str, **settings: Any) -> Row:
