@@ -220,6 +220,19 @@ def test_weights_are_in_memory_once(folder, manifest, other):
         assert unets() == [(0, None)]
 
 
+@pytest.mark.parametrize(("tiny", "freed"), [(False, 3), (True, 0)], ids=["full", "tiny"])
+def test_the_full_decoder_has_the_memory_for_itself(folder, manifest, monkeypatch, tiny, freed):
+    """UNet and text encoder make room for it, and it for them; the next picture is the same."""
+    import openvino
+
+    release, asked = openvino.CompiledModel.release_memory, []
+    monkeypatch.setattr(openvino.CompiledModel, "release_memory", lambda self: (asked.append(self), release(self)))
+    engine = OpenVinoEngine(folder, msgspec.structs.replace(manifest, tiny_decoder=tiny), precision="f32")
+    first = engine.generate(ask(manifest)).pixels
+    assert len(asked) == freed
+    assert np.array_equal(engine.generate(ask(manifest)).pixels, first)
+
+
 @pytest.mark.linux
 @pytest.mark.parametrize("fixed_size", [True, False], ids=["fixed", "open"])
 def test_weights_leave_memory_and_are_not_written_to(fixed_size):
