@@ -2,8 +2,8 @@
 
     PYTHONPATH=tests python -m benchmarks.run [--rounds 3] [--only "NAME;..."] [--isa native,avx2] [--out results.json]
 
-`make bench` calls it in the right environment. The default plan takes about 33 minutes on two cores with AVX-512 and
-bf16 when nothing else runs, one more round about 5; a machine that is busy gives figures that are worth nothing. Each
+`make bench` calls it in the right environment. The default plan takes about 50 minutes on two cores with AVX-512 and
+bf16 when nothing else runs, one more round about 10; a machine that is busy gives figures that are worth nothing. Each
 finished process is written down at once: the same command goes on after an interruption, and with a higher --rounds
 adds rounds. The model's files are in the page cache (`cold_start.py` measures starts with an empty one).
 """
