@@ -212,9 +212,11 @@ def _fixes_size(chosen: Settings) -> bool:
 
 
 def _check_native_size(chosen: Settings, folder: Path) -> None:
+    if chosen.native_size is None:
+        return
     latents, _ = sources.latents(folder / "vae", folder / "unet")
     step = latents.factor * latents.multiple
-    if chosen.native_size and any(side % step for side in chosen.native_size):
+    if any(side % step for side in chosen.native_size):
         raise InvalidRequest(
             f"This model cannot draw {chosen.native_size[0]}x{chosen.native_size[1]}.", fix=f"Give multiples of {step}."
         )

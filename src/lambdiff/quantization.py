@@ -95,8 +95,8 @@ def quantize_unet(folder: Path, manifest: Manifest, prompts: tuple[str, ...], pr
                 nncf.Dataset(calls),
                 preset=nncf.QuantizationPreset.MIXED,
                 model_type=nncf.ModelType.TRANSFORMER,
-                # OpenVINO takes attention apart if what it reads has eight bits, and without AVX-512 then holds all of
-                # its scores at once: 6.5 instead of 1.8 GB for a picture of 512x512.
+                # OpenVINO takes attention apart if what it reads has eight bits, and held to AVX2 then has all of its
+                # scores in memory at once: 6.5 instead of 1.8 GB for a picture of 512x512.
                 ignored_scope=nncf.IgnoredScope(types=["ScaledDotProductAttention"]),
                 subset_size=len(calls),
             )

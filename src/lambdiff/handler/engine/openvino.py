@@ -214,7 +214,7 @@ class OpenVinoEngine:
     def _free(self, *parts: str) -> None:
         """Give up the memory between the layers of the parts' last calls, weights excepted.
 
-        Only beside the full decoder, which needs 1 GB for 512x512 in f32: elsewhere the time to get the memory again,
+        Only beside the full decoder, which needs 0.8 GB for 512x512 in f32: elsewhere the time to get the memory again,
         some hundredths of a UNet's call, is worth more.
         """
         if self.manifest.tiny_decoder or self.manifest.native_size:
