@@ -1,4 +1,4 @@
-# Benchmarks: Linux on x86-64, Python 3.11, about 12 GB of disk. `make bench` takes about 50 minutes on two idle cores
+# Benchmarks: Linux on x86-64, Python 3.11, about 17 GB of disk. `make bench` takes about 50 minutes on two idle cores
 # once environments and models are made (an hour, the first time), and `make bench-check` four.
 PYTHON ?= python3.11
 ROUNDS ?= 3

@@ -91,7 +91,7 @@ def lines(things: tuple[Thing, ...], measured: Measured) -> Iterator[tuple[str, 
         if all(both) and ratio:
             figures = [_figure(spread, thing.quantity) for spread in both if spread]
             psnr = [measured.results["psnr"].get(name, {}).get("native") for name in (thing.row, thing.without)]
-            decibels = next((f"{value:.0f}" for value in psnr if value), "") if things is SAME_PICTURE else ""
+            decibels = next((f"{value:.0f}" for value in psnr if value), "")
             yield thing.what, thing.switched, _UNITS[thing.quantity], *figures, ratio.text(), decibels, str(ratio.count)
 
 

@@ -3,7 +3,7 @@
     PYTHONPATH=tests python -m benchmarks.tiny_sd [--out build/bench/models]
 
 Speed does not depend on the values of the weights, and the real ones are a download of gigabytes under a licence of
-their own. About 6 GB and ten minutes on two cores; what is there already is not made again.
+their own. About 11 GB and ten minutes on two cores; what is there already is not made again.
 
     pipeline/         diffusers, f32 safetensors, as the hub has it; stable-diffusion.cpp reads it too
     taesd/            an AutoencoderTiny
