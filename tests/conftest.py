@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from keys import SECRETS
+from support.keys import SECRETS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lambdiff.bake import bake
-from lambdiff.contract import GenerateRequest
-from lambdiff.handler import manifest as manifests
-from lambdiff.handler.engine.openvino import OpenVinoEngine
+from lambdiff.bake.bake import bake
+from lambdiff.engine import manifest as manifests
+from lambdiff.engine.openvino import OpenVinoEngine
+from lambdiff.protocol.contract import GenerateRequest
 
 LARGEST = 25_000_000
 """Bytes in the wheel, where files are deflated."""
@@ -59,8 +59,8 @@ def settings(card: dict) -> dict:
     return {
         "name": card["name"],
         "revision": card["date"],
-        "licence": card["licence"],
-        "origin": tuple(f"{o['package']} {o['version']} ({o['licence']}, {o['use']})" for o in card["origin"]),
+        "license": card["license"],
+        "origin": tuple(f"{o['package']} {o['version']} ({o['license']}, {o['use']})" for o in card["origin"]),
         "notes": "Trained from scratch by the scripts in training/ on scenes drawn from the packages named as origin.",
         "vocabulary": tuple(card["vocabulary"]),
         "native_size": (size, size),

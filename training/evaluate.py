@@ -22,9 +22,9 @@ import vocabulary as V
 from scenes import Scenes
 from scipy import ndimage
 
-from lambdiff.contract import GenerateRequest
-from lambdiff.handler import manifest as manifests
-from lambdiff.handler.engine.openvino import OpenVinoEngine
+from lambdiff.engine import manifest as manifests
+from lambdiff.engine.openvino import OpenVinoEngine
+from lambdiff.protocol.contract import GenerateRequest
 
 Array = np.ndarray
 

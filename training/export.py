@@ -20,10 +20,10 @@ def card(unet_state: dict, decoder_state: dict, machine: str, vocabulary: V.Voca
     """What a user of the model should know, in a form that programs can read."""
     return {
         "name": "lambdiff-emoji",
-        "licence": "MIT",
+        "license": "MIT",
         "origin": [
-            {"package": "@lobehub/fluent-emoji-3d", "version": "1.1.0", "licence": "MIT", "use": "pictures"},
-            {"package": "emojibase-data", "version": "17.0.0", "licence": "MIT", "use": "names"},
+            {"package": "@lobehub/fluent-emoji-3d", "version": "1.1.0", "license": "MIT", "use": "pictures"},
+            {"package": "emojibase-data", "version": "17.0.0", "license": "MIT", "use": "names"},
         ],
         "picture_size": 128,
         "vocabulary": vocabulary.words,

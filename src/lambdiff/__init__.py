@@ -4,7 +4,7 @@
 >>> image = lambdiff.generate("a cat in a top hat", seed=7)  # doctest: +SKIP
 >>> image.save("cat.png")  # doctest: +SKIP
 
-Copied into the image. Names load on first use, so that `import lambdiff` costs next to nothing.
+Names load on first use, so that `import lambdiff` costs next to nothing.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lambdiff import errors as errors
-    from lambdiff.client import Client as Client
-    from lambdiff.client import Failure as Failure
-    from lambdiff.client import generate as generate
+    from lambdiff.client.client import Client as Client
+    from lambdiff.client.client import Failure as Failure
+    from lambdiff.client.client import generate as generate
+    from lambdiff.client.image import GeneratedImage as GeneratedImage
     from lambdiff.errors import LambdiffError as LambdiffError
-    from lambdiff.image import GeneratedImage as GeneratedImage
 
 _HOMES = {
-    "Client": "lambdiff.client",
-    "Failure": "lambdiff.client",
-    "generate": "lambdiff.client",
-    "GeneratedImage": "lambdiff.image",
+    "Client": "lambdiff.client.client",
+    "Failure": "lambdiff.client.client",
+    "generate": "lambdiff.client.client",
+    "GeneratedImage": "lambdiff.client.image",
     "LambdiffError": "lambdiff.errors",
 }
 

@@ -15,8 +15,7 @@ from typing import Generic, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
-from lambdiff.contract import NOT_JSON
-from lambdiff.errors import ConfigurationError, OutputError
+from lambdiff.errors import NOT_JSON, ConfigurationError, OutputError
 from lambdiff.files import write_whole
 
 T = TypeVar("T")

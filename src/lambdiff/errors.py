@@ -1,4 +1,4 @@
-"""Every error lambdiff raises on purpose. Copied into the image.
+"""Every error lambdiff raises on purpose.
 
 ::
 
@@ -28,6 +28,12 @@ says what to do next.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What `msgspec.json.decode` raises for bytes that are not the JSON they should be."""
 
 
 class LambdiffError(Exception):

@@ -25,7 +25,7 @@ AS_IT_IS: Final = _one("", reference=None)
 F32: Final = _one("f32", precision="f32")
 NOT_MERGED: Final = _one("not merged", left_out=("merge_upsampling",))
 NOT_SHARED: Final = _one("not shared", left_out=("share_guidance",))
-ANY_SIZE: Final = _one("any size", manifest={"fixed_size": False})
+ANY_SIZE: Final = _one("any size", manifest={"static_shapes": False})
 PAGES_KEPT: Final = _one("pages kept", switch="keep_pages")
 PROMPTS_FORGOTTEN: Final = _one("prompts forgotten", switch="forget_prompts")
 PROMPT_REPEATED: Final = _one("prompt repeated", switch="repeat_prompt")
@@ -33,7 +33,7 @@ LEVEL_6: Final = _one("PNG as Pillow's", switch="pillows_png")
 PINNED: Final = _one("pinned", switch="pin")
 NOT_PINNED: Final = _one("not pinned", switch="do_not_pin")
 CACHED: Final = _one("compiled before", switch="cache_compiled", rehearsed=True)
-NO_GUIDANCE: Final = _one("no guidance", guidance=1.0, manifest={"fixed_size": False}, reference=None)
+NO_GUIDANCE: Final = _one("no guidance", guidance=1.0, manifest={"static_shapes": False}, reference=None)
 
 ROWS: Final = (
     AS_IT_IS, F32, NOT_MERGED, NOT_SHARED, ANY_SIZE, PAGES_KEPT, PROMPTS_FORGOTTEN, PROMPT_REPEATED, LEVEL_6, PINNED,
@@ -60,8 +60,8 @@ SAME_PICTURE: Final = (
     Thing("bf16 where the processor has it", "`inference_precision`", ONE, F32.name),
     Thing("merged enlargements", "always, at bake", ONE, NOT_MERGED.name),
     Thing("shared guidance", "always, at bake", ONE, NOT_SHARED.name),
-    Thing("graphs of one size", "`fixed_size`", ONE, ANY_SIZE.name),
-    Thing("graphs of one size", "`fixed_size`", ONE, ANY_SIZE.name, "cold"),
+    Thing("graphs of one size", "`static_shapes`", ONE, ANY_SIZE.name),
+    Thing("graphs of one size", "`static_shapes`", ONE, ANY_SIZE.name, "cold"),
     Thing("the weights' pages given back", "always", ONE, PAGES_KEPT.name, "peak_mb"),
     Thing("the empty negative prompt kept", "always", ONE, PROMPTS_FORGOTTEN.name, "encode"),
     Thing("a prompt kept, when it comes again", "always", PROMPT_REPEATED.name, ONE, "encode"),
@@ -77,7 +77,7 @@ OTHER_PICTURE: Final = (
     Thing("int8 weights", "`bake --precision int8`", plan.INT8, plan.EULER),
     Thing("w8a8", "`bake --precision w8a8`", plan.W8A8, plan.ANY_SIZE),
     Thing("guidance on the first half of the steps", "`bake --guidance-interval`", plan.INTERVAL, plan.ANY_SIZE),
-    Thing("features of every second step reused", "`bake --feature-reuse`", plan.REUSE, plan.EULER),
+    Thing("features of every second step reused", "`bake --deepcache`", plan.REUSE, plan.EULER),
     Thing("a few-step model's 4 steps", "the model", plan.FEW_4, plan.EULER),
     Thing("a few-step model's 1 step", "the model", plan.FEW_1, plan.EULER),
 )

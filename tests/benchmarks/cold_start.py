@@ -49,7 +49,7 @@ if __name__ == "__main__":  # not in the tutorials' process
     import numpy as np
 
     from lambdiff.local import builtin
-    from runtime_api import EmulatedFunction, Function
+    from support.runtime_api import EmulatedFunction, Function
 
 HANDLER = "lambdiff.handler.function.handler"
 IMAGE = "lambdiff-cold-start"
@@ -104,7 +104,7 @@ def by_requests(
         forget: called with the page cache empty, before the first request.
         look: called after the first picture of a start with an empty cache.
     """
-    from lambdiff import contract
+    from lambdiff.protocol import contract
 
     def once(cold: bool) -> Result:
         if cold and not waits:
@@ -223,15 +223,14 @@ class Container:
         self.fetched: list[dict[str, float]] = []
 
     def __enter__(self) -> Self:
-        from localcloud import install, places
-
-        from lambdiff.infra import context
+        from lambdiff.infra import build_context
+        from support.localcloud import install, places
 
         install.install()
         self._podman, self._environment = places.podman, places.containers_environment()
         if not self._built:
             arguments = ("--build-arg", f"BASE_IMAGE={places.BASE_IMAGE}", "--build-arg", "ENGINE=openvino")
-            folder = context.stage(self._model, "openvino").folder
+            folder = build_context.stage(self._model, "openvino").folder
             places.podman("build", "--quiet", "--tag", IMAGE, *arguments, str(folder))
         settings = json.loads(places.podman("image", "inspect", self._image).stdout)[0]["Config"]
         self._settings = [f"--workdir={settings['WorkingDir']}", *(f"--env={value}" for value in settings["Env"])]
@@ -347,7 +346,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--size", type=int, default=256, help="width and height")
-    parser.add_argument("--model", type=Path, default=builtin.shipped(), help="a baked folder")
+    parser.add_argument("--model", type=Path, default=builtin.builtin_model_dir(), help="a baked folder")
     parser.add_argument("--tutorial", type=Path, help="a pipeline's folder, for the tutorials' handler")
     parser.add_argument("--container", action="store_true", help="also in the image")
     parser.add_argument("--image", action="append", default=[], help="also in an image that is there already")

@@ -24,7 +24,7 @@ SIDES = (1024, 2048, 4096)
 
 def describe() -> dict[str, object]:
     """The processor and what it can do, by the kernel's account."""
-    from lambdiff.handler.engine import cpu
+    from lambdiff.engine import cpu
 
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
@@ -45,7 +45,7 @@ def rate(product: Callable[[], object], side: int, seconds: float) -> float:
 
 def by_torch(side: int, seconds: float) -> dict[str, float]:
     """Rates of torch's products; without bf16 instructions its bf16 would take minutes."""
-    from lambdiff.handler.engine import cpu
+    from lambdiff.engine import cpu
 
     left, right = torch.randn(side, side), torch.randn(side, side)
     half = left.bfloat16(), right.bfloat16()
@@ -59,7 +59,7 @@ def by_torch(side: int, seconds: float) -> dict[str, float]:
 
 def by_openvino(side: int, seconds: float) -> dict[str, float]:
     """Rates of OpenVINO's products with a constant right side; bf16 only where the engine would use it."""
-    from lambdiff.handler.engine import cpu
+    from lambdiff.engine import cpu
 
     weights = np.random.default_rng(0).standard_normal((side, side), dtype=np.float32)
     left = ops.parameter([side, side], np.float32)

@@ -24,10 +24,10 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from lambdiff import Client
-from lambdiff.credentials import Keys
+from lambdiff.auth.credentials import Keys
 from lambdiff.handler.app import App
-from lambdiff.local.serve import FunctionUrl
-from stub_engine import StubEngine
+from lambdiff.local.server import FunctionUrlServer
+from support.stub_engine import StubEngine
 
 KEYS = Keys("AKIDEXAMPLE", "benchmark-secret")
 LIMIT = 1.3
@@ -54,7 +54,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 def measure(rounds: int) -> dict[str, list[float]]:
     """Times of each contender, taken in turn."""
-    with FunctionUrl(App(StubEngine), KEYS, "us-east-1", concurrency=4) as function:
+    with FunctionUrlServer(App(StubEngine), KEYS, "us-east-1", concurrency=4) as function:
         client = Client(function.url, region="us-east-1", credentials=KEYS)
         session = requests.Session()
         contenders: dict[str, Callable[[], object]] = {

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks import ablation, environments, plan
 from benchmarks.measured import PHASES, Measured, Spread
 from benchmarks.tiny_sd import Architecture
-from lambdiff.infra import prices
+from lambdiff import pricing
 
 MB_PER_VCPU = 1769
 """Lambda's memory that comes with one vCPU."""
@@ -63,7 +63,7 @@ def text(results: dict[str, Any], plots: list[Path]) -> str:
     return "\n\n".join(section.rstrip() for section in sections) + "\n"
 
 
-def targets(measured: Measured) -> Iterator[tuple[plan.Target, Spread | None, bool | None]]:
+def targets(measured: Measured) -> Iterator[tuple[plan.Endpoint, Spread | None, bool | None]]:
     """Each target with what was reached and whether that is enough; None where it was not measured."""
     for target in plan.TARGETS:
         reached = measured.target(target)
@@ -126,7 +126,7 @@ def _memory(measured: Measured, names: list[str]) -> str:
             if warm and cold and peak:
                 ratio = measured.ratio(name, plan.TUTORIAL, "native", "peak_mb")
                 memory = max(threads * MB_PER_VCPU, round(peak.median))
-                dollars = [f"{1000 * prices.invocation(memory, s.median):.2f}" for s in (warm, cold)]
+                dollars = [f"{1000 * pricing.invocation(memory, s.median):.2f}" for s in (warm, cold)]
                 psnr = measured.results["psnr"].get(name, {}).get("native")
                 versus = f"{ratio.median:.2f}" if ratio else ""
                 avx2 = measured.spread(name, "avx2", "peak_mb")
@@ -135,7 +135,7 @@ def _memory(measured: Measured, names: list[str]) -> str:
 
     head = ("", "peak MB", "vs", "AVX2", "PSNR dB", "Lambda's MB", "$ per 1,000 warm", "$ per 1,000 cold")
     return _table(head, lines()) + (
-        f"\n\nPrices of {prices.DATE} (x86, us-east-1), as if Lambda's {threads} vCPUs were as fast as this machine's "
+        f"\n\nPrices of {pricing.DATE} (x86, us-east-1), as if Lambda's {threads} vCPUs were as fast as this machine's "
         f"{threads} threads: the memory is what comes with as many vCPUs, or the peak if that is more. *PSNR* compares "
         "the picture with torch's in f32 from the same latents; with random weights it shows that the same was "
         "computed, and says nothing about quality."

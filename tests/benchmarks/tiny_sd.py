@@ -2,12 +2,12 @@
 
     PYTHONPATH=tests python -m benchmarks.tiny_sd [--out build/bench/models]
 
-Speed does not depend on the values of the weights, and the real ones are a download of gigabytes under a licence of
+Speed does not depend on the values of the weights, and the real ones are a download of gigabytes under a license of
 their own. About 11 GB and ten minutes on two cores; what is there already is not made again.
 
     pipeline/         diffusers, f32 safetensors, as the hub has it; stable-diffusion.cpp reads it too
     taesd/            an AutoencoderTiny
-    baked-*/          lambdiff's, by `lambdiff.bake`, one for each way to bake
+    baked-*/          lambdiff's, by `lambdiff.bake.bake`, one for each way to bake
     openvino-full/    optimum-intel's export, f16 weights, for optimum-intel and OpenVINO GenAI
     openvino-tiny/    the same with the tiny decoder
 """
@@ -122,14 +122,14 @@ class Models:
         """
 
         def bake(out: Path) -> None:
-            from lambdiff import convert
-            from lambdiff.bake import bake
+            from lambdiff.bake import convert
+            from lambdiff.bake.bake import bake
 
             given = settings | ({"decoder": str(self.tiny_autoencoder())} if settings.get("decoder") == "tiny" else {})
             with contextlib.ExitStack() as stack:
                 for rewrite in left_out:
                     stack.enter_context(mock.patch.object(convert.rewrites, rewrite))
-                bake(self.pipeline(), out, name=self.architecture.name, licence="MIT", progress=_tell, **given)
+                bake(self.pipeline(), out, name=self.architecture.name, license="MIT", progress=_tell, **given)
 
         plain = once(self.folder / f"baked-{_digest([settings, left_out, _conversion()])}", bake)
         if not changes:
@@ -174,7 +174,7 @@ def flops(architecture: Architecture, width: int, height: int) -> dict[str, floa
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from lambdiff import rewrites
+    from lambdiff.bake import graph_rewrites
 
     def count(call: Callable[..., object], *inputs: torch.Tensor) -> float:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -194,8 +194,8 @@ def flops(architecture: Architecture, width: int, height: int) -> dict[str, floa
             "tiny decoder": count(parts["tiny"].decode, latents),
         }
         for part in ("unet", "vae", "tiny"):
-            rewrites.merge_upsampling(parts[part])
-        rewrites.share_guidance(parts["unet"])
+            graph_rewrites.merge_upsampling(parts[part])
+        graph_rewrites.share_guidance(parts["unet"])
         return counted | {
             "unet, rewritten": count(parts["unet"], *one),
             "unet, rewritten, guided": count(parts["unet"], *both),
@@ -255,8 +255,8 @@ def make_tokenizer() -> Any:
     """CLIP's tokenizer with the few words of the tests and, for the rest of CLIP's 49,408 ids, tokens never used."""
     from transformers import CLIPTokenizer
 
-    from tiny_pipeline import END, START
-    from tiny_pipeline import make_tokenizer as few_words
+    from support.tiny_pipeline import END, START
+    from support.tiny_pipeline import make_tokenizer as few_words
 
     known = json.loads(few_words().backend_tokenizer.to_str())["model"]
     vocab = {token: index for token, index in known["vocab"].items() if token not in {START, END}}

@@ -11,13 +11,13 @@ import sys
 
 import numpy as np
 import pytest
-from localcloud import install
 from PIL import Image
 
-import tiny_pipeline
-from lambdiff.contract import GenerateRequest
-from lambdiff.handler.engine.base import open_engine
+from lambdiff.engine.factory import open_engine
 from lambdiff.local import builtin
+from lambdiff.protocol.contract import GenerateRequest
+from support import tiny_pipeline
+from support.localcloud import install
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
@@ -26,8 +26,8 @@ import sys
 from pathlib import Path
 import msgspec
 from PIL import Image
-from lambdiff.contract import GenerateRequest
-from lambdiff.handler.engine.base import open_engine
+from lambdiff.protocol.contract import GenerateRequest
+from lambdiff.engine.factory import open_engine
 engine = open_engine(Path(sys.argv[1]))
 request = msgspec.json.decode(sys.argv[2], type=GenerateRequest)
 Image.fromarray(engine.generate(request.resolve(engine.manifest.defaults)).pixels).save(sys.argv[3])
@@ -52,7 +52,7 @@ def emulator():
 )
 def test_the_picture_is_the_same(tmp_path, model, fields):
     """In f32, within what rounding does; the last one has a level of 5 x 7 places."""
-    folder = builtin.shipped() if model == "built-in" else tiny_pipeline.baked()
+    folder = builtin.builtin_model_dir() if model == "built-in" else tiny_pipeline.baked()
     request = GenerateRequest(seed=1, **fields)
     path = tmp_path / "picture.png"
     command = [sys.executable, "-c", DRAW, folder, request.to_json(), path]

@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 
-from lambdiff import config
-from lambdiff.credentials import Keys
+from lambdiff import config, pricing
+from lambdiff.auth.credentials import Keys
 from lambdiff.handler.app import App
-from lambdiff.infra import prices
-from lambdiff.local.serve import FunctionUrl
-from stub_engine import StubEngine
+from lambdiff.local.server import FunctionUrlServer
+from support.stub_engine import StubEngine
 
 KEYS = Keys("AKIDEXAMPLE", "very-secret-key")
 SMALL = ("--size", "64x64", "--rounds", "1")
@@ -47,7 +46,7 @@ def deployment(engine: StubEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     """A Function URL on loopback, saved as a deployment with 3,008 MB."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS.access_key_id)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS.secret_access_key)
-    with FunctionUrl(App(lambda: engine), KEYS, "us-east-1") as function:
+    with FunctionUrlServer(App(lambda: engine), KEYS, "us-east-1") as function:
         config.save(config.Deployment(name="mine", url=function.url, region="us-east-1", memory_mb=3008))
         yield function.url
 
@@ -98,14 +97,14 @@ def test_a_served_model() -> None:
 def test_a_deployments_price(deployment: str) -> None:
     """Cents by the phases' time and the saved memory; beforehand, what a second costs as no picture was drawn yet."""
     ran = bench("--steps", "1,11", "--rounds", "2", "--json")
-    second = prices.dollars(prices.invocation(3008, 1.0))
+    second = pricing.dollars(pricing.invocation(3008, 1.0))
     assert f"Drawing 6 pictures, 2 of them to warm up. Each second of theirs costs {second}" in ran.stderr
     report = document(ran)
     for point in report["points"]:
         assert point["pictures"] == 2
-        expected = prices.invocation(3008, point["engine"]["median"])
+        expected = pricing.invocation(3008, point["engine"]["median"])
         assert point["dollars_per_image"] == pytest.approx(expected, rel=0.02)
-    assert report["prices_of"] == prices.DATE
+    assert report["prices_of"] == pricing.DATE
     assert report["endpoint"] == f"{deployment} (deployment mine)"
     (fit,) = report["fits"]
     one, eleven = report["points"]
@@ -114,7 +113,7 @@ def test_a_deployments_price(deployment: str) -> None:
     assert fit["per_step"] == pytest.approx(rise / 10, abs=0.001)
     table = bench("--steps", "1", "--rounds", "1").stdout
     assert "cents" in table
-    assert f"prices of us-east-1, {prices.DATE}" in table
+    assert f"prices of us-east-1, {pricing.DATE}" in table
 
 
 def test_an_interruption_shows_what_is_there(deployment: str, engine: StubEngine) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import lambdiff
-from lambdiff.handler import manifest as manifests
+from lambdiff.engine import manifest as manifests
 from lambdiff.local import builtin
 
 
@@ -30,11 +30,11 @@ def pixels(image: lambdiff.GeneratedImage) -> np.ndarray:
 
 
 def test_the_folder_is_what_was_baked() -> None:
-    """Hashes hold, licence and origin are told; deflated, as in the wheel, the folder has at most 25 MB."""
+    """Hashes hold, license and origin are told; deflated, as in the wheel, the folder has at most 25 MB."""
     manifest = manifests.verify(builtin.folder())
-    assert manifest.licence == "MIT"
+    assert manifest.license == "MIT"
     assert len(manifest.origin) >= 2
-    assert sum(len(zlib.compress(path.read_bytes())) for path in builtin.shipped().iterdir()) <= 25_000_000
+    assert sum(len(zlib.compress(path.read_bytes())) for path in builtin.builtin_model_dir().iterdir()) <= 25_000_000
 
 
 def test_the_same_seed_is_the_same_file_in_another_process(client: lambdiff.Client, tmp_path: Path) -> None:
@@ -87,10 +87,10 @@ def test_many_pictures_from_threads_are_the_same_as_one_by_one(client: lambdiff.
 
 
 def test_health_says_what_answers(client: lambdiff.Client) -> None:
-    """Name, licence, defaults and limits are those of the manifest."""
+    """Name, license, defaults and limits are those of the manifest."""
     health = client.health()
     manifest = manifests.read(builtin.folder())
-    assert (health.model.name, health.model.licence) == (manifest.name, "MIT")
+    assert (health.model.name, health.model.license) == (manifest.name, "MIT")
     assert health.defaults == manifest.defaults
     assert health.loaded
 

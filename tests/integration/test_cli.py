@@ -16,13 +16,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from keys import SECRETS
-from lambdiff import config, metadata
+from lambdiff import config
+from lambdiff.auth.credentials import Keys
 from lambdiff.cli import COMMANDS, cli, main
-from lambdiff.credentials import Keys
 from lambdiff.handler.app import App
-from lambdiff.local.serve import FunctionUrl
-from stub_engine import StubEngine
+from lambdiff.local.server import FunctionUrlServer
+from lambdiff.protocol import metadata
+from support.keys import SECRETS
+from support.stub_engine import StubEngine
 
 KEY, SECRET = "AKIDEXAMPLE", "very-secret-key"
 
@@ -73,7 +74,7 @@ def url(engine: StubEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("LAMBDIFF_REGION", "us-east-1")
     app = App(lambda: engine)
-    with FunctionUrl(app, Keys(KEY, SECRET), "us-east-1", concurrency=4) as function:
+    with FunctionUrlServer(app, Keys(KEY, SECRET), "us-east-1", concurrency=4) as function:
         monkeypatch.setenv("LAMBDIFF_URL", function.url)
         yield function.url
 

@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from localcloud import install, places
-from localcloud.cloud import Cloud
 from PIL import Image
 
-from lambdiff.handler import manifest as manifests
+from lambdiff.engine import manifest as manifests
 from lambdiff.local import builtin
+from support.localcloud import install, places
+from support.localcloud.cloud import Cloud
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
@@ -90,7 +90,7 @@ def cloud() -> Iterator[Cloud]:
 @pytest.fixture(scope="module")
 def machine(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """A machine on which nothing was deployed yet."""
-    return Machine(cloud, tmp_path_factory.mktemp("machine"), builtin.shipped())
+    return Machine(cloud, tmp_path_factory.mktemp("machine"), builtin.builtin_model_dir())
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import msgspec
 import numpy as np
 import pytest
 
-import tiny_pipeline
-from lambdiff.contract import Generation
+from lambdiff.engine import manifest as manifests
+from lambdiff.engine.diffusers import DiffusersEngine
+from lambdiff.engine.manifest import Diffusion
+from lambdiff.engine.openvino import OpenVinoEngine
 from lambdiff.errors import Cancelled, InvalidRequest, LambdiffError
-from lambdiff.handler import manifest as manifests
-from lambdiff.handler.engine.diffusers import DiffusersEngine
-from lambdiff.handler.engine.openvino import OpenVinoEngine
-from lambdiff.handler.manifest import Diffusion
+from lambdiff.protocol.contract import Generation
+from support import tiny_pipeline
 
 SCHEDULERS = ("ddim", "dpmpp_2m", "euler", "lcm", "pndm")
 
@@ -44,7 +44,7 @@ def openvino(folder):
 def one_thread():
     """Networks as small as these only make threads wait for each other."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lambdiff.handler.engine.cpu.threads", lambda: 1)
+        patch.setattr("lambdiff.engine.cpu.threads", lambda: 1)
         yield
 
 
@@ -208,7 +208,7 @@ def test_requests_side_by_side(engine):
 def test_phases_are_timed(engine):
     """Each phase took some time, and the phases are those of the contract."""
     timings = engine.generate(ask()).timings
-    assert set(timings) <= {"encode", "denoise", "decode", "enlarge"}
+    assert set(timings) <= {"encode", "denoise", "decode", "resize"}
     assert {"denoise", "decode"} <= set(timings)
     assert all(seconds > 0 for seconds in timings.values())
 

@@ -10,12 +10,13 @@ import time
 import pytest
 from PIL import Image
 
-from faulty_server import Answer, FaultyServer, close, drip, reply, reset, stall
-from lambdiff import errors, metadata
-from lambdiff.client import Client, Failure
-from lambdiff.contract import GenerateRequest, ModelIdentity
-from lambdiff.credentials import Keys
-from stub_engine import MANIFEST, pattern
+from lambdiff import errors
+from lambdiff.auth.credentials import Keys
+from lambdiff.client.client import Client, Failure
+from lambdiff.protocol import metadata
+from lambdiff.protocol.contract import GenerateRequest, ModelIdentity
+from support.faulty_server import Answer, FaultyServer, close, drip, reply, reset, stall
+from support.stub_engine import MANIFEST, pattern
 
 
 def picture(seed: int = 7) -> bytes:
@@ -23,7 +24,7 @@ def picture(seed: int = 7) -> bytes:
     generation = GenerateRequest(prompt="a cat", seed=seed).resolve(MANIFEST.defaults)
     image = Image.fromarray(pattern(seed, 64, 64))
     return metadata.encode(
-        image, metadata.Recorded.of(generation, ModelIdentity(name="stub", revision="r", licence="MIT"))
+        image, metadata.ImageMetadata.of(generation, ModelIdentity(name="stub", revision="r", license="MIT"))
     )
 
 
@@ -36,7 +37,7 @@ def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back off for milliseconds instead of seconds."""
     from tenacity import wait_none
 
-    monkeypatch.setattr("lambdiff.endpoint.wait_random_exponential", lambda **_: wait_none())
+    monkeypatch.setattr("lambdiff.client.transport.wait_random_exponential", lambda **_: wait_none())
 
 
 def client(server: FaultyServer, timeout_s: float = 5) -> Client:
@@ -95,7 +96,7 @@ def test_a_request_that_cannot_have_run_is_sent_again(refusal: Answer) -> None:
 
 def test_a_time_out_while_waiting_is_never_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """A silent endpoint ends in a time-out that says the image may have been paid for."""
-    monkeypatch.setattr("lambdiff.endpoint.READ_MARGIN", 0.2)
+    monkeypatch.setattr("lambdiff.client.transport.READ_MARGIN", 0.2)
     with FaultyServer(stall(3)) as server, client(server, timeout_s=0.3) as caller:
         with pytest.raises(errors.EndpointTimeout) as caught:
             caller.generate("a cat")
@@ -111,8 +112,8 @@ def test_a_slow_drip_arrives_whole() -> None:
 
 def test_an_endless_drip_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reply that never ends is given up at the deadline, not at the next silence."""
-    monkeypatch.setattr("lambdiff.endpoint.CONNECT_TIMEOUT", 0.2)
-    monkeypatch.setattr("lambdiff.endpoint.READ_MARGIN", 0.1)
+    monkeypatch.setattr("lambdiff.client.transport.CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr("lambdiff.client.transport.READ_MARGIN", 0.1)
     slow = drip(b"x" * 2_000_000, 0.3, content_type="image/png")
     started = time.monotonic()
     with FaultyServer(slow) as server, client(server, timeout_s=0.4) as caller, pytest.raises(errors.EndpointTimeout):

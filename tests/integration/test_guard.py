@@ -17,12 +17,12 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from lambdiff.contract import GenerateRequest, Generation, SchedulerName
-from lambdiff.handler import manifest as manifests
-from lambdiff.handler.engine.openvino import OpenVinoEngine
-from lambdiff.handler.manifest import Manifest, Shortcuts
+from lambdiff.engine import manifest as manifests
+from lambdiff.engine.manifest import Approximations, Manifest
+from lambdiff.engine.openvino import OpenVinoEngine
 from lambdiff.local import builtin
-from opened_files import OpenedFiles
+from lambdiff.protocol.contract import GenerateRequest, Generation, SchedulerName
+from support.opened_files import OpenedFiles
 
 PEAK_MB = 322
 """Peak memory (VmHWM, megabytes of 10^6 bytes) of a process that draws the built-in model's default picture. A failing
@@ -58,10 +58,10 @@ assert reply["statusCode"] == 200, reply
 PEAK = """
 import json, re
 from pathlib import Path
-from lambdiff.contract import GenerateRequest
-from lambdiff.handler.engine.base import open_engine
+from lambdiff.protocol.contract import GenerateRequest
+from lambdiff.engine.factory import open_engine
 from lambdiff.local import builtin
-engine = open_engine(builtin.shipped())
+engine = open_engine(builtin.builtin_model_dir())
 engine.generate(GenerateRequest(prompt="a red apple", seed=1).resolve(engine.manifest.defaults))
 peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]
 print(int(peak) * 1024 / 1e6)
@@ -79,14 +79,14 @@ def fresh(code: str, **environment: str) -> Any:
 
 @pytest.fixture(scope="module")
 def manifest() -> Manifest:
-    """The built-in model's, without the shortcuts that make a call's batch depend on the step."""
-    return msgspec.structs.replace(manifests.read(builtin.shipped()), shortcuts=Shortcuts())
+    """The built-in model's, without the approximations that make a call's batch depend on the step."""
+    return msgspec.structs.replace(manifests.read(builtin.builtin_model_dir()), approximations=Approximations())
 
 
 @pytest.fixture(scope="module")
 def engine(manifest: Manifest) -> OpenVinoEngine:
     """Loaded once for all tests that only count calls."""
-    return OpenVinoEngine(builtin.shipped(), manifest)
+    return OpenVinoEngine(builtin.builtin_model_dir(), manifest)
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_calls_of_the_unet(
 
 def test_calls_of_the_text_encoder(manifest: Manifest, calls: list[tuple[str, int]]) -> None:
     """A prompt is encoded at its first request only, and the empty negative prompt once for all prompts."""
-    engine = OpenVinoEngine(builtin.shipped(), manifest)
+    engine = OpenVinoEngine(builtin.builtin_model_dir(), manifest)
     encoded = []
     for prompt in ("a red apple", "a red apple", "a blue bird"):
         engine.generate(ask(manifest, prompt=prompt, guidance_scale=4.0, num_inference_steps=1))
@@ -136,17 +136,17 @@ def test_calls_of_the_text_encoder(manifest: Manifest, calls: list[tuple[str, in
 @pytest.fixture
 def opened() -> Iterator[OpenedFiles]:
     """Openings of the built-in model's files."""
-    with OpenedFiles(builtin.shipped()) as files:
+    with OpenedFiles(builtin.builtin_model_dir()) as files:
         yield files
 
 
 @pytest.mark.linux
 def test_files_of_the_model(opened: OpenedFiles) -> None:
     """Weights are opened once and mapped, not read; a second picture opens nothing."""
-    folder = builtin.shipped()
+    folder = builtin.builtin_model_dir()
     manifest = manifests.read(folder)
     assert opened.take() == {"manifest.json": 1}
-    engine = OpenVinoEngine(folder, msgspec.structs.replace(manifest, shortcuts=Shortcuts()))
+    engine = OpenVinoEngine(folder, msgspec.structs.replace(manifest, approximations=Approximations()))
     before = bytes_read()
     engine.load()
     read = bytes_read() - before
@@ -176,7 +176,7 @@ def test_packages_of_the_function() -> None:
     """Before its first request the function loads the contract alone, for its first picture the engine and Pillow."""
     code = f"{MODULES}import lambdiff.handler.function\nfirst = packages()\n{PICTURE}"
     code += "print(json.dumps([first, packages()]))"
-    before, after = fresh(code, LAMBDIFF_MODEL_DIR=str(builtin.shipped()))
+    before, after = fresh(code, LAMBDIFF_MODEL_DIR=str(builtin.builtin_model_dir()))
     assert set(before) - TOLERATED == FUNCTION_BEFORE
     assert set(after) - TOLERATED == FUNCTION_AFTER
 

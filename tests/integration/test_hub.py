@@ -8,12 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import tiny_pipeline
-from fake_hub import FakeHub
-from lambdiff import models
-from lambdiff.handler import manifest as manifests
+from lambdiff.bake import catalogue
+from lambdiff.engine import manifest as manifests
+from support import tiny_pipeline
+from support.fake_hub import FakeHub
 
-TINY_SD = models.CATALOGUE["tiny-sd"]
+TINY_SD = catalogue.CATALOGUE["tiny-sd"]
 
 
 def bake(tmp_path: Path, hub: str, *args: str) -> subprocess.CompletedProcess[str]:
@@ -39,7 +39,7 @@ def test_the_catalogues_default_model_is_downloaded_at_its_commit_and_baked(tmp_
         done = bake(tmp_path, hub.url, "tiny-sd", "-o", "baked", "--json")
     assert done.returncode == 0, done.stderr
     manifest = manifests.verify(tmp_path / "baked")
-    assert (manifest.name, manifest.revision, manifest.licence) == (TINY_SD.name, TINY_SD.revision, TINY_SD.licence)
+    assert (manifest.name, manifest.revision, manifest.license) == (TINY_SD.name, TINY_SD.revision, TINY_SD.license)
     assert json.loads(done.stdout)["revision"] == TINY_SD.revision
     assert not any("safety_checker/pytorch_model.bin" in request for request in hub.requests)
     command = ["generate", "a cat", "--local", "--model-dir", "baked", "--size", "64x64", "--steps", "2", "-o", "a.png"]

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from lambdiff import Client
-from lambdiff.credentials import Keys
+from lambdiff.auth.credentials import Keys
 from lambdiff.handler.app import App
-from lambdiff.local.serve import FunctionUrl
-from stub_engine import StubEngine, pattern
+from lambdiff.local.server import FunctionUrlServer
+from support.stub_engine import StubEngine, pattern
 
 KEYS = Keys("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
 CALLERS = 64
@@ -43,7 +43,7 @@ def test_sixty_four_callers() -> None:
     counts = [0] * CALLERS
     memory = 0
     with (
-        FunctionUrl(App(StubEngine), KEYS, "us-east-1", concurrency=CALLERS) as function,
+        FunctionUrlServer(App(StubEngine), KEYS, "us-east-1", concurrency=CALLERS) as function,
         Client(url=function.url, region="us-east-1", credentials=KEYS) as client,
     ):
         end = time.monotonic() + SECONDS

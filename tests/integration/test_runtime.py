@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import tiny_pipeline
-from lambdiff import contract, metadata
-from runtime_api import EmulatedFunction, Function, FunctionError, FunctionTimeout
-from stub_engine import pattern
+from lambdiff.protocol import contract, metadata
+from support import tiny_pipeline
+from support.runtime_api import EmulatedFunction, Function, FunctionError, FunctionTimeout
+from support.stub_engine import pattern
 
-STUB = "lambda_stub.handler"
+STUB = "support.lambda_stub.handler"
 Start = Callable[..., Any]
 BOTH = pytest.mark.parametrize("start", [Function, pytest.param(EmulatedFunction, marks=pytest.mark.linux)])
 
@@ -124,7 +124,7 @@ def test_a_failure_at_init_is_reported() -> None:
     with Function(STUB, STUB=json.dumps({"fail_at_import": True})) as function, pytest.raises(FunctionError) as error:
         function.invoke(event())
     assert error.value.type == "OSError"
-    with Function("lambda_stub.nothing") as function, pytest.raises(FunctionError, match="nothing"):
+    with Function("support.lambda_stub.nothing") as function, pytest.raises(FunctionError, match="nothing"):
         function.invoke(event())
 
 
@@ -170,7 +170,7 @@ def done(function: Function) -> list[str]:
 def test_with_snapstart_nothing_heavy_is_left_for_the_restore() -> None:
     """Before the snapshot the model is loaded and has drawn; after the restore no request loads, and seeds differ."""
     model = str(tiny_pipeline.baked())
-    with Function("watched_function.handler", timeout=120, snapshot=True, LAMBDIFF_MODEL_DIR=model) as function:
+    with Function("support.watched_function.handler", timeout=120, snapshot=True, LAMBDIFF_MODEL_DIR=model) as function:
         function.wait_for("/restore/next")
         before = done(function)
         assert before.count("compile") == 3
@@ -187,7 +187,7 @@ def test_with_snapstart_nothing_heavy_is_left_for_the_restore() -> None:
 def test_two_restores_of_one_snapshot_draw_different_seeds() -> None:
     """Both hold the same state, down to the generators in it; seeds and request ids come from elsewhere."""
     options = json.dumps({"step_seconds": 0.5})  # the first to get a request is busy when the second comes
-    with Function("twice_restored.handler", snapshot=True, STUB=options) as function:
+    with Function("support.twice_restored.handler", snapshot=True, STUB=options) as function:
         function.restore()
         function.wait_for("/invocation/next", 2)
         with ThreadPoolExecutor(2) as pool:

@@ -18,13 +18,13 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from lambdiff.contract import Limits
-from lambdiff.credentials import Keys
+from lambdiff.auth.credentials import Keys
+from lambdiff.auth.signing import FunctionUrlAuth
 from lambdiff.handler.app import App
-from lambdiff.local.serve import FunctionUrl
-from lambdiff.schema import openapi
-from lambdiff.signing import FunctionUrlAuth
-from stub_engine import MANIFEST, StubEngine
+from lambdiff.local.server import FunctionUrlServer
+from lambdiff.protocol.contract import Limits
+from lambdiff.protocol.openapi import openapi
+from support.stub_engine import MANIFEST, StubEngine
 
 KEYS = Keys("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
 AUTH = FunctionUrlAuth(lambda: ReadOnlyCredentials(*KEYS), "us-east-1")
@@ -42,15 +42,15 @@ schema.config.generation.update(modes=list(schemathesis.GenerationMode), with_se
 
 
 @pytest.fixture(scope="module")
-def function() -> Iterator[FunctionUrl]:
+def function() -> Iterator[FunctionUrlServer]:
     """A Function URL over an engine that draws whatever the contract allows."""
     manifest = msgspec.structs.replace(MANIFEST, limits=Limits())
-    with FunctionUrl(App(lambda: StubEngine(manifest=manifest)), KEYS, "us-east-1") as running:
+    with FunctionUrlServer(App(lambda: StubEngine(manifest=manifest)), KEYS, "us-east-1") as running:
         yield running
 
 
 @schema.parametrize()
 @settings(max_examples=150, deadline=None)
-def test_the_document_tells_the_truth(case: schemathesis.Case, function: FunctionUrl) -> None:
+def test_the_document_tells_the_truth(case: schemathesis.Case, function: FunctionUrlServer) -> None:
     """Status codes, content types, headers and bodies are those of the document; what it forbids is refused."""
     case.call_and_validate(base_url=function.url, auth=AUTH, checks=CHECKS, timeout=20)

@@ -20,13 +20,14 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from requests_aws4auth import AWS4Auth
 
-import tiny_pipeline
-from lambdiff import Client, metadata
-from lambdiff.credentials import Keys
+from lambdiff import Client
+from lambdiff.auth.credentials import Keys
 from lambdiff.errors import AccessDenied
 from lambdiff.handler.app import App
-from lambdiff.local.serve import FunctionUrl
-from stub_engine import StubEngine
+from lambdiff.local.server import FunctionUrlServer
+from lambdiff.protocol import metadata
+from support import tiny_pipeline
+from support.stub_engine import StubEngine
 
 PERMANENT = Keys("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
 TEMPORARY = Keys(*PERMANENT[:2], "IQoJb3JpZ2lu/X2VjE+Jz==")
@@ -48,9 +49,9 @@ def keys(request: pytest.FixtureRequest) -> Keys:
 
 
 @pytest.fixture
-def function(engine: StubEngine, keys: Keys) -> Iterator[FunctionUrl]:
+def function(engine: StubEngine, keys: Keys) -> Iterator[FunctionUrlServer]:
     """A running Function URL."""
-    with FunctionUrl(App(lambda: engine), keys, REGION) as running:
+    with FunctionUrlServer(App(lambda: engine), keys, REGION) as running:
         yield running
 
 
@@ -125,7 +126,7 @@ SIGNERS: list[Signer] = [with_curl, with_awscurl, with_aws4auth, with_tutorial, 
 
 
 @pytest.mark.parametrize("signer", SIGNERS)
-def test_every_signer_gets_a_picture(signer: Signer, function: FunctionUrl, keys: Keys, tmp_path: Path) -> None:
+def test_every_signer_gets_a_picture(signer: Signer, function: FunctionUrlServer, keys: Keys, tmp_path: Path) -> None:
     """With permanent and with temporary credentials."""
     content = signer(function.url, keys, tmp_path)
     assert isinstance(content, bytes)
@@ -148,7 +149,7 @@ WRONG: dict[str, dict[str, Any]] = {
     [(signer, wrong) for signer in SIGNERS for wrong in WRONG if (signer, wrong) != (with_lambdiff, "service")],
 )
 def test_a_wrong_signature_gets_403_and_no_work_done(
-    signer: Signer, wrong: str, function: FunctionUrl, keys: Keys, engine: StubEngine, tmp_path: Path
+    signer: Signer, wrong: str, function: FunctionUrlServer, keys: Keys, engine: StubEngine, tmp_path: Path
 ) -> None:
     """Whoever signs with another secret, key, token, region or service is turned away at the door."""
     options = {"keys": keys, **WRONG[wrong]}
@@ -158,13 +159,13 @@ def test_a_wrong_signature_gets_403_and_no_work_done(
 
 def test_a_missing_token_gets_403(engine: StubEngine, tmp_path: Path) -> None:
     """A temporary key pair is nothing without its token."""
-    with FunctionUrl(App(lambda: engine), TEMPORARY, REGION) as function:
+    with FunctionUrlServer(App(lambda: engine), TEMPORARY, REGION) as function:
         for signer in SIGNERS:
             assert signer(function.url, PERMANENT, tmp_path) == 403
     assert engine.loads == 0
 
 
-def test_another_body_gets_403(function: FunctionUrl, keys: Keys, engine: StubEngine) -> None:
+def test_another_body_gets_403(function: FunctionUrlServer, keys: Keys, engine: StubEngine) -> None:
     """The signature covers every byte of the body."""
     request = AWSRequest(method="POST", url=function.url, data=BODY)
     SigV4Auth(Credentials(*keys), "lambda", REGION).add_auth(request)

@@ -1,4 +1,4 @@
-"""Where the software comes from: locks, licences, bill of materials."""
+"""Where the software comes from: locks, licenses, bill of materials."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def test_the_images_requirements_are_locked_and_hashed(engine: str) -> None:
     assert engine == "diffusers" or not any(line.startswith("torch") for line in packages)
 
 
-def test_every_licence_is_permissive(python: Path) -> None:
-    """The wheel's environment, `local` extra included, holds nothing under a licence that binds its users."""
+def test_every_license_is_permissive(python: Path) -> None:
+    """The wheel's environment, `local` extra included, holds nothing under a license that binds its users."""
     packages = json.loads(tool("pip-licenses", f"--python={python}", "--format=json", "--from=mixed"))
     assert {"openvino", "numpy", "boto3"} <= {package["Name"].lower() for package in packages}
     unusual = {package["Name"]: package["License"] for package in packages if not ALLOWED.search(package["License"])}

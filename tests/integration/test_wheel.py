@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-# What the wheel must hold beside the code: the model, the Dockerfile and its requirements, the licence.
+# What the wheel must hold beside the code: the model, the Dockerfile and its requirements, the license.
 DATA = {"builtin_model/manifest.json", "builtin_model/unet.bin", "builtin_model/tokenizer.json", "docker/Dockerfile"}
 
 
@@ -22,7 +22,7 @@ def run(python: Path, *args: str, folder: Path) -> subprocess.CompletedProcess[s
 
 
 def test_the_wheel_holds_what_it_needs(wheel: Path) -> None:
-    """Model, Dockerfile, type marker and licence are inside, tests and training are not, and it is not large."""
+    """Model, Dockerfile, type marker and license are inside, tests and training are not, and it is not large."""
     names = zipfile.ZipFile(wheel).namelist()
     for wanted in DATA | {"lambdiff/py.typed", "licenses/LICENSE"}:
         assert any(name.endswith(wanted) for name in names), wanted

@@ -38,7 +38,7 @@ def extra_seconds(*command: str) -> float:
     [
         "import lambdiff",
         "import lambdiff; lambdiff.__version__; dir(lambdiff); lambdiff.errors",
-        "import lambdiff.contract, lambdiff.config, lambdiff.resolve",
+        "import lambdiff.protocol.contract, lambdiff.config, lambdiff.client.endpoint",
         "import lambdiff.cli",
     ],
 )
@@ -48,13 +48,13 @@ def test_the_client_path_loads_nothing_heavy(code: str) -> None:
 
 
 def test_a_client_of_this_machine_loads_no_aws_library() -> None:
-    """Drawing locally needs neither boto3 nor requests nor torch."""
+    """Generating locally needs neither boto3 nor requests nor torch."""
     assert loaded_by("import lambdiff; lambdiff.Client, lambdiff.generate") & (HEAVY - {"PIL"}) == set()
 
 
 def test_the_images_modules_do_not_import_the_client() -> None:
     """What is copied into the image runs without the client's libraries."""
-    code = "import lambdiff.handler.app, lambdiff.metadata"
+    code = "import lambdiff.handler.app, lambdiff.protocol.metadata"
     assert loaded_by(code) & {"boto3", "botocore", "requests", "click", "aws_cdk", "rich", "tenacity", "torch"} == set()
 
 

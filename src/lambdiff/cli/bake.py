@@ -52,14 +52,15 @@ def _prompts(file: Path | None) -> tuple[str, ...] | None:
     help="Guide only this part of the steps, such as 0 0.6; the others cost half.",
 )
 @click.option(
-    "--feature-reuse",
+    "--deepcache",
+    "deepcache_interval",
     type=click.IntRange(min=1),
     default=1,
     metavar="N",
     help="Compute the whole UNet at every N-th step only (DeepCache); for 20 steps or more.",
 )
 @click.option(
-    "--fixed-size/--open-size",
+    "--static-shapes/--dynamic-shapes",
     default=None,
     help="Compile the default size by itself, which draws it faster until another is asked for. Fixed, unless w8a8 or "
     "a guidance interval is asked for.",
@@ -73,7 +74,7 @@ def _prompts(file: Path | None) -> tuple[str, ...] | None:
 )
 @click.option("--revision", metavar="COMMIT", help="The hub's commit; needed for models outside the catalogue.")
 @click.option("--name", help="The model's name in replies; by default the catalogue's or the folder's.")
-@click.option("--licence", help="The weights' licence, for a model outside the catalogue.")
+@click.option("--license", help="The weights' license, for a model outside the catalogue.")
 @click.option("--force", is_flag=True, help="Replace the folder if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def bake(
@@ -85,12 +86,12 @@ def bake(
     calibration: tuple[str, ...] | None,
     decoder: str,
     guidance_interval: tuple[float, float],
-    feature_reuse: int,
-    fixed_size: bool | None,
+    deepcache_interval: int,
+    static_shapes: bool | None,
     inference_precision: str,
     revision: str | None,
     name: str | None,
-    licence: str | None,
+    license: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -102,7 +103,7 @@ def bake(
     lambdiff bake tiny-sd -o tiny-sd --precision int8 --decoder tiny
     LAMBDIFF_MODEL_DIR=tiny-sd lambdiff generate "a cat in a top hat" --local -o cat.png
     """
-    from lambdiff import bake as baking
+    from lambdiff.bake import bake as baking
 
     manifest = baking.bake(
         source,
@@ -114,12 +115,12 @@ def bake(
         calibration=calibration,
         decoder=decoder,
         guidance_interval=guidance_interval,
-        feature_reuse=feature_reuse,
-        fixed_size=fixed_size,
+        deepcache_interval=deepcache_interval,
+        static_shapes=static_shapes,
         inference_precision=inference_precision,
         revision=revision,
         name=name,
-        licence=licence,
+        license=license,
     )
     if as_json:
         echo_json(manifest)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from lambdiff import contract
 from lambdiff.cli import echo_json
-from lambdiff.cli.options import Size, asker, endpoint_options, json_option
+from lambdiff.cli.options import Size, endpoint_options, json_option, make_confirm
+from lambdiff.protocol import contract
 
 if TYPE_CHECKING:
-    from lambdiff.bench import Bench, Point, Report, Spread
-    from lambdiff.infra.tuning import Setting, Tuning
+    from lambdiff.bench.latency import Bench, LatencyReport, Point, Stats
+    from lambdiff.bench.memory_sweep import MemorySweepReport, Setting
 
     _ParamType = click.ParamType[list[Any]]
 else:
@@ -69,10 +69,10 @@ def bench(
     lambdiff bench --steps 8,25 --size 256x256,512x512
     lambdiff bench --memory 3008,5120,10240 --steps 8
     """
-    from lambdiff import bench as measuring
-    from lambdiff.client import Client
+    from lambdiff.bench import latency as measuring
+    from lambdiff.client.client import Client
 
-    def plan(client: Client) -> measuring.Plan:
+    def plan(client: Client) -> measuring.BenchPlan:
         chosen = measuring.PROMPT if prompt is None else prompt
         return measuring.plan(client, chosen, steps=steps or (), sizes=sizes or (), **parameters)
 
@@ -81,14 +81,15 @@ def bench(
             raise click.UsageError("--memory is for a deployment: leave out --local, --model-dir, --url and --region.")
         if len(steps or ()) > 1 or len(sizes or ()) > 1:
             raise click.UsageError("--memory takes one number of steps and one size.")
-        from lambdiff.infra import target, tuning
-        from lambdiff.infra.report import Report as Stages
+        from lambdiff.aws.deployment import select
+        from lambdiff.bench import memory_sweep
+        from lambdiff.stages import Stages
 
-        chosen = target.choose(deployment, profile)
+        chosen = select(deployment, profile)
         with Client(deployment=chosen.deployment.value.name, profile=profile) as client:
-            tuner = tuning.Tuner(chosen, client, plan(client), memory, rounds=rounds)
+            tuner = memory_sweep.MemorySweep(chosen, client, plan(client), memory, rounds=rounds)
             try:
-                tuner.run(Stages(), asker(yes=yes, as_json=as_json))
+                tuner.run(Stages(), make_confirm(yes=yes, as_json=as_json))
             finally:
                 # What was paid for is shown, even if the rest failed or was interrupted.
                 if tuner.begun:
@@ -107,30 +108,31 @@ def bench(
 
 def _announcement(measured: Bench) -> str:
     """How many pictures will be asked for, and what they cost."""
-    target = measured.client.target
-    said = f"Drawing {measured.pictures} pictures, {len(measured.measured)} of them to warm up"
+    target = measured.client.endpoint
+    said = f"Generating {measured.pictures} pictures, {len(measured.measured)} of them to warm up"
     if target.local:
         return f"{said}, on {target}."
     if expected := measured.expectation():
-        from lambdiff.infra.prices import dollars
+        from lambdiff.pricing import dollars
 
         seconds, each = expected
         return f"{said}: about {dollars(measured.pictures * each)}, as the last one took {seconds:.1f} s."
     if (second := target.price(1.0)) is not None:
-        from lambdiff.infra.prices import dollars
+        from lambdiff.pricing import dollars
 
         return f"{said}. Each second of theirs costs {dollars(second)}; how many they take is not known yet."
     return f"{said}, at {target}. What they cost is not known: the function's memory is not."
 
 
 def _run(measured: Bench) -> None:
-    from lambdiff import progress
+    from lambdiff.cli import progress
+    from lambdiff.client.progress import expected_seconds
 
-    with progress.terminal(progress.expected_seconds(measured.client.endpoint.url), measured.pictures) as bar:
+    with progress.terminal(expected_seconds(measured.client.transport.url), measured.pictures) as bar:
         measured.run(bar.advance)
 
 
-def _show(report: Report, *, as_json: bool) -> None:
+def _show(report: LatencyReport, *, as_json: bool) -> None:
     if as_json:
         echo_json(report)
         return
@@ -159,7 +161,7 @@ def _show(report: Report, *, as_json: bool) -> None:
         _show_error(what, point)
 
 
-def _show_tuning(report: Tuning, *, as_json: bool) -> None:
+def _show_tuning(report: MemorySweepReport, *, as_json: bool) -> None:
     if as_json:
         echo_json(report)
         return
@@ -190,7 +192,7 @@ def _show_error(what: str, of: Point | Setting) -> None:
         click.echo(f"Error: {what}: {of.error}" + (f"\n  {of.fix}" if of.fix else ""), err=True)
 
 
-def _trade_off(report: Tuning, memory_mb: int) -> str:
+def _trade_off(report: MemorySweepReport, memory_mb: int) -> str:
     each = next(setting for setting in report.settings if setting.memory_mb == memory_mb)
     if each.current:
         return ", as it is now"
@@ -203,7 +205,7 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
 
-def _spread(spread: Spread | None) -> list[str]:
+def _spread(spread: Stats | None) -> list[str]:
     return [f"{spread.median:.2f}", f"{spread.min:.2f}..{spread.max:.2f}"] if spread else ["-", "-"]
 
 

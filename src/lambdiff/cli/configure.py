@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
-from lambdiff import config, resolve, stacks
+from lambdiff import config
+from lambdiff.aws import stacks
 from lambdiff.cli import echo_json
 from lambdiff.cli.options import json_option
+from lambdiff.client import endpoint
 
 
 @click.command()
@@ -32,11 +34,11 @@ def configure(
         raise click.UsageError("Give either --url or --stack.")
     if stack and (secret_arn or role_arn):
         raise click.UsageError("--secret and --role go with --url; a stack's come from its outputs.")
-    resolve.check_name(name)
+    endpoint.check_name(name)
     if stack:
         deployment = stacks.deployment(stack, name=name, region=region, profile=profile)
     else:
-        target = resolve.target(url=url, region=region, profile=profile)
+        target = endpoint.resolve(url=url, region=region, profile=profile)
         assert target.url is not None  # noqa: S101 (a URL was given)
         assert target.region is not None  # noqa: S101
         deployment = config.Deployment(

@@ -19,10 +19,12 @@ def cost(deployment: str | None, profile: str | None, *, since: str, as_json: bo
     lambdiff cost
     lambdiff cost --since 2h --json
     """
-    from lambdiff.infra import costs, logs, target
-    from lambdiff.infra.prices import dollars
+    from lambdiff.aws import logs
+    from lambdiff.aws.deployment import select
+    from lambdiff.ops import costs
+    from lambdiff.pricing import dollars
 
-    report = costs.cost(target.choose(deployment, profile), logs.moment(since))
+    report = costs.cost(select(deployment, profile), logs.parse_time(since))
     if as_json:
         echo_json(report)
         return

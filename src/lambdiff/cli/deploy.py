@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from lambdiff.cli import echo_json
-from lambdiff.cli.options import asker, json_option
+from lambdiff.cli.options import json_option, make_confirm
 
 
 @click.command()
@@ -54,23 +54,24 @@ def deploy(
     lambdiff deploy
     lambdiff deploy --model tiny-sd --name tiny --memory 3008
     """
-    from lambdiff import resolve
+    from lambdiff import pricing
+    from lambdiff.client import endpoint
     from lambdiff.infra import deploy as deploying
-    from lambdiff.infra import preflight, prices, smoke, toolchain
-    from lambdiff.infra.report import Report
+    from lambdiff.infra import preflight, smoke_test, toolchain
+    from lambdiff.stages import Stages
 
     toolchain.check_extra()
-    resolve.check_name(name)
+    endpoint.check_name(name)
     given = {key: value for key, value in options.items() if value is not None}
     if principals:
         given["principals"] = principals
     if tags:
         given["tags"] = dict(_pair(tag) for tag in tags)
-    wishes = preflight.Wishes(
+    wishes = preflight.DeployOptions(
         name=name, model=model, region=region, profile=profile, reserve=reserve, options=given, force=force,
         smoke=not no_smoke,
     )  # fmt: skip
-    report = Report()
+    report = Stages()
     if dry_run:
         would = deploying.dry_run(wishes, report)
         if as_json:
@@ -78,7 +79,7 @@ def deploy(
         else:
             click.echo("\n".join([would.summary, *would.notes, would.diff]), nl=False)
         return
-    outcome = deploying.deploy(wishes, report, asker(yes=yes, as_json=as_json))
+    outcome = deploying.deploy(wishes, report, make_confirm(yes=yes, as_json=as_json))
     if as_json:
         echo_json(outcome)
         return
@@ -88,10 +89,10 @@ def deploy(
     if outcome.seconds_per_image is not None and outcome.dollars_per_image is not None:
         report.say(
             f"The first picture took {outcome.seconds_per_image:.1f} s, cold start included: at most "
-            f"{prices.dollars(outcome.dollars_per_image)} (prices of us-east-1, {outcome.prices_of})."
+            f"{pricing.dollars(outcome.dollars_per_image)} (prices of us-east-1, {outcome.prices_of})."
         )
     choice = "" if name == "lambdiff" else f" --deployment {name}"
-    report.say(f'Next: lambdiff generate "{smoke.PROMPT}" -o cat.png{choice}')
+    report.say(f'Next: lambdiff generate "{smoke_test.PROMPT}" -o cat.png{choice}')
 
 
 def _pair(tag: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lambdiff.cli import echo_json
-from lambdiff.cli.options import asker, json_option, stack_options
+from lambdiff.cli.options import json_option, make_confirm, stack_options
 
 
 @click.command()
@@ -18,14 +18,14 @@ def destroy(deployment: str | None, profile: str | None, *, yes: bool, as_json: 
     \b
     lambdiff destroy
     """
+    from lambdiff.aws.deployment import require_explicit_name, select
     from lambdiff.infra import destroy as destroying
-    from lambdiff.infra import target
-    from lambdiff.infra.report import Report
+    from lambdiff.stages import Stages
 
     if yes:
-        target.unmistakable(deployment)
-    report = Report()
-    done = destroying.destroy(target.choose(deployment, profile), report, asker(yes=yes, as_json=as_json))
+        require_explicit_name(deployment)
+    report = Stages()
+    done = destroying.destroy(select(deployment, profile), report, make_confirm(yes=yes, as_json=as_json))
     if as_json:
         echo_json(done)
         return

@@ -18,7 +18,7 @@ def doctor(deployment: str | None, profile: str | None, *, region: str | None, a
     \b
     lambdiff doctor
     """
-    from lambdiff.infra import doctor as examining
+    from lambdiff.ops import doctor as examining
 
     findings = []
     for finding in examining.examine(deployment, profile, region):

@@ -9,12 +9,13 @@ from typing import Any, get_args
 
 import click
 
-from lambdiff import contract, output, progress
-from lambdiff.cli import echo_json
+from lambdiff.cli import echo_json, output, progress
 from lambdiff.cli.options import Size, endpoint_options, json_option
-from lambdiff.client import Client, Failure
+from lambdiff.client.client import Client, Failure
+from lambdiff.client.image import GeneratedImage
+from lambdiff.client.progress import expected_seconds, remember_seconds
 from lambdiff.errors import LambdiffError
-from lambdiff.image import GeneratedImage
+from lambdiff.protocol import contract
 
 _MAX_IMAGES = 1_000
 
@@ -88,7 +89,7 @@ def generate(
     contract.GenerateRequest.from_fields(request)
     if request["seed"] + count - 1 > contract.MAX_SEED:
         raise click.UsageError(f"With -n {count} the last seed would be over {contract.MAX_SEED}.")
-    plan = output.Plan(out, request["prompt"], request["image_format"], count, force=force)
+    plan = output.OutputPlan(out, request["prompt"], request["image_format"], count, force=force)
     plan.check([request["seed"] + i for i in range(count)])
 
     def talk(text: str) -> None:
@@ -96,7 +97,7 @@ def generate(
             click.echo(text, err=True)
 
     with Client(url, region=region, deployment=deployment, profile=profile, local=local, model_dir=model_dir) as client:
-        if client.target.local and not local:
+        if client.endpoint.local and not local:
             talk("No deployment is configured: drawing with the built-in model on this machine.")
         made: dict[int, dict[str, Any]] = {}
         failed: dict[int, dict[str, Any]] = {}
@@ -104,7 +105,7 @@ def generate(
         def report() -> None:
             images, failures = ([found[i] for i in sorted(found)] for found in (made, failed))
             if as_json:
-                echo_json({"images": images, "failures": failures, **client.target.describe()})
+                echo_json({"images": images, "failures": failures, **client.endpoint.describe()})
             elif not plan.stdout:
                 for image in images:
                     click.echo(image["file"])
@@ -136,7 +137,7 @@ def _request(
     if like:
         import msgspec
 
-        from lambdiff import metadata
+        from lambdiff.protocol import metadata
 
         recorded = msgspec.structs.asdict(metadata.read(like).request)
         recorded.pop("image_format")  # the name of the new file decides
@@ -147,20 +148,20 @@ def _request(
 
 
 def _draw(
-    client: Client, request: dict[str, Any], count: int, workers: int, plan: output.Plan, quiet: bool, talk: Any,
+    client: Client, request: dict[str, Any], count: int, workers: int, plan: output.OutputPlan, quiet: bool, talk: Any,
     made: dict[int, dict[str, Any]], failed: dict[int, dict[str, Any]],
 ) -> None:  # fmt: skip
     """Make the pictures and write each as it comes; `made` and `failed` get a report of each, by its number."""
     notes: dict[str, None] = {}
-    where = client.endpoint.url
+    where = client.transport.url
 
     def keep(index: int, image: GeneratedImage) -> None:
         file = plan.write(image, index, request["seed"] + index)
         made[index] = {"file": file, **image.to_dict()}
-        progress.remember_seconds(where, image.timings["total"])
+        remember_seconds(where, image.timings["total"])
         notes.update(dict.fromkeys(f"Note: {warning}" for warning in image.warnings))
 
-    with progress.terminal(progress.expected_seconds(where), count, show=False if quiet else None) as bar:
+    with progress.terminal(expected_seconds(where), count, show=False if quiet else None) as bar:
         if count == 1:
             keep(0, client.generate(**request, on_step=bar.on_step))
         else:

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 import msgspec
 
-from lambdiff import metadata
 from lambdiff.cli import echo_json
 from lambdiff.cli.options import json_option
+from lambdiff.protocol import metadata
 
 
 @click.command()

@@ -25,11 +25,11 @@ def logs(
     lambdiff logs --since 10m
     lambdiff logs --request-id 8f2b... --json
     """
-    from lambdiff.infra import logs as reading
-    from lambdiff.infra import target
+    from lambdiff.aws import logs as reading
+    from lambdiff.aws.deployment import select
 
-    start = reading.moment(since)
-    chosen = target.choose(deployment, profile)
+    start = reading.parse_time(since)
+    chosen = select(deployment, profile)
     group = reading.group_of(chosen)
     read = reading.follow if follow else reading.read
     for line in read(chosen.account, group, since=start, request_id=request_id):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from lambdiff.bake.catalogue import CATALOGUE
 from lambdiff.cli import echo_json
-from lambdiff.models import CATALOGUE
 
 
 @click.command()
@@ -20,7 +20,7 @@ def models(*, as_json: bool) -> None:
         return
     for model in CATALOGUE.values():
         click.echo(f"{model.name}\n  {model.about}")
-        click.echo(f"  {model.hub_id} at {model.revision[:12]}, licence {model.licence}")
+        click.echo(f"  {model.hub_id} at {model.revision[:12]}, license {model.license}")
         defaults = model.defaults
         click.echo(
             f"  {defaults.num_inference_steps} steps, guidance {defaults.guidance_scale:g}, "

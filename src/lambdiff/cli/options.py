@@ -38,7 +38,7 @@ def stack_options(command: F) -> F:
     return command
 
 
-def asker(*, yes: bool, as_json: bool) -> Callable[[str], bool]:
+def make_confirm(*, yes: bool, as_json: bool) -> Callable[[str], bool]:
     """How a command asks: the caller, or nobody with --yes; with --json there is nobody to ask."""
 
     def ask(question: str) -> bool:

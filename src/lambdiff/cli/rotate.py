@@ -17,12 +17,12 @@ def rotate(deployment: str | None, profile: str | None, *, as_json: bool) -> Non
     \b
     lambdiff rotate
     """
-    from lambdiff.infra import rotate as rotating
-    from lambdiff.infra import target
-    from lambdiff.infra.report import Report
+    from lambdiff.aws.deployment import select
+    from lambdiff.ops import rotate as rotating
+    from lambdiff.stages import Stages
 
-    report = Report()
-    done = rotating.rotate(target.choose(deployment, profile), report)
+    report = Stages()
+    done = rotating.rotate(select(deployment, profile), report)
     if as_json:
         echo_json(done)
     else:

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from lambdiff.schema import openapi
+from lambdiff.protocol.openapi import openapi
 
 
 @click.command()

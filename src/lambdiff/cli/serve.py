@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from lambdiff.credentials import Keys
+    from lambdiff.auth.credentials import Keys
 
 
 @click.command()
@@ -51,26 +51,28 @@ def serve(host: str, port: int, region: str, concurrency: int, timeout: float, m
     """
     import sys
 
+    from lambdiff.engine.factory import open_engine
     from lambdiff.errors import MissingExtra
-    from lambdiff.handler import log
+    from lambdiff.handler import request_log
     from lambdiff.handler.app import App
-    from lambdiff.handler.engine.base import open_engine
     from lambdiff.local import builtin
 
     try:
-        from lambdiff.local.serve import FunctionUrl
+        from lambdiff.local.server import FunctionUrlServer
     except ImportError:
         raise MissingExtra("The server", "local") from None
 
     keys, made = _keys()
-    app = App(functools.partial(open_engine, model_dir or builtin.folder()), write_log=log.to_stream(sys.stderr))
+    app = App(
+        functools.partial(open_engine, model_dir or builtin.folder()), write_log=request_log.to_stream(sys.stderr)
+    )
     app.engine  # noqa: B018 (a missing model or extra is to be reported now, not to the first caller)
     stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         stop.set()
 
-    with FunctionUrl(
+    with FunctionUrlServer(
         app,
         keys,
         region,
@@ -90,7 +92,7 @@ def serve(host: str, port: int, region: str, concurrency: int, timeout: float, m
 
 def _keys() -> tuple[Keys, bool]:
     """The key pair of the environment, or a new one; and whether it is new."""
-    from lambdiff.credentials import Keys
+    from lambdiff.auth.credentials import Keys
     from lambdiff.errors import CredentialsError
 
     access_key, secret_key = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")

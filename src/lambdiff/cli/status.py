@@ -18,10 +18,10 @@ def status(deployment: str | None, profile: str | None, *, as_json: bool) -> int
     lambdiff status
     lambdiff status --deployment tiny --json
     """
-    from lambdiff.infra import status as reading
-    from lambdiff.infra import target
+    from lambdiff.aws.deployment import select
+    from lambdiff.ops import status as reading
 
-    report = reading.status(target.choose(deployment, profile))
+    report = reading.status(select(deployment, profile))
     if as_json:
         echo_json(report)
     else:

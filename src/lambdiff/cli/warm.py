@@ -20,11 +20,11 @@ def warm(
     \b
     lambdiff warm -n 4
     """
-    from lambdiff.client import Client
-    from lambdiff.infra import warm as warming
-    from lambdiff.infra.report import Report
+    from lambdiff.client.client import Client
+    from lambdiff.ops import warm as warming
+    from lambdiff.stages import Stages
 
-    report = Report()
+    report = Stages()
     with Client(url=url, region=region, profile=profile, deployment=deployment) as client:
         done = warming.warm(client, count, report)
     if as_json:

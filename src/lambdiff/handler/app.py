@@ -1,4 +1,4 @@
-"""Event -> request -> engine -> reply. Copied into the image.
+"""Event -> request -> engine -> reply.
 
 `App` serves the function (function.py), `lambdiff serve` and the in-process endpoint.
 """
@@ -14,15 +14,15 @@ from typing import Any, Final
 
 import msgspec
 
-from lambdiff import contract
 from lambdiff._version import __version__
-from lambdiff.contract import GenerateRequest, Generation, Health
+from lambdiff.engine import cpu
+from lambdiff.engine.base import Engine, EngineOutput
+from lambdiff.engine.manifest import Approximations
 from lambdiff.errors import Cancelled, ConfigurationError, InvalidRequest, MalformedRequest
-from lambdiff.handler import event, log
-from lambdiff.handler.engine import cpu
-from lambdiff.handler.engine.base import Drawing, Engine, OnStep
-from lambdiff.handler.event import HttpRequest, HttpResponse
-from lambdiff.handler.manifest import Shortcuts
+from lambdiff.handler import event, request_log
+from lambdiff.protocol import contract
+from lambdiff.protocol.contract import GenerateRequest, Generation, Health
+from lambdiff.protocol.http import HttpRequest, HttpResponse, OnStep, media_type
 
 METHODS: Final = "GET, POST"
 MAX_ERRORS: Final = 20
@@ -55,14 +55,14 @@ class _Call:
     entry: dict[str, Any] = field(default_factory=dict)
 
     @functools.cached_property
-    def give_up_at(self) -> float | None:
+    def soft_deadline(self) -> float | None:
         """The moment at which no further step is begun."""
         deadline = self.request.deadline
         return None if deadline is None else deadline - min(MARGIN, (deadline - self.started) / 4)
 
     @property
     def late(self) -> bool:
-        return self.give_up_at is not None and time.monotonic() >= self.give_up_at
+        return self.soft_deadline is not None and time.monotonic() >= self.soft_deadline
 
 
 class App:
@@ -78,7 +78,11 @@ class App:
     """
 
     def __init__(
-        self, open_engine: Callable[[], Engine], *, write_log: log.Log = log.nowhere, raise_errors: bool = False
+        self,
+        open_engine: Callable[[], Engine],
+        *,
+        write_log: request_log.Log = request_log.discard,
+        raise_errors: bool = False,
     ) -> None:
         self._open_engine = open_engine
         self._write_log = write_log
@@ -99,7 +103,7 @@ class App:
                 self._engine = self._open_engine()
             return self._engine
 
-    def invoke(self, lambda_event: object, context: event.Context | None = None) -> dict[str, Any]:
+    def invoke(self, lambda_event: object, context: event.LambdaContext | None = None) -> dict[str, Any]:
         """Answer a Function URL's event; never raises on account of the event."""
         try:
             request = event.parse(lambda_event, context)
@@ -126,7 +130,7 @@ class App:
         engine = self.engine
         engine.load()
         defaults = engine.manifest.defaults
-        if engine.manifest.shortcuts == Shortcuts():  # otherwise steps differ in what they run
+        if engine.manifest.approximations == Approximations():  # otherwise steps differ in what they run
             defaults = msgspec.structs.replace(defaults, num_inference_steps=1)
         engine.generate(GenerateRequest(prompt="warm up", seed=0).resolve(defaults))
 
@@ -148,7 +152,7 @@ class App:
         except Exception as error:
             if self._raise_errors:
                 raise
-            call.entry["failure"] = log.failure(error)
+            call.entry["failure"] = request_log.failure(error)
             detail = f"The function's log has more under request id {call.request.request_id}."
             response = self._problem(call, Refused("internal-error", detail))
         self._write_log(
@@ -185,7 +189,7 @@ class App:
             raise Refused("method-not-allowed", f"Use one of {METHODS}.", headers={"allow": METHODS})
         if len(request.body) > contract.MAX_BODY:
             raise Refused("payload-too-large", f"The body has more than {contract.MAX_BODY:,} bytes.")
-        if event.media_type(request.headers.get("content-type", contract.JSON)) != contract.JSON:
+        if media_type(request.headers.get("content-type", contract.JSON)) != contract.JSON:
             raise Refused("unsupported-media-type", f"Send the body as {contract.JSON}.")
         return self._picture(call, GenerateRequest.from_json(request.body))
 
@@ -210,7 +214,7 @@ class App:
         generation = request.resolve(engine.manifest.defaults)
         engine.manifest.limits.check(generation)
         identity = engine.manifest.identity
-        call.entry |= {"model": identity.name, "engine": engine.name, "parameters": log.parameters(generation)}
+        call.entry |= {"model": identity.name, "engine": engine.name, "parameters": request_log.parameters(generation)}
         drawing = self._draw(call, engine, generation)
         before = time.monotonic()
         body = _encode(drawing, generation, identity)
@@ -237,8 +241,8 @@ class App:
             )
         return response
 
-    def _draw(self, call: _Call, engine: Engine, generation: Generation) -> Drawing:
-        patience = -1 if call.give_up_at is None else max(0.0, call.give_up_at - time.monotonic())
+    def _draw(self, call: _Call, engine: Engine, generation: Generation) -> EngineOutput:
+        patience = -1 if call.soft_deadline is None else max(0.0, call.soft_deadline - time.monotonic())
         if not self._drawing.acquire(timeout=patience):
             raise Refused("timed-out", "The requests before this one took all of the function's time.")
         try:
@@ -268,12 +272,12 @@ def _step(call: _Call, done: int, total: int) -> bool:
     return call.late
 
 
-def _encode(drawing: Drawing, generation: Generation, identity: contract.ModelIdentity) -> bytes:
+def _encode(drawing: EngineOutput, generation: Generation, identity: contract.ModelIdentity) -> bytes:
     from PIL import Image
 
-    from lambdiff import metadata
+    from lambdiff.protocol import metadata
 
-    return metadata.encode(Image.fromarray(drawing.pixels), metadata.Recorded.of(generation, identity))
+    return metadata.encode(Image.fromarray(drawing.pixels), metadata.ImageMetadata.of(generation, identity))
 
 
 def _json(status: int, document: msgspec.Struct, content_type: str, headers: dict[str, str]) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""A Function URL's event (payload format 2.0) <-> an HTTP request and reply. Copied into the image.
+"""A Function URL's event (payload format 2.0) <-> an HTTP request and reply.
 
 The format: https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html#urls-payloads.
 `HttpResponse` is also what every endpoint, remote or in process, hands to the client: nothing heavy is imported.
@@ -11,17 +11,16 @@ import binascii
 import re
 import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from lambdiff.contract import MAX_BODY
 from lambdiff.errors import MalformedRequest
+from lambdiff.protocol.contract import MAX_BODY
+from lambdiff.protocol.http import HttpRequest, HttpResponse
 
 T = TypeVar("T")
 
 
-class Context(Protocol):
+class LambdaContext(Protocol):
     """What is used of the second argument of a Lambda handler."""
 
     aws_request_id: str
@@ -30,52 +29,7 @@ class Context(Protocol):
         """Milliseconds until Lambda kills the function."""
 
 
-@dataclass(frozen=True)
-class HttpRequest:
-    """A request as the handler sees it.
-
-    Attributes:
-        headers: names in lower case.
-        body: decoded; empty where there is none.
-        request_id: printable ASCII, at most 64 characters.
-        deadline: `time.monotonic()` at which the function is killed; None where nothing kills it.
-        sent_at: seconds since 1970 at which the edge took the request; None where it does not say.
-    """
-
-    method: str
-    path: str = "/"
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    deadline: float | None = None
-    sent_at: float | None = None
-
-
-@dataclass(frozen=True)
-class HttpResponse:
-    """A reply of any endpoint; header names are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def content_type(self) -> str:
-        """The media type alone: `image/png`."""
-        return media_type(self.headers.get("content-type", ""))
-
-
-def media_type(content_type: str) -> str:
-    """A Content-Type without its parameters, in lower case.
-
-    Example:
-        >>> media_type("Application/JSON; charset=utf-8")
-        'application/json'
-    """
-    return content_type.partition(";")[0].strip().lower()
-
-
-def parse(event: object, context: Context | None = None) -> HttpRequest:
+def parse(event: object, context: LambdaContext | None = None) -> HttpRequest:
     """Read an event. Path, headers and body may be missing; the method may not.
 
     Raises:
@@ -106,7 +60,7 @@ def parse(event: object, context: Context | None = None) -> HttpRequest:
     )
 
 
-def request_id(event: object, context: Context | None = None) -> str:
+def request_id(event: object, context: LambdaContext | None = None) -> str:
     """The id under which AWS logs the request, or a new one if the event has none that is fit for a header."""
     outer = event.get("requestContext") if isinstance(event, dict) else None
     for candidate in (
@@ -155,7 +109,7 @@ def _body(body: str, is_base64: bool) -> bytes:
         raise MalformedRequest(f"The body {detail}.", problems=[("body", detail)]) from None
 
 
-def _deadline(context: Context | None) -> float | None:
+def _deadline(context: LambdaContext | None) -> float | None:
     if context is None:
         return None
     return time.monotonic() + context.get_remaining_time_in_millis() / 1000

@@ -1,4 +1,4 @@
-"""The function's entry point, `lambdiff.handler.function.handler`. Copied into the image.
+"""The function's entry point, `lambdiff.handler.function.handler`.
 
 Reading ahead begins before anything else is imported, so that files arrive while Python is busy. Not with SnapStart:
 nobody waits for its start, and the snapshot would keep what was read in vain.
@@ -11,25 +11,25 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lambdiff.handler import readahead
+from lambdiff.handler import prefetch
 
 MODEL: Final = Path(os.environ.get("LAMBDIFF_MODEL_DIR", "/opt/model"))
 SNAPSHOT: Final = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
 
 if not SNAPSHOT:
-    readahead.begin(MODEL)
+    prefetch.begin(MODEL)
 
-from lambdiff.handler import log  # noqa: E402 -- after the line above, as the next ones
+from lambdiff.engine.factory import open_engine  # noqa: E402
+from lambdiff.handler import request_log  # noqa: E402 -- after the line above, as the next ones
 from lambdiff.handler.app import App  # noqa: E402
-from lambdiff.handler.engine.base import open_engine  # noqa: E402
 
 if TYPE_CHECKING:
     from lambdiff.handler import event
 
-app: Final = App(functools.partial(open_engine, MODEL), write_log=log.to_stream())
+app: Final = App(functools.partial(open_engine, MODEL), write_log=request_log.to_stream())
 
 
-def handler(lambda_event: object, context: event.Context | None) -> dict[str, Any]:
+def handler(lambda_event: object, context: event.LambdaContext | None) -> dict[str, Any]:
     """Answer a Function URL's event."""
     return app.invoke(lambda_event, context)
 

@@ -17,18 +17,18 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Struct
 
-from lambdiff import config
+from lambdiff import config, pricing
+from lambdiff.aws import account as accounts
+from lambdiff.aws.account import Account
 from lambdiff.config import Deployment
 from lambdiff.errors import Cancelled, DeployError
-from lambdiff.infra import account as accounts
-from lambdiff.infra import context, prices, smoke, toolchain
-from lambdiff.infra.account import Account
-from lambdiff.infra.cdk import Cdk
-from lambdiff.infra.context import Context
+from lambdiff.infra import build_context, smoke_test, toolchain
+from lambdiff.infra.build_context import BuildContext
+from lambdiff.infra.cdk_cli import Cdk
 from lambdiff.infra.failures import MemoryCapped
-from lambdiff.infra.preflight import Wishes, fingerprint, prepare
-from lambdiff.infra.report import Report
+from lambdiff.infra.preflight import DeployOptions, fingerprint, prepare
 from lambdiff.infra.settings import StackSettings
+from lambdiff.stages import Stages
 
 Ask = Callable[[str], bool]
 
@@ -56,7 +56,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     notes: list[str]
     seconds_per_image: float | None = None
     dollars_per_image: float | None = None
-    prices_of: str = prices.DATE
+    prices_of: str = pricing.DATE
     stages: dict[str, float] = {}
 
 
@@ -74,7 +74,7 @@ class DryRun(Struct, frozen=True, kw_only=True):
     notes: list[str]
 
 
-def deploy(wishes: Wishes, report: Report, ask: Ask) -> Outcome:
+def deploy(wishes: DeployOptions, report: Stages, ask: Ask) -> Outcome:
     """Bring an endpoint into being, or up to date.
 
     Args:
@@ -118,15 +118,15 @@ def deploy(wishes: Wishes, report: Report, ask: Ask) -> Outcome:
         ) from None
     report.done()
     saved = _save(wishes, settings, outputs)
-    context.prune(ready.context.folder)
+    build_context.prune(ready.context.folder)
     seconds = None
     if wishes.smoke and settings.reserved_concurrency != 0:
-        seconds = smoke.smoke(saved, settings, report, notes)
+        seconds = smoke_test.smoke(saved, settings, report, notes)
     report.done()
     return _outcome(saved, settings, notes, changed=True, seconds=seconds, stages=report.times)
 
 
-def dry_run(wishes: Wishes, report: Report) -> DryRun:
+def dry_run(wishes: DeployOptions, report: Stages) -> DryRun:
     """Everything up to the deployment itself, and then what it would change."""
     ready = prepare(wishes, report)
     report.stage("Comparing with the stack")
@@ -135,22 +135,22 @@ def dry_run(wishes: Wishes, report: Report) -> DryRun:
     return DryRun(summary=describe(ready.settings, ready.context), diff=changes, notes=ready.notes)
 
 
-def describe(settings: StackSettings, staged: Context) -> str:
+def describe(settings: StackSettings, staged: BuildContext) -> str:
     """One line for the question before a deployment: what, how large, and what it costs while nobody uses it."""
-    idle = 3 * prices.ALARM_MONTH + staged.size / 1e9 * prices.ECR_GB_MONTH
-    idle += prices.SECRET_MONTH if settings.auth == "key-pair" else 0
+    idle = 3 * pricing.ALARM_MONTH + staged.size / 1e9 * pricing.ECR_GB_MONTH
+    idle += pricing.SECRET_MONTH if settings.auth == "key-pair" else 0
     extra = ""
     if settings.snapstart:
-        idle += prices.snapstart_month(settings.memory_mb)
-        restore = prices.SNAPSTART_RESTORE_10_GB * settings.memory_mb / 10_240
-        extra = f", SnapStart at {prices.dollars(restore)} a restore"
+        idle += pricing.snapstart_month(settings.memory_mb)
+        restore = pricing.SNAPSTART_RESTORE_10_GB * settings.memory_mb / 10_240
+        extra = f", SnapStart at {pricing.dollars(restore)} a restore"
     return (
         f"{settings.model} ({settings.engine}, {settings.memory_mb:,} MB, {settings.architecture}, "
-        f"about {prices.dollars(idle)} a month when idle{extra}) as {settings.stack_name}"
+        f"about {pricing.dollars(idle)} a month when idle{extra}) as {settings.stack_name}"
     )
 
 
-def _bootstrap(account: Account, cdk: Cdk, report: Report, ask: Ask) -> None:
+def _bootstrap(account: Account, cdk: Cdk, report: Stages, ask: Ask) -> None:
     version = account.bootstrap_version()
     if version is not None and version >= accounts.MIN_BOOTSTRAP:
         return
@@ -167,7 +167,7 @@ def _bootstrap(account: Account, cdk: Cdk, report: Report, ask: Ask) -> None:
 
 
 def _smaller(
-    settings: StackSettings, capped: MemoryCapped, staged: Context, ask: Ask, notes: list[str]
+    settings: StackSettings, capped: MemoryCapped, staged: BuildContext, ask: Ask, notes: list[str]
 ) -> StackSettings:
     if capped.limit >= settings.memory_mb or not ask(
         f"This account's functions may have at most {capped.limit:,} MB. Deploy again at that size?"
@@ -178,7 +178,7 @@ def _smaller(
     return msgspec.structs.replace(smaller, fingerprint=fingerprint(smaller, staged.digest)).check()
 
 
-def _save(wishes: Wishes, settings: StackSettings, outputs: dict[str, str]) -> Deployment:
+def _save(wishes: DeployOptions, settings: StackSettings, outputs: dict[str, str]) -> Deployment:
     deployment = Deployment(
         name=wishes.name,
         url=outputs["LambdaUrl"],
@@ -210,7 +210,7 @@ def _outcome(
 ) -> Outcome:
     price = None
     if seconds is not None:
-        price = prices.invocation(
+        price = pricing.invocation(
             settings.memory_mb, seconds, architecture=settings.architecture, tmp_mb=settings.tmp_mb
         )
     return Outcome(

@@ -14,14 +14,14 @@ import msgspec
 from msgspec import Struct
 
 from lambdiff import config
+from lambdiff.aws import account as accounts
+from lambdiff.aws import stacks
+from lambdiff.aws.account import Account
+from lambdiff.aws.deployment import SelectedDeployment
 from lambdiff.config import Deployment
 from lambdiff.errors import Cancelled, DeployError
 from lambdiff.files import write_whole
-from lambdiff.infra import account as accounts
-from lambdiff.infra import stackstate
-from lambdiff.infra.account import Account
-from lambdiff.infra.report import Report
-from lambdiff.infra.target import Target
+from lambdiff.stages import Stages
 
 Ask = Callable[[str], bool]
 
@@ -35,7 +35,7 @@ class Destroyed(Struct, frozen=True, kw_only=True):
     kept: list[str]
 
 
-class Left(Struct, frozen=True, kw_only=True):
+class RetainedResources(Struct, frozen=True, kw_only=True):
     """What CloudFormation will leave behind, noted before the stack goes: afterwards nobody could tell."""
 
     account: str
@@ -45,7 +45,7 @@ class Left(Struct, frozen=True, kw_only=True):
     log_group: str = ""
 
 
-def destroy(target: Target, report: Report, ask: Ask) -> Destroyed:
+def destroy(target: SelectedDeployment, report: Stages, ask: Ask) -> Destroyed:
     """Take a deployment down. The deployment is forgotten last, so that what was cut off can be run again.
 
     Raises:
@@ -58,8 +58,8 @@ def destroy(target: Target, report: Report, ask: Ask) -> Destroyed:
     report.stage("Reading the stack")
     note = config.home() / "destroying" / f"{deployment.name}.json"
     noted = _noted(note, account, deployment)
-    state = stackstate.read(account, noted.stack) if noted else stackstate.of(account, deployment)
-    left = Left(
+    state = stacks.read(account, noted.stack) if noted else stacks.of(account, deployment)
+    left = RetainedResources(
         account=account.id,
         region=account.region.value,
         stack=deployment.stack or "",
@@ -99,9 +99,9 @@ def destroy(target: Target, report: Report, ask: Ask) -> Destroyed:
     return Destroyed(name=deployment.name, stack=left.stack, removed=removed, kept=kept)
 
 
-def _noted(note: Path, account: Account, deployment: Deployment) -> Left | None:
+def _noted(note: Path, account: Account, deployment: Deployment) -> RetainedResources | None:
     try:
-        left = msgspec.json.decode(note.read_bytes(), type=Left)
+        left = msgspec.json.decode(note.read_bytes(), type=RetainedResources)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     same = (left.account, left.region, left.stack) == (account.id, account.region.value, deployment.stack)
@@ -149,7 +149,7 @@ def _delete_stack(account: Account, name: str) -> None:
     except ClientError as error:
         raise accounts.refused(error, f"The stack {name}", "deleted") from None
     except WaiterError:
-        state = stackstate.read(account, name)
+        state = stacks.read(account, name)
         if state is not None:
             raise DeployError(
                 f"The stack {name} could not be deleted: {state.status} {state.reason}".strip(),

@@ -10,18 +10,20 @@ import msgspec
 
 from lambdiff import config
 from lambdiff._version import __version__
-from lambdiff.infra import account as accounts
-from lambdiff.infra import choose, context, stackstate
-from lambdiff.infra.account import Account
-from lambdiff.infra.context import Context
-from lambdiff.infra.report import Report
+from lambdiff.aws import account as accounts
+from lambdiff.aws import stacks
+from lambdiff.aws.account import Account
+from lambdiff.infra import build_context
+from lambdiff.infra import model as models
+from lambdiff.infra.build_context import BuildContext
 from lambdiff.infra.settings import DEFAULT_NAME, StackSettings, stack_name
+from lambdiff.stages import Stages
 
 DEFAULT_CONCURRENCY: Final = 10
 
 
 @dataclass(frozen=True)
-class Wishes:
+class DeployOptions:
     """What the caller wants.
 
     Attributes:
@@ -33,7 +35,7 @@ class Wishes:
     """
 
     name: str = DEFAULT_NAME
-    model: str = choose.BUILT_IN
+    model: str = models.BUILT_IN
     region: str | None = None
     profile: str | None = None
     reserve: int | None = None
@@ -47,9 +49,9 @@ class Prepared:
     """A deployment that has passed everything that can be checked without changing anything."""
 
     account: Account
-    context: Context
+    context: BuildContext
     settings: StackSettings
-    state: stackstate.StackState | None
+    state: stacks.StackState | None
     notes: list[str]
 
     @property
@@ -59,7 +61,7 @@ class Prepared:
         return bool(state and state.at_rest and state.outputs.get("Fingerprint") == self.settings.fingerprint)
 
 
-def prepare(wishes: Wishes, report: Report) -> Prepared:
+def prepare(wishes: DeployOptions, report: Stages) -> Prepared:
     """Check the account and stage the image.
 
     Raises:
@@ -67,7 +69,7 @@ def prepare(wishes: Wishes, report: Report) -> Prepared:
     """
     report.stage("Checking the account")
     account = accounts.open_account(wishes.profile, wishes.region)
-    state = stackstate.read(account, stack_name(wishes.name))
+    state = stacks.read(account, stack_name(wishes.name))
     options = _with_memory(_with_principal(wishes.options, account), wishes.name, state)
     reserved, notes = _reserve(wishes, account, state)
     # Once with placeholders: bad settings are refused before a model is baked.
@@ -80,8 +82,8 @@ def prepare(wishes: Wishes, report: Report) -> Prepared:
         **options,
     ).check()
     report.stage("Staging the image")
-    model = choose.model_folder(wishes.model, settings.engine, say=report.say, progress=report.detail)
-    staged = context.stage(model, settings.engine)
+    model = models.model_folder(wishes.model, settings.engine, say=report.say, progress=report.detail)
+    staged = build_context.stage(model, settings.engine)
     identity = staged.manifest.identity
     settings = msgspec.structs.replace(settings, model=f"{identity.name}@{identity.revision}")
     settings = msgspec.structs.replace(settings, fingerprint=fingerprint(settings, staged.digest))
@@ -100,7 +102,7 @@ def _with_principal(options: dict[str, Any], account: Account) -> dict[str, Any]
     return options
 
 
-def _with_memory(options: dict[str, Any], name: str, state: stackstate.StackState | None) -> dict[str, Any]:
+def _with_memory(options: dict[str, Any], name: str, state: stacks.StackState | None) -> dict[str, Any]:
     # Otherwise an account that is capped at less than the default would refuse the default again every time.
     known = config.load().deployments.get(name)
     if "memory_mb" in options or state is None or known is None or known.memory_mb is None:
@@ -108,7 +110,7 @@ def _with_memory(options: dict[str, Any], name: str, state: stackstate.StackStat
     return {**options, "memory_mb": known.memory_mb}
 
 
-def _reserve(wishes: Wishes, account: Account, state: stackstate.StackState | None) -> tuple[int | None, list[str]]:
+def _reserve(wishes: DeployOptions, account: Account, state: stacks.StackState | None) -> tuple[int | None, list[str]]:
     wanted = DEFAULT_CONCURRENCY if wishes.reserve is None else wishes.reserve
     function = state.outputs.get("FunctionName") if state else None
     already = _reserved_now(account, function) if function else 0

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def shipped() -> Path:
+def builtin_model_dir() -> Path:
     """The model that ships inside the package."""
     return Path(__file__).parent / "builtin_model"
 
@@ -14,4 +14,4 @@ def shipped() -> Path:
 def folder() -> Path:
     """`LAMBDIFF_MODEL_DIR` if set, else `shipped`."""
     named = os.environ.get("LAMBDIFF_MODEL_DIR")
-    return Path(named) if named else shipped()
+    return Path(named) if named else builtin_model_dir()

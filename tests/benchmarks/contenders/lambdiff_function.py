@@ -14,9 +14,9 @@ def imports(job: common.Job) -> None:
     """What the function imports before and during its first request."""
     engine = json.loads((job.model / "manifest.json").read_text())["engine"]
 
-    __import__(f"lambdiff.handler.engine.{engine}")
+    __import__(f"lambdiff.engine.{engine}")
     import lambdiff.handler.app
-    import lambdiff.metadata  # noqa: F401 -- and Pillow with it
+    import lambdiff.protocol.metadata  # noqa: F401 -- and Pillow with it
 
     if job.switch:
         getattr(switches, job.switch)(job)
@@ -24,8 +24,8 @@ def imports(job: common.Job) -> None:
 
 def load(job: common.Job) -> Any:
     """The function's app with its weights in memory; its log goes nowhere."""
+    from lambdiff.engine.factory import open_engine
     from lambdiff.handler.app import App
-    from lambdiff.handler.engine.base import open_engine
 
     def opened() -> Any:
         engine = open_engine(job.model)
@@ -38,7 +38,7 @@ def load(job: common.Job) -> Any:
 
 def draw(app: Any, job: common.Job) -> bytes:
     """One invocation."""
-    from lambdiff import contract
+    from lambdiff.protocol import contract
 
     body = {
         "prompt": job.prompt,

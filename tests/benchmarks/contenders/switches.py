@@ -12,7 +12,7 @@ import common
 
 def forget_prompts(job: common.Job) -> None:
     """Encode the prompt and the empty negative prompt for every request."""
-    from lambdiff.handler.engine import openvino
+    from lambdiff.engine import openvino
 
     _replace(openvino, "_KEPT_PROMPTS", 0)
 
@@ -26,7 +26,7 @@ def keep_pages(job: common.Job) -> None:
     """Leave the weights' file in the process's memory once OpenVINO has copied it."""
     import contextlib
 
-    from lambdiff.handler.engine.weights import Weights
+    from lambdiff.engine.mapped_weights import Weights
 
     _replace(Weights, "released", lambda self: contextlib.nullcontext())
 

@@ -11,21 +11,21 @@ from typing import Any
 import boto3
 import pytest
 from click.testing import CliRunner
-from made import OUTPUTS, REGION, make_stack, write_manifest
 
 from lambdiff import config
+from lambdiff.aws import account as accounts
+from lambdiff.aws.account import Account
 from lambdiff.cli import cli
 from lambdiff.errors import Cancelled, ConfigurationError, DeployError, ModelError, ToolchainError
-from lambdiff.infra import account as accounts
-from lambdiff.infra import context, toolchain
+from lambdiff.infra import build_context, toolchain
 from lambdiff.infra import deploy as deploying
-from lambdiff.infra.account import Account
-from lambdiff.infra.cdk import Cdk
+from lambdiff.infra.cdk_cli import Cdk
 from lambdiff.infra.failures import MemoryCapped
-from lambdiff.infra.preflight import DEFAULT_CONCURRENCY, Wishes
-from lambdiff.infra.report import Report
+from lambdiff.infra.preflight import DEFAULT_CONCURRENCY, DeployOptions
 from lambdiff.infra.settings import StackSettings
 from lambdiff.infra.toolchain import Tool
+from lambdiff.stages import Stages
+from support.made_stack import OUTPUTS, REGION, make_stack, write_manifest
 
 
 class MotoCdk(Cdk):
@@ -53,7 +53,7 @@ class MotoCdk(Cdk):
 @pytest.fixture
 def cdk(aws: None, monkeypatch: pytest.MonkeyPatch) -> type[MotoCdk]:
     """The class in use, in an account that was bootstrapped."""
-    kind = type("Recorded", (MotoCdk,), {"failures": [], "deployed": [], "bootstrapped": 0})
+    kind = type("ImageMetadata", (MotoCdk,), {"failures": [], "deployed": [], "bootstrapped": 0})
     monkeypatch.setattr(deploying, "Cdk", kind)
     monkeypatch.setattr(toolchain, "cdk", lambda: Tool(("cdk",), "0", "test"))
     monkeypatch.setattr(toolchain, "container_engine", lambda: Tool(("docker",), "0", "test"))
@@ -64,8 +64,8 @@ def cdk(aws: None, monkeypatch: pytest.MonkeyPatch) -> type[MotoCdk]:
 
 def deploy(folder: Path, *, answer: bool = True, **changes: Any) -> deploying.Outcome:
     """Deploy a model without the smoke test."""
-    wishes = Wishes(**{"model": str(folder), "smoke": False, **changes})
-    return deploying.deploy(wishes, Report(io.StringIO()), lambda _: answer)
+    wishes = DeployOptions(**{"model": str(folder), "smoke": False, **changes})
+    return deploying.deploy(wishes, Stages(io.StringIO()), lambda _: answer)
 
 
 def test_a_deployment_is_saved(cdk: type[MotoCdk], model: Path) -> None:
@@ -99,12 +99,12 @@ def test_a_second_one_does_nothing(cdk: type[MotoCdk], model: Path) -> None:
 def test_a_changed_model_is_deployed(cdk: type[MotoCdk], model: Path) -> None:
     """And the build context of the day before is removed."""
     deploy(model)
-    (old,) = context.contexts().iterdir()
+    (old,) = build_context.contexts().iterdir()
     os.utime(old, (1, 1))
     (model / "unet" / "model.bin").write_bytes(b"better weights")
     write_manifest(model)
     assert deploy(model).changed is True
-    assert len(list(context.contexts().iterdir())) == 1
+    assert len(list(build_context.contexts().iterdir())) == 1
 
 
 def test_a_no_changes_nothing(cdk: type[MotoCdk], model: Path) -> None:
@@ -162,7 +162,7 @@ def test_limits_are_checked_before_anything_is_staged(cdk: type[MotoCdk], model:
     """A bad number costs a second, not minutes."""
     with pytest.raises(ConfigurationError, match="10240"):
         deploy(model, options={"memory_mb": 99_999})
-    assert not context.contexts().exists()
+    assert not build_context.contexts().exists()
 
 
 def test_without_a_container_engine_nothing_begins(
@@ -217,5 +217,5 @@ def test_the_price_of_snapstart_is_shown_first(cdk: type[MotoCdk], model: Path) 
         return False
 
     with pytest.raises(Cancelled):
-        deploying.deploy(Wishes(model=str(model), options={"snapstart": True}), Report(io.StringIO()), ask)
+        deploying.deploy(DeployOptions(model=str(model), options={"snapstart": True}), Stages(io.StringIO()), ask)
     assert "$40.20 a month when idle, SnapStart at $0.0014 a restore" in asked[-1]

@@ -16,9 +16,9 @@ from aws_cdk.assertions import Match, Template
 
 from lambdiff.handler.app import App
 from lambdiff.infra import stack as stacks
-from lambdiff.infra.app import build
+from lambdiff.infra.cdk_app import build
 from lambdiff.infra.settings import StackSettings
-from stub_engine import StubEngine
+from support.stub_engine import StubEngine
 
 SNAPSHOT = Path(__file__).parent / "snapshots" / "template.json"
 ROLE = "arn:aws:iam::123456789012:role/Designers"

@@ -1,0 +1,70 @@
+"""What this machine's processor can do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+# Values of ONEDNN_MAX_CPU_ISA, or how they begin, that allow such instructions; anything else that is set forbids them.
+_ISA_WITH_BF16: Final = ("DEFAULT", "ALL", "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX10")
+_ISA_WITH_VNNI: Final = (*_ISA_WITH_BF16, "AVX512_CORE_VNNI")
+_NAMED: Final = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "asimddp",
+    "bf16",
+    "sve",
+)
+
+
+def threads() -> int:
+    """The processors that this process may use: Lambda's vCPUs, or a container's share."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def features() -> list[str]:
+    """Those of the processor's instruction sets that matter here, from the kernel's list; empty where there is none."""
+    flags = _flags()
+    return [name for name in _NAMED if name in flags]
+
+
+def has_bf16() -> bool:
+    """Whether bfloat16 arithmetic is there and not forbidden.
+
+    OpenVINO lists BF16 among its capabilities even where `ONEDNN_MAX_CPU_ISA` holds it below, and then crashes.
+    """
+    return _has({"avx512_bf16", "amx_bf16", "bf16"}, _ISA_WITH_BF16)
+
+
+def has_vnni() -> bool:
+    """Whether AVX-512's eight-bit dot products are there and not forbidden.
+
+    With weights in eight bits OpenVINO also rounds activations to eight bits, which needs them: held to AVX2 by
+    `ONEDNN_MAX_CPU_ISA` it fails to compile instead.
+    """
+    return _has({"avx512_vnni"}, _ISA_WITH_VNNI)
+
+
+def _has(flags: set[str], allowed_by: tuple[str, ...]) -> bool:
+    held_to = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "DEFAULT"
+    return held_to.upper().startswith(allowed_by) and not _flags().isdisjoint(flags)
+
+
+def _flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return set()
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() in {"flags", "Features"}:
+            return set(value.split())
+    return set()

@@ -1,0 +1,175 @@
+"""Runs the CDK CLI: its output goes to a log, what it is doing to the report, its failures through `failures.py`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lambdiff import config
+from lambdiff.aws.account import Account
+from lambdiff.infra import failures, toolchain
+from lambdiff.infra import settings as stack_settings
+from lambdiff.infra.settings import StackSettings
+from lambdiff.infra.toolchain import Tool
+from lambdiff.stages import Stages
+
+BUILDING = "Building the image"
+PUSHING = "Pushing the image"
+STACK = "Updating the stack"
+
+
+class Cdk:
+    """The CDK CLI for one account.
+
+    Args:
+        account: whose credentials it gets.
+        report: hears about stages.
+        engine: the container engine; None where no image is built.
+        name: of the log file.
+    """
+
+    def __init__(self, account: Account, report: Stages, *, engine: Tool | None = None, name: str = "cdk") -> None:
+        self._account = account
+        self._report = report
+        self._engine = engine
+        self.log = config.home() / "logs" / f"{name}.log"
+        self._command = toolchain.cdk().command
+
+    def bootstrap(self) -> None:
+        """Prepare account and region for CDK."""
+        self._run("bootstrap", f"aws://{self._account.id}/{self._account.region.value}", what="The bootstrap")
+
+    def deploy(self, settings: StackSettings) -> dict[str, str]:
+        """Create or update the stack.
+
+        Returns:
+            The stack's outputs by name.
+        """
+        with tempfile.TemporaryDirectory(prefix="lambdiff-") as folder:
+            outputs = Path(folder) / "outputs.json"
+            self._run(
+                *self._app(Path(folder)),
+                *("deploy", "--require-approval", "never", "--progress", "events", "--outputs-file", str(outputs)),
+                settings=settings,
+                what="The deployment",
+            )
+            document: dict[str, dict[str, str]] = msgspec.json.decode(outputs.read_bytes())
+        return document[settings.stack_name]
+
+    def diff(self, settings: StackSettings) -> str:
+        """What `deploy` would change, in the CDK CLI's words."""
+        with tempfile.TemporaryDirectory(prefix="lambdiff-") as folder:
+            return self._run(*self._app(Path(folder)), "diff", settings=settings, what="The comparison")
+
+    @staticmethod
+    def _app(folder: Path) -> tuple[str, ...]:
+        # Quoted at one end only: the CLI drops a first and a last quote that match.
+        return ("--app", f'"{sys.executable}" -m lambdiff.infra.cdk_app', "--output", str(folder / "cdk.out"))
+
+    def _run(self, *arguments: str, what: str, settings: StackSettings | None = None) -> str:
+        environment = {
+            **{name: value for name, value in os.environ.items() if name not in ("AWS_PROFILE", "AWS_SESSION_TOKEN")},
+            **toolchain.environment(self._engine),
+            **self._account.environment(),
+        }
+        if settings is not None:
+            environment[stack_settings.VARIABLE] = settings.to_json()
+        self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = config.home() / "cdk"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        lines: list[str] = []
+        with self.log.open("a", buffering=1, encoding="utf-8") as log:
+            os.chmod(self.log, 0o600)
+            log.write(f"\n$ cdk {' '.join(arguments)}\n")
+            process = subprocess.Popen(
+                [*self._command, "--no-color", "--no-notices", "--ci", *arguments],
+                cwd=folder,  # where no cdk.json of somebody else's is found
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=True,  # Ctrl-C reaches us first, and we end the whole group
+            )
+            try:
+                for line in process.stdout or ():
+                    log.write(line)
+                    lines.append(line)
+                    if settings is not None:
+                        self._follow(line)
+                status = process.wait()
+            except BaseException:
+                stop(process)
+                raise
+        output = "".join(lines)
+        if status != 0:
+            self._report.failed()
+            raise failures.explain(output, what, str(self.log))
+        return output
+
+    def _follow(self, line: str) -> None:
+        if stage := stage_of(line):
+            self._report.stage(stage)
+        elif detail := detail_of(line):
+            self._report.detail(detail)
+
+
+def stage_of(line: str) -> str | None:
+    """The stage that a line of the CDK CLI begins.
+
+    Example:
+        >>> stage_of("lambdiff: start: Building lambdiff image (openvino)")
+        'Building the image'
+    """
+    for pattern, stage in (
+        (r": start: Building lambdiff image", BUILDING),
+        (r": start: Publishing lambdiff image", PUSHING),
+        (r"(creating CloudFormation changeset|: deploying\.\.\.)", STACK),
+    ):
+        if re.search(pattern, line):
+            return stage
+    return None
+
+
+def detail_of(line: str) -> str | None:
+    """What a line says about a stage's progress: a build step, or the stack's resources.
+
+    Example:
+        >>> detail_of("lambdiff |  4/13 | 11:45:42 PM | CREATE_COMPLETE | AWS::IAM::Policy | Invoker/DefaultPolicy (I)")
+        '4/13 AWS::IAM::Policy'
+        >>> detail_of("[2/5] STEP 3/4: RUN /tmp/install -r /tmp/requirements-openvino.txt")
+        'RUN /tmp/install -r /tmp/requirements-openvino.txt'
+    """
+    if match := re.search(r"\|\s*(\d+/\d+)\s*\|[^|]*\|[^|]*\|\s*([\w:]+)", line):
+        return f"{match[1]} {match[2]}"
+    if match := re.search(r"(?:STEP \d+/\d+: |^#\d+ \[[^\]]+\] )(.*)", line):
+        return match[1].strip()
+    return None
+
+
+def stop(process: subprocess.Popen[Any], patience: float = 5) -> None:
+    """End a process and everything it started: politely, then not.
+
+    With SIGTERM, since the CDK CLI goes on after SIGINT until it is done.
+    """
+    for signal_number in (signal.SIGTERM, signal.SIGKILL if os.name == "posix" else signal.SIGTERM):
+        if process.poll() is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if os.name == "posix":
+                os.killpg(process.pid, signal_number)
+            else:
+                process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)

@@ -1,0 +1,55 @@
+"""An HTTP request and reply as client and handler exchange them, whatever carried them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+OnStep = Callable[[int, int], "bool | None"]
+"""Called after each denoising step with (steps done, steps in all); True cancels the request."""
+
+
+@dataclass(frozen=True)
+class HttpRequest:
+    """A request as the handler sees it.
+
+    Attributes:
+        headers: names in lower case.
+        body: decoded; empty where there is none.
+        request_id: printable ASCII, at most 64 characters.
+        deadline: `time.monotonic()` at which the function is killed; None where nothing kills it.
+        sent_at: seconds since 1970 at which the edge took the request; None where it does not say.
+    """
+
+    method: str
+    path: str = "/"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    deadline: float | None = None
+    sent_at: float | None = None
+
+
+@dataclass(frozen=True)
+class HttpResponse:
+    """A reply of any endpoint; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def content_type(self) -> str:
+        """The media type alone: `image/png`."""
+        return media_type(self.headers.get("content-type", ""))
+
+
+def media_type(content_type: str) -> str:
+    """A Content-Type without its parameters, in lower case.
+
+    Example:
+        >>> media_type("Application/JSON; charset=utf-8")
+        'application/json'
+    """
+    return content_type.partition(";")[0].strip().lower()

@@ -1,0 +1,234 @@
+"""Function URL events that the handler must refuse, from wrong types to ten megabytes of brackets."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from lambdiff.protocol import contract
+from lambdiff.protocol.contract import GenerateRequest
+
+Case = tuple[str, Any]
+FIELDS = list(GenerateRequest.__struct_fields__)
+NUMBERS = ("num_inference_steps", "guidance_scale", "width", "height", "seed")
+JUNK: list[Any] = [None, True, False, 0, -1, 1.5, 10**30, -(10**30), 1e308, "", " ", "x", "1", "\0", "\ud800", "\u202e"]
+JUNK += [
+    [],
+    [1],
+    {},
+    {"a": 1},
+    [[]],
+    "a" * 3_000,
+    "\r\nset-cookie: a=b",
+    "${jndi:ldap://x}",
+    "'; drop table",
+    "../../x",
+]
+
+
+def event(body: Any = '{"prompt": "a cat"}', **changes: Any) -> dict[str, Any]:
+    """A Function URL's event, with parts replaced."""
+    return {
+        "version": "2.0",
+        "rawPath": "/",
+        "headers": {"content-type": "application/json"},
+        "requestContext": {"http": {"method": "POST"}, "requestId": "id"},
+        "body": body,
+        "isBase64Encoded": False,
+        **changes,
+    }
+
+
+def encoded(body: bytes) -> dict[str, Any]:
+    """An event with this body in base64."""
+    return event(base64.b64encode(body).decode(), isBase64Encoded=True)
+
+
+def corpus() -> Iterator[Case]:
+    """(name, event) of everything that must be refused."""
+    yield from wrong_types()
+    yield from out_of_range()
+    yield from no_numbers()
+    yield from bodies()
+    yield from encoded_bodies()
+    yield from routes()
+    yield from no_events()
+
+
+def wrong_types() -> Iterator[Case]:
+    """Every field with every kind of junk, and fields that do not exist."""
+    for name in FIELDS:
+        for value in JUNK:
+            if not _valid(name, value):
+                body = json.dumps({"prompt": "a cat", name: value})
+                yield f"{name}={str(value)[:20]!r} ({type(value).__name__})", event(body)
+    for name in ("", "__proto__", "Prompt", "prompt ", "n", "steps", "\ud800", "\r\nx: y", "k" * 30_000):
+        yield f"unknown field {name[:12]!r}", event(json.dumps({"prompt": "a cat", name: 1}))
+
+
+def out_of_range() -> Iterator[Case]:
+    """The right type, just beyond the limit."""
+    values: dict[str, list[Any]] = {
+        "num_inference_steps": [0, 101, 20.5],
+        "guidance_scale": [-0.001, 30.001],
+        "seed": [-1, 2**32, 0.5],
+        "width": [56, 63, 65, 1023, 1025, 1032, 520],
+        "height": [56, 63, 65, 1023, 1025, 1032, 520],
+        "prompt": ["p" * 2_001],
+        "negative_prompt": ["n" * 2_001],
+        "scheduler": ["EULER", "lcm", "euler "],
+        "image_format": ["PNG", "jpg", "gif", "image/png"],
+    }
+    for name, each in values.items():
+        for value in each:
+            yield f"{name} = {str(value)[:12]} out of range", event(json.dumps({"prompt": "a cat", name: value}))
+
+
+def no_numbers() -> Iterator[Case]:
+    """What some languages write for numbers, and huge ones."""
+    for name in NUMBERS:
+        for text in ("NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 5_000, "0x10", "01", "+1", "1_000", "1."):
+            yield f"{name}: {text[:20]}", event(f'{{"prompt": "a", "{name}": {text}}}')
+        yield f"{name} twice", event(f'{{"prompt": "a", "{name}": 1, "{name}": 1}}')
+
+
+def bodies() -> Iterator[Case]:
+    """Bodies that are no JSON object with a prompt."""
+    cases: dict[str, Any] = {
+        "none": None,
+        "empty": "",
+        "blank": "  \n",
+        "null": "null",
+        "true": "true",
+        "number": "5",
+        "string": '"a"',
+        "list": "[]",
+        "list of objects": '[{"prompt":"a"}]',
+        "open": "{",
+        "open string": '{"prompt": "a',
+        "comma": '{"prompt": "a",}',
+        "single quotes": "{'prompt': 'a'}",
+        "two documents": '{"prompt":"a"}{"prompt":"b"}',
+        "comment": '{"prompt":"a"}//',
+        "byte order mark": '\ufeff{"prompt":"a"}',
+        "form": "prompt=a",
+        "xml": "<prompt>a</prompt>",
+        "yaml": "prompt: a",
+        "prompt twice": '{"prompt":"a","prompt":"b"}',
+        "prompt twice, escaped": '{"prompt":"a","\\u0070rompt":"b"}',
+        "bad escape": '{"prompt":"\\x41"}',
+        "half escape": '{"prompt":"\\u12"}',
+        "lone surrogate": '{"prompt":"\\ud800"}',
+        "NUL": '{"prompt":"\\u0000"}',
+        "control": '{"prompt":"\n"}',
+        "raw surrogate": '{"prompt":"\udfff"}',
+        "deep lists": "[" * 30_000,
+        "deep objects": '{"a":' * 10_000,
+        "closed deep lists": "[" * 5_000 + "]" * 5_000,
+        "deep in the prompt": '{"prompt":' + "[" * 20_000 + "]" * 20_000 + "}",
+        "a byte too long": "x" * (contract.MAX_BODY + 1),
+        "10 MB": '{"prompt":"' + "x" * 10_000_000 + '"}',
+        "10 MB of lists": "[" * 10_000_000,
+        "10 MB of surrogates": "\ud800" * 3_000_000,
+        "many fields": json.dumps({f"f{index}": index for index in range(3_000)}),
+        "long number": '{"prompt":"a","seed":' + "1" * 60_000 + "}",
+        "long fraction": '{"prompt":"a","seed":0.' + "1" * 60_000 + "}",
+        "a list for a body": ["prompt"],
+        "an object for a body": {"prompt": "a"},
+        "a number for a body": 5,
+        "true for a body": True,
+    }
+    for name, body in cases.items():
+        yield f"body: {name}", event(body)
+
+
+def encoded_bodies() -> Iterator[Case]:
+    """Bytes that are no text, and text that is no base64."""
+    cases = {
+        "not UTF-8": b'{"prompt":"\xff\xfe"}',
+        "UTF-16": '{"prompt":"a"}'.encode("utf-16"),
+        "overlong": b'{"prompt":"\xc0\xaf"}',
+        "surrogate in UTF-8": b'{"prompt":"\xed\xa0\x80"}',
+        "a PNG": b"\x89PNG\r\n\x1a\n" + bytes(100),
+        "zeros": bytes(1_000),
+        "gzip": b"\x1f\x8b\x08" + bytes(50),
+        "10 MB": bytes(10_000_000),
+        "empty": b"",
+    }
+    for name, content in cases.items():
+        yield f"base64: {name}", encoded(content)
+    for text in ("%", "YQ", "Y Q==", "YQ==\n", "YQ===", "ä", "=", "a-b_", "\ud800", "YQ==YQ==", "!" * 10_000_000):
+        yield f"bad base64 {text[:12]!r}", event(text, isBase64Encoded=True)
+
+
+def routes() -> Iterator[Case]:
+    """Methods, paths and content types that are not served."""
+    methods = (
+        "PUT",
+        "PATCH",
+        "DELETE",
+        "HEAD",
+        "OPTIONS",
+        "TRACE",
+        "CONNECT",
+        "post\r\n",
+        "P" * 10_000,
+        "",
+        "ÄÖ",
+        5,
+        None,
+    )
+    for method in methods:
+        yield f"method {str(method)[:12]!r}", event(requestContext={"http": {"method": method}})
+    paths = (
+        "/generate",
+        "//",
+        "/.",
+        "/%2e",
+        "/../",
+        "*",
+        "http://x/",
+        "/\r\n",
+        "/" + "a" * 9_000,
+        "\0",
+        "/ü",
+        5,
+        [],
+        {},
+    )
+    for path in paths:
+        yield f"path {str(path)[:12]!r}", event(rawPath=path)
+    kinds = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "image/png", "", "json")
+    for kind in (*kinds, "application/jsonx", "application/json\r\nx: y", "a" * 9_000, "application/ld+json"):
+        yield f"content type {kind[:20]!r}", event(headers={"content-type": kind})
+
+
+def no_events() -> Iterator[Case]:
+    """What Lambda hands over when somebody invokes the function by another way than its URL."""
+    kinds = {"headers": dict, "requestContext": dict, "rawPath": str, "body": str, "isBase64Encoded": bool}
+    for key, kind in kinds.items():
+        for value in (5, "x", [], [1], True, 1.5):
+            if not isinstance(value, kind):
+                yield f"event: {key}={value!r}", event(**{key: value})
+    others: list[Any] = [None, [], "x", 5, True, {}, {"body": "{}"}, {"warmer": True}, {"Records": [{"body": "x"}]}]
+    others += [{"requestContext": context} for context in (None, {}, {"http": None}, {"http": []})]
+    others += [{"version": "1.0", "httpMethod": "POST", "path": "/", "body": "{}"}]
+    for value in others:
+        yield f"event {str(value)[:40]}", value
+    for headers in ({"content-type": 5}, {"content-type": None}, {"content-type": ["application/json"]}, {5: "x"}):
+        yield f"headers {headers}", event(headers=headers)
+
+
+def _valid(name: str, value: Any) -> bool:
+    """Whether a piece of junk is fine for a field: a prompt may be nearly anything, and null is the default."""
+    if value is None:
+        return name not in ("prompt", "image_format")
+    if name in ("prompt", "negative_prompt"):
+        fits = isinstance(value, str) and len(value) <= contract.MAX_PROMPT and not set(value) & {"\0", "\ud800"}
+        return fits and (name == "negative_prompt" or bool(value.strip()))
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if name == "guidance_scale":
+        return number and 0 <= value <= 30
+    return name == "seed" and number and value == 0

@@ -1,0 +1,168 @@
+"""Small Stable-Diffusion-shaped pipelines with random weights, made once per test session.
+
+`folder()` is one that diffusers saved, `baked()` one that an engine opens; both must not be changed by a test (copy
+them). The rest makes others.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+WORDS = ("a", "cat", "dog", "in", "the", "top", "hat", "with", "on", "red", "blue", "background", "two")
+_UNET = {
+    "sample_size": 16,
+    "block_out_channels": (32, 64, 64),
+    "layers_per_block": 1,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "norm_num_groups": 8,
+    "cross_attention_dim": 32,
+    "attention_head_dim": 4,
+    "addition_embed_type_num_heads": 4,
+}
+_OF_THE_UNET = (*_UNET, "time_cond_proj_dim", "resnet_time_scale_shift", "addition_embed_type")
+LIKE_STABLE_DIFFUSION: dict[str, Any] = {
+    "name": "like-stable-diffusion",
+    "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+}
+"""Arguments of `folder` and `baked`: a UNet that begins and ends with attention."""
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+@functools.cache
+def _scratch() -> Path:
+    path = tempfile.mkdtemp(prefix="lambdiff-tests-")
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return Path(path)
+
+
+@functools.cache
+def folder(*, name: str = "tiny", tiny_decoder: bool = False, **changes: Any) -> Path:
+    """A saved pipeline; give each set of changes a name of its own."""
+    return save(_scratch() / name, tiny_decoder=tiny_decoder, **changes)
+
+
+@functools.cache
+def baked(engine: str = "openvino", *, precision: str = "auto", name: str = "tiny", **changes: Any) -> Path:
+    """A baked model of `folder(name=name, **changes)`; about ten seconds at the first call."""
+    from lambdiff.bake.bake import bake
+
+    out = _scratch() / f"{name}-{engine}-{precision}"
+    bake(folder(name=name, **changes), out, engine=engine, precision=precision, name=name, license="MIT")
+    return out
+
+
+def save(folder: Path, *, seed: int = 0, tiny_decoder: bool = False, **changes: Any) -> Path:
+    """Write a pipeline of about 0.3 million parameters: 4 latent channels, factor 4, text width 32, 16 tokens.
+
+    Args:
+        folder: written to; made if need be.
+        seed: of the weights.
+        tiny_decoder: an AutoencoderTiny in place of the AutoencoderKL.
+        changes: of the UNet's configuration (`_OF_THE_UNET`) and the scheduler's.
+    """
+    import torch
+    from diffusers import AutoencoderKL, AutoencoderTiny, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    # Networks as small as these only make threads wait for each other.
+    torch.set_num_threads(1)
+    tokenizer = make_tokenizer()
+    torch.manual_seed(seed)
+    unet = UNet2DConditionModel(**_UNET | {name: changes.pop(name) for name in _OF_THE_UNET if name in changes})
+    if tiny_decoder:
+        vae = AutoencoderTiny(
+            encoder_block_out_channels=(16, 16, 16),
+            decoder_block_out_channels=(16, 16, 16),
+            num_encoder_blocks=(1, 1, 1),
+            num_decoder_blocks=(1, 1, 1),
+        )
+    else:
+        vae = AutoencoderKL(
+            block_out_channels=(16, 32, 32),
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            latent_channels=4,
+            norm_num_groups=8,
+        )
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            projection_dim=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=16,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    # Untrained layers say almost the same for every prompt and every latent: make them louder.
+    with torch.no_grad():
+        for parameter in text_encoder.parameters():
+            parameter.mul_(3)
+        unet.conv_out.weight.mul_(4)
+    scheduler = PNDMScheduler(
+        **{"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+        | {"skip_prk_steps": True}
+        | changes
+    )
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def make_tokenizer() -> Any:
+    """CLIP's tokenizer with a vocabulary of single letters and the words of `WORDS`."""
+    from transformers import CLIPTokenizer
+
+    letters = [chr(c) for c in range(33, 127)]
+    vocab: dict[str, int] = {}
+    merges: list[tuple[str, str]] = []
+    for token in (*letters, *(f"{letter}</w>" for letter in letters)):
+        vocab.setdefault(token, len(vocab))
+    for word in WORDS:
+        parts = [*word[:-1], f"{word[-1]}</w>"]
+        while len(parts) > 1:
+            if (parts[0], parts[1]) not in merges:
+                merges.append((parts[0], parts[1]))
+            parts[:2] = [parts[0] + parts[1]]
+            vocab.setdefault(parts[0], len(vocab))
+    for token in (START, END):
+        vocab.setdefault(token, len(vocab))
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=16)
+
+
+def as_pickles(folder: Path) -> None:
+    """Turn the weights of a saved pipeline into torch pickles, the form of older models."""
+    import torch
+    from safetensors.torch import load_file
+
+    for path in folder.rglob("*.safetensors"):
+        stem = "pytorch_model" if path.stem == "model" else path.stem
+        torch.save(load_file(path), path.with_name(f"{stem}.bin"))
+        path.unlink()
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    """Change some keys of a JSON file; None removes a key."""
+    content = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))

@@ -1,0 +1,120 @@
+"""The commands around a deployment: exit codes, text and --json."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from lambdiff.cli import cli
+from lambdiff.errors import ConfigurationError
+from support.made_stack import OUTPUTS, make_function, make_logs, make_stack, save_deployment
+
+
+def run(*arguments: str, answer: str | None = None) -> Result:
+    """Run a command; its exceptions are kept in the result."""
+    return CliRunner().invoke(cli, arguments, input=answer, standalone_mode=False)
+
+
+def document(*arguments: str) -> Any:
+    """The one JSON document of a command that succeeds."""
+    result = run(*arguments, "--json")
+    assert result.exception is None, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(autouse=True)
+def deployed(aws: None) -> None:
+    """A deployment that was used once."""
+    make_stack()
+    make_function(reserved=10)
+    make_logs(
+        json.dumps({"level": "INFO", "request_id": "r", "status": 200, "timings": {}}),
+        "REPORT RequestId: r\tDuration: 1999 ms\tBilled Duration: 2000 ms\tMemory Size: 3008 MB\tMax Memory Used: 9 MB",
+    )
+    save_deployment()
+
+
+def test_status() -> None:
+    """A table with sources, or the same as JSON; 0 while healthy."""
+    result = run("status")
+    assert result.return_value == 0
+    assert "stack         CREATE_COMPLETE  (CloudFormation)" in result.stdout
+    assert result.stdout.endswith("healthy       yes\n")
+    assert document("status")["facts"]["function"] == {"value": OUTPUTS["FunctionName"], "source": "Lambda"}
+
+
+def test_logs() -> None:
+    """Lines with their time; with --json an object a line."""
+    assert "REPORT RequestId: r" in run("logs").stdout
+    lines = [json.loads(line) for line in run("logs", "--json", "--since", "5m").stdout.splitlines()]
+    assert [set(line) for line in lines] == [{"time", "stream", "text"}] * 2
+
+
+def test_cost() -> None:
+    """A price for a picture and for months."""
+    result = run("cost")
+    assert "1 pictures, 0 cold starts; billed (median): 2.00 s warm, none cold" in result.stdout
+    assert "10,000 a month" in result.stdout
+    assert document("cost")["seconds_warm"] == 2.0
+
+
+def test_cost_before_the_first_picture() -> None:
+    """It says what to do rather than to guess."""
+    assert "No picture since 0s: draw one first" in run("cost", "--since", "0s").stdout
+
+
+def test_rotate() -> None:
+    """The new serial."""
+    assert document("rotate")["serial"] == 2
+    assert "is now number 3" in run("rotate").stderr
+
+
+def test_destroy_asks() -> None:
+    """No by default; with --yes everything goes."""
+    assert run("destroy", answer="n\n").exception is not None
+    assert document("destroy", "--yes")["removed"][0] == "stack lambdiff"
+    assert isinstance(run("status").exception, ConfigurationError)
+
+
+def test_destroy_does_not_guess() -> None:
+    """With --yes and several deployments one must be named, or running it twice would delete two."""
+    save_deployment(name="other", stack="lambdiff-other")
+    error = run("destroy", "--yes").exception
+    assert isinstance(error, ConfigurationError)
+    assert "lambdiff, other" in error.message
+    assert document("destroy", "--yes", "--deployment", "lambdiff")["removed"][0] == "stack lambdiff"
+
+
+def test_json_asks_nobody() -> None:
+    """A script that forgot --yes gets a usage error, not a question it cannot see."""
+    result = run("destroy", "--json")
+    assert "add --yes" in str(result.exception)
+
+
+def test_doctor() -> None:
+    """One line a finding; the endpoint of this test does not exist, so the verdict is 3."""
+    found = {each["check"]: each for each in json.loads(run("doctor", "--json").stdout)}
+    assert found["credentials"]["verdict"] == "good"
+    assert found["stack"] == {"check": "stack", "verdict": "good", "detail": "CREATE_COMPLETE", "fix": ""}
+    assert found["endpoint"]["verdict"] == "bad"
+    result = run("doctor")
+    assert result.return_value == 3
+    assert "good  region: us-east-1" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("deploy", "--tag", "nothing"), "not KEY=VALUE"),
+        (("deploy", "--memory", "lots"), "not a valid integer"),
+        (("logs", "--since", "yesterday"), "is not a time"),
+        (("status", "--deployment", "none"), "There is no deployment 'none'"),
+        (("warm", "-n", "0"), "not in the range"),
+    ],
+)
+def test_mistakes_are_explained(arguments: tuple[str, ...], words: str) -> None:
+    """Before anything is done."""
+    assert words in str(run(*arguments).exception)

@@ -1,0 +1,68 @@
+"""output.py: names of files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lambdiff.cli.output import OutputPlan, choose_format
+from lambdiff.errors import InvalidRequest, OutputError
+
+
+@pytest.mark.parametrize(
+    ("out", "given", "chosen"),
+    [
+        (None, None, "png"),
+        ("-", "webp", "webp"),
+        ("a.JPG", None, "jpeg"),
+        ("a.webp", "webp", "webp"),
+        (None, "jpeg", "jpeg"),
+    ],
+)
+def test_the_format_follows_the_name(out: str | None, given: str | None, chosen: str) -> None:
+    """The suffix decides, else the flag, else PNG."""
+    assert choose_format(out, given) == chosen
+
+
+@pytest.mark.parametrize(("out", "given"), [("a.gif", None), ("a", None), ("a.png", "jpeg")])
+def test_names_that_say_no_format_are_refused(out: str, given: str | None) -> None:
+    """Unknown suffixes and contradictions are errors before anything is drawn."""
+    with pytest.raises(InvalidRequest):
+        choose_format(out, given)
+
+
+@pytest.mark.parametrize(
+    ("out", "count", "names"),
+    [
+        ("cat.png", 1, ["cat.png"]),
+        ("cat.png", 3, ["cat-1.png", "cat-2.png", "cat-3.png"]),
+        ("d/cat-{seed}.webp", 2, ["d/cat-7.webp", "d/cat-8.webp"]),
+        (None, 1, ["a-cat-in-a-top-hat.png"]),
+        (None, 2, ["a-cat-in-a-top-hat-1.png", "a-cat-in-a-top-hat-2.png"]),
+    ],
+)
+def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str | None, count: int, names: list[str]) -> None:
+    """Numbers count from one, `{seed}` is the seed, and no name is made of the prompt."""
+    monkeypatch.chdir(tmp_path)
+    plan = OutputPlan(out, "A cat, in a TOP hat!", "png", count, force=False)
+    assert [str(plan.path(i, 7 + i)) for i in range(count)] == names
+
+
+def test_a_made_up_name_never_replaces_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second picture of the same prompt gets a number."""
+    monkeypatch.chdir(tmp_path)
+    Path("a-cat.png").touch()
+    assert str(OutputPlan(None, "a cat", "png", 1, force=False).path(0, 1)) == "a-cat-2.png"
+
+
+def test_existing_files_are_refused_before_drawing(tmp_path: Path) -> None:
+    """One of many names that is taken stops the command early."""
+    (tmp_path / "cat-2.png").touch()
+    with pytest.raises(OutputError, match=r"cat-2\.png exists"):
+        OutputPlan(str(tmp_path / "cat.png"), "a cat", "png", 3, force=False).check([1, 2, 3])
+
+
+def test_a_prompt_without_letters_still_has_a_name() -> None:
+    """Emoji and other scripts do not give an empty file name."""
+    assert str(OutputPlan(None, "猫", "jpeg", 1, force=False).path(0, 1)) == "picture.jpg"

@@ -1,0 +1,325 @@
+"""handler/app.py: requests in, pictures or problem documents out, with an engine that needs no weights."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from lambdiff.engine.manifest import Approximations
+from lambdiff.errors import Cancelled, MissingExtra, ModelError
+from lambdiff.handler.app import App
+from lambdiff.protocol import contract, metadata
+from lambdiff.protocol.http import HttpRequest, HttpResponse
+from support.stub_engine import MANIFEST, StubEngine, pattern
+
+
+def post(app: App, body: Any = None, **changes: Any) -> HttpResponse:
+    """Send a POST; a body that is no bytes is sent as JSON."""
+    content = body if isinstance(body, bytes) else json.dumps({"prompt": "a cat"} if body is None else body).encode()
+    headers = {"content-type": "application/json"}
+    return app.handle(HttpRequest(**{"method": "POST", "headers": headers, "body": content, **changes}))
+
+
+def problem(response: HttpResponse) -> dict[str, Any]:
+    """The problem document of a reply, after checking that it is one."""
+    assert response.content_type == contract.PROBLEM_JSON
+    document: dict[str, Any] = json.loads(response.body)
+    assert document["status"] == response.status
+    return document
+
+
+def test_a_prompt_becomes_a_picture() -> None:
+    """The pixels are the engine's, and headers and metadata say how they were made."""
+    engine = StubEngine(warnings=("The prompt was cut.",))
+    response = post(App(lambda: engine), {"prompt": "a cat", "seed": 7, "width": 128})
+    assert response.status == 200
+    assert response.content_type == "image/png"
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(response.body))), pattern(7, 128, 64))
+    assert response.headers[contract.SEED_HEADER] == "7"
+    assert response.headers[contract.MODEL_HEADER] == "stub@r1"
+    assert response.headers[contract.ENGINE_HEADER] == "stub f32"
+    assert contract.decode_warnings(response.headers[contract.WARNINGS_HEADER]) == ["The prompt was cut."]
+    timings = contract.decode_timings(response.headers[contract.TIMING_HEADER])
+    assert list(timings) == ["queue", "load", "encode", "denoise", "decode", "compress"]
+    recorded = metadata.read(response.body)
+    assert (recorded.generation.seed, recorded.generation.width, recorded.model) == (7, 128, "stub")
+
+
+@pytest.mark.parametrize(("name", "pillow"), [("png", "PNG"), ("jpeg", "JPEG"), ("webp", "WEBP")])
+def test_each_format_is_what_it_says(name: str, pillow: str) -> None:
+    """The bytes, the content type and the metadata agree."""
+    response = post(App(StubEngine), {"prompt": "a cat", "image_format": name})
+    assert response.content_type == f"image/{name}"
+    assert Image.open(io.BytesIO(response.body)).format == pillow
+    assert metadata.read(response.body).generation.image_format == name
+
+
+def test_the_engine_is_opened_and_loaded_once() -> None:
+    """The second request finds the weights in memory and reports no load time."""
+    opened = []
+    app = App(lambda: opened.append(StubEngine()) or opened[-1])  # type: ignore[func-returns-value]
+    post(app)
+    second = post(app)
+    assert len(opened) == 1
+    assert "load" not in contract.decode_timings(second.headers[contract.TIMING_HEADER])
+
+
+def test_health_does_not_load_the_weights() -> None:
+    """`GET /` says who answers without reading two gigabytes."""
+    engine = StubEngine()
+    response = App(lambda: engine).handle(HttpRequest(method="GET"))
+    health = json.loads(response.body)
+    assert response.status == 200
+    assert health["status"] == "ok"
+    assert health["model"] == {"name": "stub", "revision": "r1", "license": "MIT"}
+    assert health["defaults"]["scheduler"] == "euler"
+    assert health["limits"]["max_size"] == 512
+    assert (health["loaded"], engine.loads) == (False, 0)
+
+
+@pytest.mark.parametrize("content_type", [None, "application/json", "Application/JSON; charset=utf-8"])
+def test_the_content_type_may_be_missing(content_type: str | None) -> None:
+    """The tutorial's client sends none."""
+    headers = {} if content_type is None else {"content-type": content_type}
+    assert post(App(StubEngine), headers=headers).status == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "slug"),
+    [
+        ({"path": "/health"}, 404, "not-found"),
+        ({"path": "//"}, 404, "not-found"),
+        ({"method": "HEAD"}, 405, "method-not-allowed"),
+        ({"method": "DELETE"}, 405, "method-not-allowed"),
+        ({"body": b"x" * (contract.MAX_BODY + 1)}, 413, "payload-too-large"),
+        ({"headers": {"content-type": "text/plain"}}, 415, "unsupported-media-type"),
+        ({"headers": {"content-type": ""}}, 415, "unsupported-media-type"),
+        ({"body": b"{"}, 400, "malformed-request"),
+        ({"body": b""}, 400, "malformed-request"),
+        ({"body": b"{}"}, 422, "invalid-value"),
+        ({"body": b'{"prompt":"a","width":1024}'}, 422, "invalid-value"),
+    ],
+)
+def test_bad_requests_get_their_problem(changes: dict[str, Any], status: int, slug: str) -> None:
+    """Each kind of mistake has its status and its stable type, and the engine never runs."""
+    engine = StubEngine()
+    response = post(App(lambda: engine), **changes)
+    assert response.status == status
+    assert problem(response)["type"].endswith(f":{slug}")
+    assert engine.loads == 0
+    if status == 405:
+        assert response.headers["allow"] == "GET, POST"
+
+
+def test_a_flood_of_bad_fields_gets_a_bounded_answer() -> None:
+    """Thousands of unknown fields do not make a reply of megabytes."""
+    response = post(App(StubEngine), {f"f{index}": 1 for index in range(5_000)})
+    assert response.status == 422
+    assert len(response.body) < 10_000
+
+
+def test_no_internals_leave_with_a_500() -> None:
+    """Neither message nor trace of an unexpected error reaches the caller; the log has type and frames, no message."""
+    entries: list[dict[str, Any]] = []
+    secret = "prompt text in /internal/path"
+    app = App(lambda: StubEngine(error=RuntimeError(secret)), write_log=entries.append)
+    response = post(app, {"prompt": secret}, request_id="id-1")
+    assert response.status == 500
+    assert "id-1" in problem(response)["detail"]
+    assert secret not in response.body.decode()
+    logged = json.dumps(entries)
+    assert secret not in logged
+    assert entries[0]["level"] == "ERROR"
+    assert entries[0]["failure"][0] == "RuntimeError"
+    assert any("stub_engine.py" in line for line in entries[0]["failure"])
+
+
+@pytest.mark.parametrize("error", [ModelError("No model.", fix="Bake one."), MissingExtra("The engine", "local")])
+def test_a_model_that_does_not_load_is_a_503(error: Exception) -> None:
+    """The reply names the fix, and the next request tries again."""
+    engine = StubEngine(load_error=error)
+    app = App(lambda: engine)
+    response = post(app)
+    assert response.status == 503
+    assert error.fix in problem(response)["detail"]  # type: ignore[attr-defined]
+    engine.load_error = None
+    assert post(app).status == 200
+
+
+def test_an_engine_that_cannot_be_opened_is_opened_again() -> None:
+    """A failure is not kept."""
+    engines: list[Any] = [ModelError("No model."), StubEngine()]
+
+    def open_engine() -> StubEngine:
+        if isinstance(first := engines.pop(0), Exception):
+            raise first
+        return first
+
+    app = App(open_engine)
+    assert [post(app).status, post(app).status] == [503, 200]
+
+
+def test_callers_in_this_process_get_the_errors_themselves() -> None:
+    """A missing extra can be installed by whoever sits here; mistakes in the request stay problem documents."""
+    app = App(lambda: StubEngine(load_error=MissingExtra("The engine", "local")), raise_errors=True)
+    with pytest.raises(MissingExtra):
+        post(app)
+    assert post(app, {}).status == 422
+    with pytest.raises(ZeroDivisionError):
+        post(App(lambda: StubEngine(error=ZeroDivisionError()), raise_errors=True))
+
+
+def test_a_reply_over_six_megabytes_names_the_way_out() -> None:
+    """Lambda would drop it with an error of its own that names none."""
+    engine = StubEngine(noise=(1600, 1000))
+    response = post(App(lambda: engine))
+    assert response.status == 500
+    assert problem(response)["type"].endswith(":reply-too-large")
+    assert "jpeg" in problem(response)["detail"]
+    assert post(App(lambda: engine), {"prompt": "a", "image_format": "jpeg"}).status == 200
+
+
+def test_the_caller_can_stop_a_picture() -> None:
+    """`on_step` sees every step and ends the work when it returns True."""
+    engine = StubEngine()
+    seen: list[tuple[int, int]] = []
+
+    def on_step(done: int, total: int) -> bool:
+        seen.append((done, total))
+        return done == 2
+
+    app = App(lambda: engine)
+    with pytest.raises(Cancelled):
+        app.handle(HttpRequest(method="POST", body=b'{"prompt":"a","num_inference_steps":5}'), on_step)
+    assert seen == [(1, 5), (2, 5)]
+    assert post(app).status == 200
+
+
+def test_the_deadline_is_kept() -> None:
+    """A picture that would outlive the function ends before it, with a problem document."""
+    engine = StubEngine(step_seconds=0.05)
+    started = time.monotonic()
+    response = post(App(lambda: engine), {"prompt": "a", "num_inference_steps": 100}, deadline=time.monotonic() + 0.4)
+    assert response.status == 502
+    assert problem(response)["type"].endswith(":timed-out")
+    assert time.monotonic() - started < 0.4
+    assert 0 < engine.steps < 100
+
+
+def test_waiting_for_another_picture_counts_against_the_deadline() -> None:
+    """A request that never gets its turn is answered in time."""
+    engine = StubEngine(step_seconds=0.3)
+    app = App(lambda: engine)
+    first = threading.Thread(target=post, args=(app,))
+    first.start()
+    time.sleep(0.05)
+    response = post(app, deadline=time.monotonic() + 0.2)
+    first.join()
+    assert response.status == 502
+    assert engine.calls == 1
+
+
+def test_the_time_on_the_way_is_reported_as_queue() -> None:
+    """From the moment the edge took the request, by its clock, to the moment the engine starts."""
+    response = post(App(StubEngine), sent_at=time.time() - 2)
+    assert contract.decode_timings(response.headers[contract.TIMING_HEADER])["queue"] == pytest.approx(2, abs=0.5)
+    response = post(App(StubEngine), sent_at=time.time() + 1000)
+    assert contract.decode_timings(response.headers[contract.TIMING_HEADER])["queue"] < 0.5
+
+
+def test_headers_are_printable_ascii() -> None:
+    """Names from the manifest cannot break a header."""
+    import msgspec
+
+    from support.stub_engine import MANIFEST
+
+    manifest = msgspec.structs.replace(MANIFEST, name="mödel\r\nset-cookie: a=b", revision="x" * 500)
+    response = post(App(lambda: StubEngine(manifest=manifest, warnings=("zwölf\r\n",))))
+    assert response.status == 200
+    for name, value in response.headers.items():
+        assert (name + value).isascii()
+        assert (name + value).isprintable()
+        assert len(value) <= contract.MAX_WARNINGS_HEADER
+
+
+def test_the_log_has_the_parameters_and_no_prompt() -> None:
+    """One line per request: enough to explain a slow or wrong picture, nothing that was written by the caller."""
+    entries: list[dict[str, Any]] = []
+    engine = StubEngine(warnings=("ignored: purple elephant",))
+    app = App(lambda: engine, write_log=entries.append)
+    post(app, {"prompt": "purple elephant", "negative_prompt": "green giraffe", "seed": 3}, request_id="id-7")
+    post(app, {"prompt": 5, "purple elephant": 1, "seed": -1})
+    logged = json.dumps(entries)
+    assert "elephant" not in logged
+    assert "giraffe" not in logged
+    assert entries[0]["request_id"] == "id-7"
+    assert entries[0]["parameters"]["prompt_characters"] == 15
+    assert entries[0]["parameters"]["seed"] == 3
+    assert entries[0]["timings"].keys() >= {"queue", "denoise", "compress"}
+    assert entries[1]["problem"] == "invalid-value"
+    assert entries[1]["fields"] == ["?", "prompt", "seed"]
+
+
+def test_events_are_answered_as_lambda_wants_it() -> None:
+    """The whole way: event in, dictionary out, also for an event that is none."""
+    app = App(StubEngine)
+    reply = app.invoke({"requestContext": {"http": {"method": "POST"}}, "body": '{"prompt": "a cat"}'})
+    assert (reply["statusCode"], reply["isBase64Encoded"]) == (200, True)
+    assert base64.b64decode(reply["body"]).startswith(b"\x89PNG")
+    reply = app.invoke("nonsense")
+    assert (reply["statusCode"], reply["isBase64Encoded"]) == (400, False)
+    assert json.loads(reply["body"])["errors"][0]["field"] == "event"
+
+
+def test_warming_up_draws_one_step() -> None:
+    """After it, nothing is left to load."""
+    engine = StubEngine()
+    App(lambda: engine).warm_up()
+    assert (engine.loaded, engine.steps) == (True, 1)
+
+
+def test_warming_up_with_shortcuts_draws_every_step() -> None:
+    """Steps then differ in what they run, so one would leave some for the first request."""
+    engine = StubEngine(manifest=msgspec.structs.replace(MANIFEST, approximations=Approximations(deepcache_interval=2)))
+    App(lambda: engine).warm_up()
+    assert engine.steps == MANIFEST.defaults.num_inference_steps > 1
+
+
+def test_what_the_image_contains_imports_nothing_of_the_client() -> None:
+    """A change to the client must not rebuild the image, and a cold start must not pay for it."""
+    modules = [
+        "lambdiff.protocol.contract",
+        "lambdiff.protocol.metadata",
+        "lambdiff.handler.app",
+        "lambdiff.handler.event",
+        "lambdiff.handler.request_log",
+        "lambdiff.engine.manifest",
+        "lambdiff.engine.base",
+    ]
+    banned = [
+        "boto3",
+        "botocore",
+        "requests",
+        "click",
+        "rich",
+        "aws_cdk",
+        "lambdiff.client.client",
+        "numpy",
+        "openvino",
+        "torch",
+        "PIL",
+    ]
+    code = f"import sys\nfor m in {modules}: __import__(m)\nprint([m for m in {banned} if m in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"

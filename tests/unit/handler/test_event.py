@@ -1,0 +1,126 @@
+"""handler/event.py: payload format 2.0 in, HTTP reply out."""
+
+from __future__ import annotations
+
+import base64
+import time
+from typing import Any
+
+import pytest
+
+from lambdiff.errors import MalformedRequest
+from lambdiff.handler.event import parse, render, rendered_size, request_id
+from lambdiff.protocol.http import HttpResponse, media_type
+
+
+class LambdaContext:
+    aws_request_id = "11111111-2222-3333-4444-555555555555"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 5_000
+
+
+def event(**changes: Any) -> dict[str, Any]:
+    """A Function URL's event as AWS documents it, with some keys replaced."""
+    return {
+        "version": "2.0",
+        "rawPath": "/",
+        "rawQueryString": "",
+        "headers": {"Content-Type": "application/json", "host": "x.lambda-url.eu-west-1.on.aws"},
+        "requestContext": {
+            "http": {"method": "POST", "path": "/"},
+            "requestId": "abc-123",
+            "timeEpoch": 1_700_000_000_500,
+        },
+        "body": '{"prompt": "a cat"}',
+        "isBase64Encoded": False,
+        **changes,
+    }
+
+
+def test_a_plain_body_is_read() -> None:
+    """Method, path, lower-case headers, body, id, deadline and sending time come out of the event."""
+    request = parse(event(), LambdaContext())
+    assert (request.method, request.path, request.body) == ("POST", "/", b'{"prompt": "a cat"}')
+    assert request.headers["content-type"] == "application/json"
+    assert request.request_id == LambdaContext.aws_request_id
+    assert request.sent_at == 1_700_000_000.5
+    assert request.deadline is not None
+    assert 4 < request.deadline - time.monotonic() <= 5
+
+
+def test_a_base64_body_is_decoded() -> None:
+    """Lambda encodes every body that it does not take for text."""
+    encoded = base64.b64encode('{"prompt": "Katze mit Hut, größer"}'.encode()).decode()
+    assert "größer" in parse(event(body=encoded, isBase64Encoded=True)).body.decode()
+
+
+def test_missing_keys_have_defaults() -> None:
+    """Only the method is indispensable; null counts as missing."""
+    request = parse({"requestContext": {"http": {"method": "get"}}, "headers": None, "body": None, "rawPath": None})
+    assert (request.method, request.path, request.body, dict(request.headers)) == ("GET", "/", b"", {})
+    assert request.deadline is None
+    assert request.sent_at is None
+
+
+@pytest.mark.parametrize(
+    ("bad", "field"),
+    [
+        (None, "event"),
+        ([], "event"),
+        ({}, "method"),
+        (event(requestContext=[]), "requestContext"),
+        (event(requestContext={"http": 1}), "http"),
+        (event(requestContext={"http": {"method": 5}}), "method"),
+        (event(rawPath=7), "rawPath"),
+        (event(headers=[1]), "headers"),
+        (event(headers={"a": 1}), "headers"),
+        (event(body={"prompt": "a"}), "body"),
+        (event(isBase64Encoded="yes"), "isBase64Encoded"),
+        (event(body="%%%", isBase64Encoded=True), "body"),
+        (event(body="YQ", isBase64Encoded=True), "body"),
+        (event(body="ä", isBase64Encoded=True), "body"),
+        (event(body="\ud800"), "body"),
+    ],
+)
+def test_what_is_no_event_is_refused_by_name(bad: Any, field: str) -> None:
+    """The part of the event that is wrong is named."""
+    with pytest.raises(MalformedRequest) as refusal:
+        parse(bad)
+    assert refusal.value.problems[0][0] == field
+
+
+@pytest.mark.parametrize("hostile", ["a\r\nset-cookie: x", "", "x" * 65, "ä", 5, None])
+def test_an_id_that_is_unfit_for_a_header_is_replaced(hostile: Any) -> None:
+    """The id goes into a reply header, so it must be short printable ASCII."""
+    made = request_id({"requestContext": {"requestId": hostile}})
+    assert made != hostile
+    assert len(made) == 36
+
+
+def test_json_is_rendered_as_text_and_images_as_base64() -> None:
+    """Lambda decodes a body only if it is told to."""
+    headers = {"content-type": "application/problem+json"}
+    assert render(HttpResponse(404, headers, b"{}")) == {
+        "statusCode": 404,
+        "headers": headers,
+        "body": "{}",
+        "isBase64Encoded": False,
+    }
+    rendered = render(HttpResponse(200, {"content-type": "image/png"}, b"\x89PNG"))
+    assert rendered["isBase64Encoded"]
+    assert base64.b64decode(rendered["body"]) == b"\x89PNG"
+
+
+def test_the_estimated_size_is_never_below_the_real_one() -> None:
+    """A reply that is judged to fit must fit."""
+    import json
+
+    for size in (0, 1, 2, 3, 1_000):
+        response = HttpResponse(200, {"content-type": "image/png", "lambdiff-warnings": '["\\u00e4\\""]'}, bytes(size))
+        assert len(json.dumps(render(response))) <= rendered_size(response)
+
+
+def test_media_types_lose_their_parameters() -> None:
+    """Content types are compared without charset and case."""
+    assert media_type(" Application/JSON ; charset=UTF-8") == "application/json"

@@ -1,0 +1,165 @@
+"""The handler on its worst day: a corpus of hostile events and bodies, and generated ones.
+
+Each gets a 4xx problem document that names the field, within 50 ms, without the weights; the next good request works.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+import tracemalloc
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lambdiff.handler.app import App
+from lambdiff.protocol import contract
+from support.hostile_corpus import FIELDS, corpus, encoded, event
+from support.stub_engine import StubEngine
+
+CORPUS = dict(corpus())
+SECONDS = 0.05
+
+
+def check(reply: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """The reply is a problem document of the 4xx kind that a proxy may pass on, and came in time."""
+    document: dict[str, Any] = json.loads(reply["body"])
+    assert 400 <= reply["statusCode"] < 500, document
+    assert document["status"] == reply["statusCode"]
+    assert document["type"].startswith("urn:lambdiff:problem:")
+    assert reply["headers"]["content-type"] == "application/problem+json"
+    assert len(reply["body"]) < 16_000
+    for name, value in reply["headers"].items():
+        assert (name + value).isascii()
+        assert (name + value).isprintable()
+    assert seconds < SECONDS
+    return document
+
+
+def test_the_corpus_is_large_enough() -> None:
+    """At least 300 different ones."""
+    assert len(CORPUS) >= 300
+
+
+def test_every_case_of_the_corpus_is_refused() -> None:
+    """A 4xx that names what is wrong, within 50 ms, before any weight is read; then a good request works."""
+    engine = StubEngine()
+    app = App(lambda: engine)
+    wrong = []
+    for name, hostile in CORPUS.items():
+        seconds = []
+        for _ in range(3):  # the best of three, since the machine may be busy
+            started = time.perf_counter()
+            reply = app.invoke(hostile)
+            seconds.append(time.perf_counter() - started)
+            if seconds[-1] < SECONDS:
+                break
+        try:
+            document = check(reply, min(seconds))
+            if document["status"] == 422:
+                assert document["errors"]
+        except AssertionError as error:
+            wrong.append(f"{name}: {str(error)[:300]}")
+    assert not wrong, "\n".join(wrong)
+    assert (engine.loads, engine.calls) == (0, 0)
+    assert app.invoke(event())["statusCode"] == 200
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_field_is_named(name: str) -> None:
+    """A value of the wrong type leads to an entry for its own field only."""
+    reply = App(StubEngine).invoke(event(json.dumps({"prompt": "a cat", name: {"a": 1}})))
+    assert [error["field"] for error in json.loads(reply["body"])["errors"]] == [name]
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(), children, max_size=4),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=10), JSON_VALUES, max_size=8))
+@settings(max_examples=400, deadline=None)
+def test_any_object_gets_a_picture_or_a_4xx(fields: dict[str, Any]) -> None:
+    """Never a 5xx, whatever the fields hold; a picture only if the contract agrees."""
+    engine = StubEngine()
+    reply = App(lambda: engine).invoke(event(json.dumps(fields)))
+    if reply["statusCode"] == 200:
+        assert isinstance(fields["prompt"], str)
+        assert engine.calls == 1
+    else:
+        check(reply, 0)
+        assert engine.loads == 0
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=300, deadline=None)
+def test_any_bytes_get_a_4xx(body: bytes) -> None:
+    """Noise is not a request."""
+    engine = StubEngine()
+    check(App(lambda: engine).invoke(encoded(body)), 0)
+    assert engine.loads == 0
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["version", "rawPath", "headers", "requestContext", "body", "isBase64Encoded"])
+        | st.text(max_size=5),
+        JSON_VALUES | st.fixed_dictionaries({"http": JSON_VALUES | st.fixed_dictionaries({"method": JSON_VALUES})}),
+    )
+    | JSON_VALUES
+)
+@settings(max_examples=400, deadline=None)
+def test_any_event_gets_a_reply(hostile: Any) -> None:
+    """Lambda may hand over anything that JSON can hold; only a GET of `/` could succeed among these."""
+    reply = App(StubEngine).invoke(hostile)
+    if reply["statusCode"] != 200:
+        check(reply, 0)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=200))
+@settings(max_examples=100, deadline=None)
+def test_a_prompt_cannot_write_headers(prompt: str) -> None:
+    """Whatever is in the prompt, and in a warning that quotes it, the reply's headers stay printable ASCII."""
+    app = App(lambda: StubEngine(warnings=(f"ignored: {prompt}",)))
+    reply = app.invoke(event(json.dumps({"prompt": f"{prompt}\r\nx-evil: 1"})))
+    assert reply["statusCode"] == 200
+    for name, value in reply["headers"].items():
+        assert name.islower()
+        assert value.isascii()
+        assert value.replace("\x7f", "").isprintable()
+    assert "x-evil" not in reply["headers"]
+
+
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+@pytest.mark.parametrize("character", ["x", "ä", "😀", "\n", '"', "\\", "\x01"])
+def test_prompts_at_the_limit_work(field: str, character: str) -> None:
+    """2,000 characters of any kind fit into the body, the picture and the reply, in plain and in escaped JSON."""
+    fields = {"prompt": "a", field: "a" + character * (contract.MAX_PROMPT - 1)}
+    for ascii_only in (True, False):
+        reply = App(StubEngine).invoke(event(json.dumps(fields, ensure_ascii=ascii_only)))
+        assert reply["statusCode"] == 200
+    assert App(StubEngine).invoke(event(json.dumps({**fields, field: "b" + fields[field]})))["statusCode"] == 422
+
+
+def test_memory_does_not_grow() -> None:
+    """After 2,000 hostile requests the process holds no more than after the first 500."""
+    app = App(StubEngine)
+    cases = [hostile for hostile in CORPUS.values() if len(str(hostile)) < 100_000]
+
+    def send(count: int) -> None:
+        for index in range(count):
+            app.invoke(cases[index % len(cases)])
+        gc.collect()
+
+    tracemalloc.start()
+    send(500)
+    before = tracemalloc.get_traced_memory()[0]
+    send(1_500)
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 100_000

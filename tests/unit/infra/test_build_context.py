@@ -1,0 +1,129 @@
+"""The staged build context."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import lambdiff
+from lambdiff.errors import ModelError
+from lambdiff.infra import build_context
+from support.made_stack import write_manifest
+
+
+def tree(folder: Path) -> list[str]:
+    """Every file, relative, sorted."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_it_holds_what_the_image_needs_and_nothing_else(model: Path) -> None:
+    """Dockerfile, one engine's requirements, the model's own files, and the packages that the image contains."""
+    staged = tree(build_context.stage(model, "openvino").folder)
+    package = Path(lambdiff.__file__).parent
+    inside = [path for name in build_context.IMAGE_PACKAGES for path in (package / name).rglob("*.py")]
+    inside += [package / name for name in build_context.IMAGE_MODULES]
+    expected = {f"lambdiff/{path.relative_to(package).as_posix()}" for path in inside}
+    assert {name for name in staged if name.startswith("lambdiff/")} == expected
+    assert {name for name in staged if not name.startswith("lambdiff/")} == {
+        "Dockerfile",
+        "requirements-openvino.txt",
+        "model/manifest.json",
+        "model/unet/model.bin",
+    }
+
+
+def test_the_copied_modules_import_on_their_own(model: Path) -> None:
+    """In a fresh interpreter that sees the staged package only, the handler loads and pulls in no client code."""
+    staged = build_context.stage(model, "openvino").folder
+    program = (
+        "import sys, lambdiff.handler.app, lambdiff.protocol.metadata\n"
+        "assert lambdiff.__file__.startswith(sys.argv[1]), lambdiff.__file__\n"
+        "bad = {'boto3', 'botocore', 'requests', 'click', 'aws_cdk', 'torch', 'openvino'} & set(sys.modules)\n"
+        "assert not bad, bad"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(staged), "PYTHONDONTWRITEBYTECODE": "1"}
+    answer = subprocess.run(
+        [sys.executable, "-c", program, str(staged)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_the_same_content_is_the_same_folder(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another place, another time, another home: same digest; the second staging in one home copies nothing."""
+    first = build_context.stage(model, "openvino")
+    assert build_context.stage(model, "openvino").reused
+    elsewhere = shutil.copytree(model, tmp_path / "elsewhere")
+    for path in elsewhere.rglob("*"):
+        os.utime(path, (1, 1))
+    monkeypatch.setenv("LAMBDIFF_HOME", str(tmp_path / "other-home"))
+    second = build_context.stage(elsewhere, "openvino")
+    assert not second.reused
+    assert second.digest == first.digest
+    assert tree(second.folder) == tree(first.folder)
+
+
+def test_files_are_readable_to_all_and_carry_no_time_of_this_machine(model: Path) -> None:
+    """Lambda's user owns nothing in the image; modification times would spoil the engine's cache."""
+    os.chmod(model / "unet" / "model.bin", 0o600)
+    folder = build_context.stage(model, "openvino").folder
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o644}
+    assert len({path.stat().st_mtime for path in files}) == 1
+
+
+def test_a_changed_weight_is_another_folder(model: Path) -> None:
+    """One byte in the model changes the name; pruning keeps the newest, and what may be in use, a day long."""
+    first = build_context.stage(model, "openvino")
+    (model / "unet" / "model.bin").write_bytes(b"Weights")
+    write_manifest(model)
+    second = build_context.stage(model, "openvino")
+    assert second.digest != first.digest
+    build_context.prune(second.folder)
+    assert first.folder.is_dir()
+    yesterday = time.time() - 25 * 3600
+    for folder in (first.folder, second.folder):
+        os.utime(folder, (yesterday, yesterday))
+    build_context.prune(second.folder)
+    assert list(build_context.contexts().iterdir()) == [second.folder]
+
+
+def test_a_damaged_model_is_refused(model: Path) -> None:
+    """A flipped byte is found before anything is uploaded, and nothing is staged."""
+    (model / "unet" / "model.bin").write_bytes(b"weighty")
+    with pytest.raises(ModelError, match="is not the file that was baked"):
+        build_context.stage(model, "openvino")
+    assert not build_context.contexts().exists()
+
+
+def test_a_model_for_another_engine_is_refused(model: Path) -> None:
+    """An OpenVINO folder in a diffusers image would fail at the first request."""
+    with pytest.raises(ModelError, match="was baked for the openvino engine"):
+        build_context.stage(model, "diffusers")
+
+
+def test_nothing_of_this_machine_is_in_the_context(model: Path, tmp_path: Path) -> None:
+    """No file names the folder that it was staged from."""
+    folder = build_context.stage(model, "openvino").folder
+    for name in tree(folder):
+        content = (folder / name).read_bytes()
+        assert str(tmp_path).encode() not in content
+        assert str(Path(lambdiff.__file__).parent).encode() not in content
+
+
+@pytest.mark.parametrize("engine", ["openvino", "diffusers"])
+def test_every_requirement_is_pinned_and_hashed(engine: str) -> None:
+    """pip would refuse the file otherwise, but only when somebody builds."""
+    text = (build_context.docker_folder() / f"requirements-{engine}.txt").read_text()
+    entries = re.split(r"\n(?=\S)", "\n".join(line for line in text.splitlines() if not line.startswith("#")))
+    assert len(entries) >= 5
+    for entry in entries:
+        assert re.match(r"^[a-z0-9-]+==[\w.]+", entry), entry
+        assert "--hash=sha256:" in entry
+    assert ("torch==" in text) == (engine == "diffusers")

@@ -1,0 +1,264 @@
+"""local/serve.py and local/edge.py: the loopback Function URL, spoken to over raw sockets where it matters."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import requests
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import ReadOnlyCredentials
+
+from lambdiff.auth.credentials import Keys
+from lambdiff.auth.signing import FunctionUrlAuth
+from lambdiff.auth.verification import ReceivedRequest
+from lambdiff.errors import ConfigurationError
+from lambdiff.handler.app import App
+from lambdiff.local.lambda_event import event_of
+from lambdiff.local.server import FunctionUrlServer
+from lambdiff.protocol import metadata
+from support.stub_engine import StubEngine
+
+KEYS = Keys("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
+REGION = "eu-west-1"
+AUTH = FunctionUrlAuth(lambda: ReadOnlyCredentials(*KEYS), REGION)
+
+
+@pytest.fixture
+def engine() -> StubEngine:
+    """An engine whose calls can be counted."""
+    return StubEngine()
+
+
+@pytest.fixture
+def function(engine: StubEngine) -> Iterator[FunctionUrlServer]:
+    """A Function URL that gives up on slow senders after a second."""
+    with FunctionUrlServer(App(lambda: engine), KEYS, REGION, receive_seconds=1) as running:
+        yield running
+
+
+def post(function: FunctionUrlServer, body: Any = None, **options: Any) -> requests.Response:
+    """A signed POST."""
+    return requests.post(function.url, json=body or {"prompt": "a cat"}, auth=AUTH, timeout=20, **options)
+
+
+def head(function: FunctionUrlServer, body: bytes, **extra: str) -> bytes:
+    """The head of a signed POST, for a raw socket."""
+    signed = AWSRequest("POST", function.url, data=body, headers={"content-type": "application/json"})
+    SigV4Auth(ReadOnlyCredentials(*KEYS), "lambda", REGION).add_auth(signed)
+    host = function.url.split("/")[2]
+    lines = {"Host": host, **dict(signed.headers.items()), **extra}
+    return ("POST / HTTP/1.1\r\n" + "".join(f"{n}: {v}\r\n" for n, v in lines.items()) + "\r\n").encode()
+
+
+def connect(function: FunctionUrlServer) -> socket.socket:
+    """A raw connection."""
+    host, port = function.url.split("/")[2].split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
+def raw(function: FunctionUrlServer, content: bytes) -> tuple[int, bytes]:
+    """Send bytes and read the first answer: status and body."""
+    with connect(function) as connection:
+        connection.sendall(content)
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+            top, found, body = answer.partition(b"\r\n\r\n")
+            lengths = [line[15:] for line in top.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+            if found and lengths and len(body) >= int(lengths[0]):
+                return int(answer.split()[1]), body
+    raise AssertionError(f"no whole answer: {answer[:200]!r}")
+
+
+def test_a_signed_request_gets_a_picture(function: FunctionUrlServer) -> None:
+    """With the reply headers of Lambda and of lambdiff."""
+    reply = post(function, {"prompt": "a cat", "seed": 5})
+    assert reply.status_code == 200
+    assert reply.headers["content-type"] == "image/png"
+    assert reply.headers["x-amzn-requestid"] == reply.headers["lambdiff-request-id"]
+    assert metadata.read(reply.content).generation.seed == 5
+    health = requests.get(function.url, auth=AUTH, timeout=20).json()
+    assert health["status"] == "ok"
+
+
+def test_an_unsigned_request_is_refused_before_any_work(function: FunctionUrlServer, engine: StubEngine) -> None:
+    """403 with a problem document, whatever the path and method."""
+    for method in ("GET", "POST", "DELETE", "HEAD"):
+        reply = requests.request(method, function.url, timeout=20)
+        assert reply.status_code == 403
+        assert reply.headers["x-amzn-errortype"] == "AccessDeniedException"
+        assert method == "HEAD" or reply.json()["type"] == "urn:lambdiff:problem:forbidden"
+    assert engine.loads == 0
+
+
+def test_connections_are_kept(function: FunctionUrlServer) -> None:
+    """HTTP/1.1 keep-alive: ten requests, one connection."""
+    with requests.Session() as session:
+        ports = set()
+        for _ in range(10):
+            with session.post(function.url, json={"prompt": "a"}, auth=AUTH, timeout=20, stream=True) as reply:
+                ports.add(reply.raw.connection.sock.getsockname()[1])
+                assert reply.content
+        assert len(ports) == 1
+
+
+def test_chunked_bodies_and_expectations_are_understood(function: FunctionUrlServer) -> None:
+    """curl sends `Expect: 100-continue` with large bodies, others send chunks."""
+    body = b'{"prompt":"a cat"}'
+    chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    assert raw(function, head(function, body, **{"Transfer-Encoding": "chunked"}) + chunked)[0] == 200
+    with connect(function) as connection:
+        connection.sendall(head(function, body, **{"Content-Length": str(len(body)), "Expect": "100-continue"}))
+        assert connection.recv(100).startswith(b"HTTP/1.1 100")
+        connection.sendall(body)
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost : x\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: 5, 6\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: 6291457\r\n\r\n", 413),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", 413),
+        (b"POST / HTTP/1.1\r\nHost: x\r\n\r\n", 403),
+    ],
+)
+def test_what_is_no_http_is_refused(function: FunctionUrlServer, content: bytes, status: int) -> None:
+    """Each with a problem document, and the next caller is served."""
+    got, body = raw(function, content)
+    assert got == status
+    document = json.loads(body)
+    assert (document["status"], document["type"][:21]) == (status, "urn:lambdiff:problem:")
+    assert post(function).status_code == 200
+
+
+def test_slow_senders_are_cut_off(function: FunctionUrlServer) -> None:
+    """Whether they stop half-way, drip, or never begin; meanwhile others are served."""
+    body = b'{"prompt":"a cat"}'
+    with connect(function) as half, connect(function) as silent, connect(function) as drip:
+        half.sendall(head(function, body, **{"Content-Length": "18"}) + body[:5])
+        assert post(function).status_code == 200
+        started = time.monotonic()
+        with contextlib.suppress(OSError):  # reset or broken pipe, as the system likes
+            while time.monotonic() - started < 5:
+                drip.sendall(b"G")
+                time.sleep(0.05)
+        assert time.monotonic() - started < 4
+        assert half.recv(1) == b""
+        assert silent.recv(1) == b""
+
+
+def test_beyond_the_concurrency_there_is_a_429() -> None:
+    """At once, while those in hand go on; afterwards there is room again."""
+    engine = StubEngine(step_seconds=0.3)
+    with FunctionUrlServer(App(lambda: engine), KEYS, REGION, concurrency=2) as function, ThreadPoolExecutor(6) as pool:
+        replies = list(pool.map(lambda _: post(function), range(6)))
+        statuses = sorted(reply.status_code for reply in replies)
+        assert statuses == [200, 200, 429, 429, 429, 429]
+        refused = next(reply for reply in replies if reply.status_code == 429)
+        assert refused.json()["type"] == "urn:lambdiff:problem:too-many-requests"
+        assert post(function).status_code == 200
+    assert engine.calls == 3
+
+
+def test_the_functions_time_out_is_kept() -> None:
+    """A step that outlasts it cannot be stopped, but the caller has its 502, and the slot is busy until it ends."""
+    engine = StubEngine(step_seconds=0.6)
+    with FunctionUrlServer(App(lambda: engine), KEYS, REGION, timeout=0.3) as function:
+        started = time.monotonic()
+        reply = post(function, {"prompt": "a", "num_inference_steps": 1})
+        assert reply.status_code == 502
+        assert reply.json()["type"] == "urn:lambdiff:problem:timed-out"
+        assert time.monotonic() - started < 0.55
+        assert post(function).status_code == 429
+        time.sleep(0.5)
+        engine.step_seconds = 0
+        assert post(function).status_code == 200
+
+
+def test_closing_waits_for_the_picture_in_hand() -> None:
+    """Ctrl-C loses no picture that somebody waits for, and frees the port and all threads."""
+    engine = StubEngine(step_seconds=0.2)
+    threads = threading.active_count()
+    replies: list[requests.Response] = []
+    with FunctionUrlServer(App(lambda: engine), KEYS, REGION) as function:
+        caller = threading.Thread(target=lambda: replies.append(post(function)))
+        caller.start()
+        time.sleep(0.15)
+    caller.join()
+    assert [reply.status_code for reply in replies] == [200]
+    with pytest.raises(OSError, match="refused"):
+        connect(function)
+    deadline = time.monotonic() + 3
+    while threading.active_count() > threads and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert threading.active_count() <= threads
+
+
+def test_a_taken_port_is_a_clear_error(function: FunctionUrlServer) -> None:
+    """With the way out."""
+    port = int(function.url.rstrip("/").rpartition(":")[2])
+    with pytest.raises(ConfigurationError, match="cannot be listened on") as error:
+        FunctionUrlServer(App(StubEngine), KEYS, REGION, port=port)
+    assert "--port" in error.value.fix
+    with pytest.raises(ConfigurationError):
+        FunctionUrlServer(App(StubEngine), KEYS, REGION, host="no.such.host.invalid")
+
+
+def test_ipv6_works() -> None:
+    """The URL has brackets then."""
+    with FunctionUrlServer(App(StubEngine), KEYS, REGION, host="::1") as function:
+        assert function.url.startswith("http://[::1]:")
+        assert post(function).status_code == 200
+
+
+def test_the_event_is_lambdas() -> None:
+    """Payload format 2.0, without the headers that only the signature needs."""
+    headers = (
+        ("host", "h"),
+        ("x-a", "1"),
+        ("x-a", "2"),
+        ("authorization", "secret"),
+        ("x-amz-security-token", "secret"),
+    )
+    request = ReceivedRequest(
+        "POST", "/a%20b?x=1&y=", (*headers, ("content-type", "application/json")), b'{"a":"\xc3\xa4"}'
+    )
+    event = event_of(request, {"REMOTE_ADDR": "127.0.0.1"}, "id")
+    assert (event["version"], event["rawPath"], event["rawQueryString"]) == ("2.0", "/a%20b", "x=1&y=")
+    assert event["queryStringParameters"] == {"x": "1", "y": ""}
+    assert event["headers"] == {"host": "h", "x-a": "1,2", "content-type": "application/json"}
+    assert (event["body"], event["isBase64Encoded"]) == ('{"a":"ä"}', False)
+    assert event["requestContext"]["http"]["method"] == "POST"
+    assert "secret" not in json.dumps(event)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "expected"),
+    [
+        ("application/json", b"", (None, False)),
+        ("application/json", b"\xff", ("/w==", True)),
+        ("text/plain", b"a", ("a", False)),
+        ("image/png", b"a", ("YQ==", True)),
+        ("", b"a", ("YQ==", True)),
+    ],
+)
+def test_bodies_are_encoded_as_lambda_does(kind: str, body: bytes, expected: tuple[str | None, bool]) -> None:
+    """Text as it is, everything else in base64."""
+    event = event_of(ReceivedRequest("POST", "/", (("content-type", kind),), body), {}, "id")
+    assert (event["body"], event["isBase64Encoded"]) == expected

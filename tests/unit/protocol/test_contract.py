@@ -1,0 +1,139 @@
+"""contract.py: what may be asked for, and how it goes over the wire."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lambdiff.errors import InvalidRequest, MalformedRequest
+from lambdiff.protocol import contract
+from lambdiff.protocol.contract import Defaults, GenerateRequest, Limits
+
+DEFAULTS = Defaults(
+    num_inference_steps=20, guidance_scale=7.5, width=512, height=512, scheduler="euler", negative_prompt="blurry"
+)
+
+VALID = st.fixed_dictionaries(
+    {
+        "prompt": st.text(
+            st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=2000
+        ).filter(str.strip)
+    },
+    optional={
+        "negative_prompt": st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=2000),
+        "num_inference_steps": st.integers(1, 100),
+        "guidance_scale": st.floats(0, 30, allow_nan=False),
+        "width": st.integers(8, 128).map(lambda n: n * 8),
+        "height": st.integers(8, 128).map(lambda n: n * 8),
+        "seed": st.integers(0, 2**32 - 1),
+        "scheduler": st.sampled_from(["ddim", "dpmpp_2m", "euler", "lcm", "pndm"]),
+        "image_format": st.sampled_from(["png", "jpeg", "webp"]),
+    },
+)
+
+
+@given(VALID)
+def test_every_valid_request_survives_the_wire(fields: dict[str, Any]) -> None:
+    """Encoding and decoding gives the same request, whatever it holds, and it fits into the body's limit."""
+    request = GenerateRequest.from_fields(fields)
+    body = request.to_json()
+    assert GenerateRequest.from_json(body) == request
+    assert len(body) <= contract.MAX_BODY
+    assert len(json.dumps(fields)) <= contract.MAX_BODY
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("prompt", ""), ("prompt", "   "), ("prompt", "x" * 2001), ("prompt", 5), ("prompt", None), ("prompt", "a\0b"),
+        ("prompt", "\ud800"), ("negative_prompt", "x" * 2001), ("num_inference_steps", 0), ("num_inference_steps", 101),
+        ("num_inference_steps", 1.5), ("num_inference_steps", "4"), ("num_inference_steps", True),
+        ("guidance_scale", -0.1), ("guidance_scale", 30.1), ("guidance_scale", "7"), ("guidance_scale", float("nan")),
+        ("guidance_scale", float("inf")), ("width", 63), ("width", 100), ("width", 1032), ("height", 8),
+        ("seed", -1), ("seed", 2**32), ("seed", 10**400), ("scheduler", "euler_a"), ("image_format", "gif"),
+        ("size", 1),
+    ],
+)  # fmt: skip
+def test_bad_values_are_named(field: str, value: Any) -> None:
+    """One entry for the bad field, and no other."""
+    with pytest.raises(InvalidRequest) as refusal:
+        GenerateRequest.from_fields({"prompt": "a cat", field: value})
+    assert [name for name, _ in refusal.value.problems] == [field]
+
+
+def test_all_bad_fields_are_reported_at_once() -> None:
+    """Nobody has to repair a request one error at a time."""
+    with pytest.raises(InvalidRequest) as refusal:
+        GenerateRequest.from_fields({"width": 1, "seed": -1, "steps": 4})
+    assert sorted(name for name, _ in refusal.value.problems) == ["prompt", "seed", "steps", "width"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"null", b"[]", b'"a"', b"{", b'{"prompt": NaN}', b'{"seed": -Infinity}', b'{"prompt":"a","prompt":"b"}',
+     b"\xff\xfe", b"[" * 60_000, b'{"seed": ' + b"9" * 5000 + b"}"],
+)  # fmt: skip
+def test_bodies_that_are_no_object_are_malformed(body: bytes) -> None:
+    """Syntax errors are told apart from bad values."""
+    with pytest.raises(MalformedRequest):
+        GenerateRequest.from_json(body)
+
+
+def test_defaults_fill_what_is_left_open() -> None:
+    """What is given is kept, zero and empty included; the rest is the model's."""
+    generation = GenerateRequest(prompt="a", negative_prompt="", guidance_scale=0, seed=0).resolve(DEFAULTS)
+    assert (generation.negative_prompt, generation.guidance_scale, generation.seed) == ("", 0.0, 0)
+    assert (generation.num_inference_steps, generation.width, generation.scheduler) == (20, 512, "euler")
+    assert not generation.guided
+    assert GenerateRequest(prompt="a").resolve(DEFAULTS).guided
+
+
+def test_a_missing_seed_is_drawn_for_each_request() -> None:
+    """Two requests without a seed do not give the same picture."""
+    seeds = {GenerateRequest(prompt="a").resolve(DEFAULTS).seed for _ in range(50)}
+    assert len(seeds) == 50
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+def test_a_model_may_draw_less_than_the_contract() -> None:
+    """Sizes and schedulers beyond the model's are refused together."""
+    generation = GenerateRequest(prompt="a", width=1024, height=64, scheduler="pndm").resolve(DEFAULTS)
+    with pytest.raises(InvalidRequest) as refusal:
+        Limits(min_size=128, max_size=512, schedulers=("euler",)).check(generation)
+    assert [name for name, _ in refusal.value.problems] == ["width", "height", "scheduler"]
+    Limits().check(generation)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=30))
+def test_warnings_are_one_bounded_line_of_ascii(warnings: list[str]) -> None:
+    """Whatever a warning quotes, the header is ASCII without control characters, and what is kept reads back."""
+    value = contract.encode_warnings(warnings)
+    assert len(value) <= contract.MAX_WARNINGS_HEADER
+    assert all(" " <= character <= "~" for character in value.replace("\x7f", ""))
+    kept = contract.decode_warnings(value)
+    assert kept == warnings[: len(kept)]
+
+
+def test_timings_read_back() -> None:
+    """`Server-Timing` is written in milliseconds and read in seconds; strangers' entries are passed over."""
+    value = contract.encode_timings({"encode": 0.0123, "denoise": 1.5})
+    assert value == "encode;dur=12.3, denoise;dur=1500.0"
+    assert contract.decode_timings(value) == pytest.approx({"encode": 0.0123, "denoise": 1.5})
+    assert contract.decode_timings('cache;desc="x", a;dur=oops, b;dur=1') == {"b": 0.001}
+    assert contract.decode_warnings("no json") == []
+
+
+@pytest.mark.parametrize("slug", sorted(contract.PROBLEMS))
+def test_every_problem_is_a_complete_document(slug: str) -> None:
+    """RFC 9457: type, title, status, detail; and the request's id."""
+    document = msgspec.to_builtins(contract.problem(slug, "why", instance="abc", errors=[("seed", "is odd")]))
+    assert document["type"] == f"urn:lambdiff:problem:{slug}"
+    assert 400 <= document["status"] < 600
+    assert document["title"]
+    assert document["instance"].endswith("abc")
+    assert document["errors"] == [{"field": "seed", "detail": "is odd"}]

@@ -1,0 +1,298 @@
+"""metadata.py: parameters into the picture and out again, and hostile files."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+import tracemalloc
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
+from sd_prompt_reader.image_data_reader import ImageDataReader
+
+from lambdiff._version import __version__
+from lambdiff.errors import MetadataError
+from lambdiff.protocol import contract, metadata
+from lambdiff.protocol.contract import Generation, ModelIdentity
+from support.stub_engine import pattern
+
+MODEL = ModelIdentity(name="sd-turbo", revision="abc123", license="MIT")
+FORMATS = ["png", "jpeg", "webp"]
+PICTURE = Image.fromarray(pattern(0, 64, 64))
+
+
+def generation(**changes: Any) -> Generation:
+    """A complete set of parameters."""
+    values: dict[str, Any] = {
+        "prompt": "a cat in a top hat",
+        "negative_prompt": "dog, blurry",
+        "num_inference_steps": 20,
+        "guidance_scale": 7.5,
+        "width": 64,
+        "height": 64,
+        "seed": 4_294_967_295,
+        "scheduler": "dpmpp_2m",
+        **changes,
+    }
+    return Generation(**values)
+
+
+def encoded(image_format: str, **changes: Any) -> bytes:
+    """A picture with these parameters inside."""
+    return metadata.encode(PICTURE, metadata.ImageMetadata.of(generation(**changes), MODEL), image_format)
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a cat in a top hat",
+        "two\nlines",
+        "Steps: 4, Seed: 1\nNegative prompt: fake\nSteps: 9, Sampler: X, Seed: 2, Size: 8x8",
+        'quotes "and", commas: colons',
+        "größer, 猫, 😀",
+        "  spaces kept  ",
+        "\r\n\t\x01",
+        "😀" * contract.MAX_PROMPT,
+        "\x01" * contract.MAX_PROMPT,
+    ],
+)
+def test_every_parameter_reads_back_exactly(image_format: str, prompt: str) -> None:
+    """Also where the web UI's text is ambiguous, and at the prompt's limit."""
+    prompt = prompt if prompt.strip() else prompt + "x"
+    made = generation(prompt=prompt[: contract.MAX_PROMPT], negative_prompt=prompt[: contract.MAX_PROMPT])
+    content = metadata.encode(PICTURE, metadata.ImageMetadata.of(made, MODEL), image_format)
+    recorded = metadata.read(content)
+    assert recorded.exact
+    assert recorded.generation.prompt == made.prompt
+    assert recorded.generation.negative_prompt == made.negative_prompt
+    assert recorded.generation.image_format == image_format
+    assert (recorded.model, recorded.revision, recorded.version) == ("sd-turbo", "abc123", __version__)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=60))
+@settings(max_examples=60, deadline=None)
+def test_any_prompt_survives_any_format(prompt: str) -> None:
+    """The exact record does not depend on what the prompt looks like."""
+    if prompt.strip():
+        for image_format in FORMATS:
+            assert metadata.read(encoded(image_format, prompt=prompt)).request.prompt == prompt
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+def test_sd_prompt_reader_reads_it(image_format: str, tmp_path: Path) -> None:
+    """The field's common viewer finds prompt, negative prompt and every setting."""
+    path = tmp_path / f"cat.{image_format}"
+    path.write_bytes(encoded(image_format))
+    reader = ImageDataReader(path)
+    assert reader.tool == "A1111 webUI"
+    assert reader.positive == "a cat in a top hat"
+    assert reader.negative == "dog, blurry"
+    assert reader.parameter == {
+        "model": "sd-turbo",
+        "sampler": "DPM++ 2M",
+        "seed": "4294967295",
+        "cfg": "7.5",
+        "steps": "20",
+        "size": "64x64",
+    }
+
+
+def test_the_text_is_that_of_the_web_ui() -> None:
+    """Whole numbers without a point, no line for an empty negative prompt, odd names quoted."""
+    assert metadata.to_text(generation(guidance_scale=7.0, negative_prompt=""), "a, b: c") == (
+        "a cat in a top hat\n"
+        "Steps: 20, Sampler: DPM++ 2M, CFG scale: 7, Seed: 4294967295, Size: 64x64, "
+        f'Model: "a, b: c", Version: lambdiff {__version__}'
+    )
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+def test_the_same_input_gives_the_same_bytes(image_format: str) -> None:
+    """No time stamp, no random order."""
+    assert encoded(image_format) == encoded(image_format)
+
+
+def test_png_keeps_every_pixel() -> None:
+    """The picture that comes out is the picture that went in."""
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encoded("png")))), np.asarray(PICTURE))
+
+
+def foreign_png(text: str) -> bytes:
+    """A picture as another tool writes it."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text("parameters", text)
+    stream = io.BytesIO()
+    PICTURE.save(stream, "PNG", pnginfo=info)
+    return stream.getvalue()
+
+
+def foreign_jpeg(user_comment: bytes) -> bytes:
+    """A JPEG with this UserComment, written by Pillow."""
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9286] = user_comment
+    stream = io.BytesIO()
+    PICTURE.save(stream, "JPEG", exif=exif)
+    return stream.getvalue()
+
+
+FOREIGN = (
+    "masterpiece, (cat:1.2), night\nsecond line\n"
+    "Negative prompt: lowres, bad hands\n"
+    "Steps: 30, Sampler: Euler, Schedule type: Karras, CFG scale: 5.5, Seed: 1960802277, Size: 768x512, "
+    'Model hash: abc, Model: v1-5, Lora hashes: "a: 1, b: 2", Version: v1.10.1'
+)
+
+
+def test_other_tools_pictures_can_be_read() -> None:
+    """Prompt, negative prompt, steps, scale, seed, size and sampler come out of the web UI's own files."""
+    recorded = metadata.read(foreign_png(FOREIGN))
+    request = recorded.request
+    assert not recorded.exact
+    assert request.prompt == "masterpiece, (cat:1.2), night\nsecond line"
+    assert request.negative_prompt == "lowres, bad hands"
+    assert (request.num_inference_steps, request.guidance_scale, request.seed) == (30, 5.5, 1960802277)
+    assert (request.width, request.height, request.scheduler) == (768, 512, "euler")
+    assert recorded.model == "v1-5"
+    assert recorded.settings["Lora hashes"] == "a: 1, b: 2"
+    assert recorded.settings["Schedule type"] == "Karras"
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        b"UNICODE\0" + FOREIGN.encode("utf-16-be"),
+        b"UNICODE\0" + FOREIGN.encode("utf-16-le"),
+        b"ASCII\0\0\0" + FOREIGN.encode(),
+        bytes(8) + FOREIGN.encode(),
+    ],
+)
+def test_every_form_of_user_comment_is_read(comment: bytes) -> None:
+    """Both byte orders, ASCII, and no code at all."""
+    assert metadata.read(foreign_jpeg(comment)).request.seed == 1960802277
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt", "negative"),
+    [
+        ("just a prompt", "just a prompt", None),
+        ("a prompt: with a colon, and a comma", "a prompt: with a colon, and a comma", None),
+        ("a\nNegative prompt: b", "a", "b"),
+        ("Negative prompt: b\nSteps: 1, Sampler: Foo, Seed: 2", "", "b"),
+        ("a\nSteps: many, Sampler: Foo, CFG scale: x, Seed: -1, Size: huge", "a", None),
+    ],
+)
+def test_incomplete_texts_give_what_they_have(text: str, prompt: str, negative: str | None) -> None:
+    """Nothing is invented, and numbers that are none are left open."""
+    request = metadata.read(foreign_png(text)).request
+    assert (request.prompt, request.negative_prompt) == (prompt, negative)
+    assert request.width is None
+    assert request.scheduler is None
+
+
+def test_another_tools_record_is_not_complete() -> None:
+    """It cannot pass for our own: asking for every parameter is an error that says so."""
+    recorded = metadata.read(foreign_png("just a prompt"))
+    with pytest.raises(MetadataError, match="does not say everything"):
+        _ = recorded.generation
+    with pytest.raises(MetadataError):
+        metadata.encode(PICTURE, recorded)
+
+
+def test_a_record_out_of_range_is_not_trusted() -> None:
+    """A file may claim anything; where the record breaks the contract, the text beside it is read."""
+    record = b'lambdiff\0{"generation":{"prompt":"a","num_inference_steps":99999}}'
+    recorded = metadata.read(png(1, 1, chunk(b"tEXt", record), chunk(b"tEXt", b"parameters\0" + FOREIGN.encode())))
+    assert not recorded.exact
+    assert recorded.request.num_inference_steps == 30
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """One PNG chunk."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(width: int, height: int, *chunks: bytes) -> bytes:
+    """A PNG of one's own, without pixels worth the name."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return (
+        b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
+    )
+
+
+BOMB = zlib.compress(bytes(80_000_000), 9)
+HOSTILE = {
+    "empty": b"",
+    "text": b"no picture at all",
+    "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    "gif": b"GIF89a" + bytes(40),
+    "signature alone": b"\x89PNG\r\n\x1a\n",
+    "cut": encoded("png")[:60],
+    "cut jpeg": encoded("jpeg")[:25],
+    "cut webp": encoded("webp")[:40],
+    "bomb of pixels": png(60_000, 60_000),
+    "bomb in zTXt": png(1, 1, chunk(b"zTXt", b"parameters\0\0" + BOMB)),
+    "bomb in iTXt": png(1, 1, chunk(b"iTXt", b"parameters\0\1\0\0\0" + BOMB)),
+    "many bombs": png(
+        1, 1, *[chunk(b"zTXt", b"k%d\0\0" % index + zlib.compress(bytes(1_000_000))) for index in range(80)]
+    ),
+    "no parameters": png(1, 1),
+    "record is no JSON": png(1, 1, chunk(b"tEXt", b"lambdiff\0{")),
+    "record is deep": png(1, 1, chunk(b"tEXt", b"lambdiff\0" + b"[" * 100_000)),
+    "record is wrong": png(1, 1, chunk(b"tEXt", b'lambdiff\0{"generation": {"prompt": 5}}')),
+    "exif is noise": foreign_jpeg(b"").replace(b"Exif\0\0MM", b"Exif\0\0ZZ"),
+    "webp of noise": b"RIFF\xff\xff\xff\xffWEBPVP8X" + bytes(range(200)),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_are_refused_clearly(name: str) -> None:
+    """No trace, no gigabytes: one sentence and what to do."""
+    with pytest.raises(MetadataError) as refusal:
+        metadata.read(HOSTILE[name])
+    assert refusal.value.fix
+    assert refusal.value.exit_code == 2
+
+
+@given(st.integers(0, 10_000), st.binary(min_size=1, max_size=8), st.sampled_from(FORMATS))
+@settings(max_examples=300, deadline=None)
+def test_damaged_files_give_an_answer_or_a_clear_error(position: int, damage: bytes, image_format: str) -> None:
+    """Bytes overwritten anywhere never lead to another exception."""
+    content = bytearray(encoded(image_format))
+    position %= len(content)
+    content[position : position + len(damage)] = damage
+    with contextlib.suppress(MetadataError):
+        metadata.read(bytes(content))
+
+
+def test_files_are_read_by_path(tmp_path: Path) -> None:
+    """Missing files, folders and giants are refused by name."""
+    path = tmp_path / "cat.png"
+    path.write_bytes(encoded("png"))
+    assert metadata.read(path).request.prompt == "a cat in a top hat"
+    with pytest.raises(MetadataError, match="No such file"):
+        metadata.read(tmp_path / "dog.png")
+    with pytest.raises(MetadataError, match="directory"):
+        metadata.read(tmp_path)
+    with (tmp_path / "huge.png").open("wb") as stream:
+        stream.truncate(metadata.MAX_FILE + 1)
+    with pytest.raises(MetadataError, match="larger than 64 MiB"):
+        metadata.read(tmp_path / "huge.png")
+
+
+def test_bombs_cost_little_memory() -> None:
+    """Pillow's limit for all texts of one file is 64 MiB; no hostile file takes much more than that."""
+    tracemalloc.start()
+    for content in HOSTILE.values():
+        with contextlib.suppress(MetadataError):
+            metadata.read(content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100_000_000
