@@ -8,17 +8,21 @@ A flag beats the environment, the environment beats the file, the file beats the
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from lambdiff.errors import NOT_JSON, ConfigurationError, OutputError
+from lambdiff.errors import NOT_JSON, ConfigurationError, InvalidRequest, OutputError
 from lambdiff.files import write_whole
 
 T = TypeVar("T")
+
+NAME_PATTERN: Final = r"^[a-z][a-z0-9-]{0,29}\Z"
+"""A deployment's name. The names of the stack and of everything in it are made from it, hence the length."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,24 @@ class Sourced(Generic[T]):
 
     def __str__(self) -> str:
         return f"{self.value} ({self.source})"
+
+
+def check_name(name: str) -> str:
+    """Return a deployment's name if `NAME_PATTERN` allows it.
+
+    Raises:
+        InvalidRequest: it does not.
+
+    Example:
+        >>> check_name("my-model")
+        'my-model'
+    """
+    if not re.match(NAME_PATTERN, name):
+        raise InvalidRequest(
+            f"{name!r} is not a valid deployment name.",
+            fix="Use at most 30 lower-case letters, digits and hyphens, with a letter first.",
+        )
+    return name
 
 
 class Deployment(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -8,7 +8,7 @@ import pytest
 
 from lambdiff import config
 from lambdiff.config import Deployment
-from lambdiff.errors import ConfigurationError
+from lambdiff.errors import ConfigurationError, InvalidRequest
 
 
 def make(name: str, **more: object) -> Deployment:
@@ -69,3 +69,17 @@ def test_a_damaged_file_is_named_and_kept(content: bytes) -> None:
     with pytest.raises(ConfigurationError, match=r"deployments\.json cannot be read"):
         config.save(make("b"))
     assert config.path().read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["", "1abc", "Prod", "a_b", "a b", "../x", "prod\n", "-a", "a" * 31])
+def test_names_of_deployments_follow_one_rule(name: str) -> None:
+    """Every command refuses a name that cannot name a stack and what is in it, before any call to AWS."""
+    with pytest.raises(InvalidRequest, match="not a valid deployment name") as caught:
+        config.check_name(name)
+    assert "lower-case" in caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["a", "lambdiff", "my-model-2", "a" * 30])
+def test_valid_names_are_returned(name: str) -> None:
+    """A valid name comes back unchanged."""
+    assert config.check_name(name) == name

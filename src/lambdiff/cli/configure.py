@@ -34,7 +34,7 @@ def configure(
         raise click.UsageError("Give either --url or --stack.")
     if stack and (secret_arn or role_arn):
         raise click.UsageError("--secret and --role go with --url; a stack's come from its outputs.")
-    endpoint.check_name(name)
+    config.check_name(name)
     if stack:
         deployment = stacks.deployment(stack, name=name, region=region, profile=profile)
     else:

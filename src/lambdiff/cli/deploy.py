@@ -54,14 +54,13 @@ def deploy(
     lambdiff deploy
     lambdiff deploy --model tiny-sd --name tiny --memory 3008
     """
-    from lambdiff import pricing
-    from lambdiff.client import endpoint
+    from lambdiff import config, pricing
     from lambdiff.infra import deploy as deploying
     from lambdiff.infra import preflight, smoke_test, toolchain
     from lambdiff.stages import Stages
 
     toolchain.check_extra()
-    endpoint.check_name(name)
+    config.check_name(name)
     given = {key: value for key, value in options.items() if value is not None}
     if principals:
         given["principals"] = principals

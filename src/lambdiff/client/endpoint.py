@@ -7,22 +7,21 @@ the built-in model draws on this machine.
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from lambdiff import config
+from lambdiff.auth.region import choose_region
 from lambdiff.config import Deployment, Sourced
-from lambdiff.errors import ConfigurationError, InvalidRequest
+from lambdiff.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from lambdiff.auth.credentials import Signer
     from lambdiff.client.transport import Transport
 
 DEFAULT_TIMEOUT: Final = 600.0
-_FUNCTION_URL = re.compile(r"^[a-z0-9]+\.lambda-url\.([a-z0-9-]+)\.on\.aws$")
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -115,11 +114,10 @@ def resolve(
         where = Sourced(chosen.url, f"deployment {chosen.name}")
     else:
         return Endpoint(url=None, reason="no deployment is configured")
-    address, host = _checked_url(where)
-    where = Sourced(address, where.source)
+    where = Sourced(_checked_url(where), where.source)
     if not (profile or any(os.environ.get(name) for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID"))):
         profile = chosen.profile if chosen else None
-    found = _region(region, host, chosen, profile)
+    found = choose_region(region, url=where.value, deployment=chosen, profile=profile)
     return Endpoint(
         url=where,
         region=found,
@@ -145,7 +143,7 @@ _ENVIRONMENT = (
 )  # fmt: skip
 
 
-def _checked_url(where: Sourced[str]) -> tuple[str, str]:
+def _checked_url(where: Sourced[str]) -> str:
     fix = "It looks like https://abc123.lambda-url.eu-central-1.on.aws/ (output LambdaUrl of the stack)."
     try:
         parts = urlsplit(where.value.strip())
@@ -161,27 +159,7 @@ def _checked_url(where: Sourced[str]) -> tuple[str, str]:
             f"{where} is not encrypted: prompts and pictures could be read on the way.", fix="Use https://."
         )
     shown = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{shown}{f':{port}' if port else ''}/", host
-
-
-def _region(given: str | None, host: str, chosen: Deployment | None, profile: str | None) -> Sourced[str]:
-    if given:
-        return Sourced(given, "--region")
-    if match := _FUNCTION_URL.match(host):
-        # The host name of a Function URL states its region: a fact, not a setting.
-        return Sourced(match.group(1), "from the URL")
-    if value := os.environ.get("LAMBDIFF_REGION"):
-        return Sourced(value, "LAMBDIFF_REGION")
-    if chosen:
-        return Sourced(chosen.region, f"deployment {chosen.name}")
-    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
-        if value := os.environ.get(name):
-            return Sourced(value, name)
-    from lambdiff.auth.credentials import session
-
-    if value := session(profile).region_name:
-        return Sourced(value, f"profile {profile or 'default'}")
-    raise ConfigurationError("The region is not known.", fix="Name it: --region us-east-1 (or LAMBDIFF_REGION).")
+    return f"{parts.scheme}://{shown}{f':{port}' if port else ''}/"
 
 
 def _signer(given: Any, chosen: Deployment | None, region: str, profile: str | None) -> Signer:
@@ -194,16 +172,3 @@ def _signer(given: Any, chosen: Deployment | None, region: str, profile: str | N
     if chosen and chosen.auth == "role" and chosen.role_arn:
         return credentials.RoleKeys(chosen.role_arn, region, profile)
     return credentials.CallerKeys(profile)
-
-
-def check_name(name: str) -> str:
-    """A deployment's name: letters, digits and hyphens, so that it can name a stack.
-
-    Raises:
-        InvalidRequest: it has other characters.
-    """
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,99}", name):
-        raise InvalidRequest(
-            f"{name!r} is no name for a deployment.", fix="Use letters, digits and hyphens, a letter first."
-        )
-    return name

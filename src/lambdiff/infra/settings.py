@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from lambdiff.config import NAME_PATTERN
 from lambdiff.errors import ConfigurationError
 
 VARIABLE: Final = "LAMBDIFF_STACK_SETTINGS"
@@ -25,7 +26,7 @@ EngineName = Literal["openvino", "diffusers"]
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
 RetentionDays = Literal[1, 3, 7, 14, 30, 90, 180, 365]
 
-Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,29}\Z", description="Lower-case letters, digits and hyphens.")]
+Name = Annotated[str, Meta(pattern=NAME_PATTERN, description="Lower-case letters, digits and hyphens.")]
 MemoryMb = Annotated[int, Meta(ge=128, le=10_240)]
 TimeoutS = Annotated[int, Meta(ge=1, le=900)]
 TmpMb = Annotated[int, Meta(ge=512, le=10_240)]

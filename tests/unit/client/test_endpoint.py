@@ -8,7 +8,7 @@ from lambdiff import config
 from lambdiff.auth.credentials import CallerKeys, GivenKeys, Keys, RoleKeys, SecretKeys
 from lambdiff.client import endpoint
 from lambdiff.config import Deployment
-from lambdiff.errors import ConfigurationError, InvalidRequest
+from lambdiff.errors import ConfigurationError
 
 URL = "https://abc123.lambda-url.eu-west-1.on.aws/"
 
@@ -33,23 +33,6 @@ def test_a_url_beats_the_environment_beats_the_file(monkeypatch: pytest.MonkeyPa
     assert str(endpoint.resolve()) == "https://env.lambda-url.us-east-2.on.aws/ (LAMBDIFF_URL)"
     assert str(endpoint.resolve(deployment="prod")) == f"{URL} (deployment prod)"
     assert str(endpoint.resolve(url="https://flag.lambda-url.us-west-1.on.aws")).endswith("(--url)")
-
-
-def test_the_region_comes_from_where_it_is_certain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flag wins; a Function URL's own name beats every setting; loopback asks the settings in turn."""
-    monkeypatch.setenv("AWS_REGION", "sa-east-1")
-    assert str(endpoint.resolve(url=URL, region="us-west-2").region) == "us-west-2 (--region)"
-    assert str(endpoint.resolve(url=URL).region) == "eu-west-1 (from the URL)"
-    assert str(endpoint.resolve(url="http://127.0.0.1:9000").region) == "sa-east-1 (AWS_REGION)"
-    monkeypatch.setenv("LAMBDIFF_REGION", "us-east-2")
-    assert str(endpoint.resolve(url="http://127.0.0.1:9000").region) == "us-east-2 (LAMBDIFF_REGION)"
-
-
-def test_no_region_says_how_to_name_it() -> None:
-    """Where the region cannot be known the fix is the flag."""
-    with pytest.raises(ConfigurationError, match="region is not known") as caught:
-        endpoint.resolve(url="http://127.0.0.1:9000")
-    assert "--region" in caught.value.fix
 
 
 @pytest.mark.parametrize(
@@ -100,13 +83,6 @@ def test_contradictions_are_refused(arguments: dict[str, object]) -> None:
     """Two answers to the same question are an error, not a guess."""
     with pytest.raises(ConfigurationError):
         endpoint.resolve(**arguments)
-
-
-@pytest.mark.parametrize("name", ["", "1abc", "a_b", "a b", "../x"])
-def test_a_deployments_name_can_name_a_stack(name: str) -> None:
-    """Names are what CloudFormation accepts."""
-    with pytest.raises(InvalidRequest):
-        endpoint.check_name(name)
 
 
 def test_a_picture_has_a_price_where_the_memory_is_known() -> None:

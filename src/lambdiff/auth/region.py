@@ -1,0 +1,76 @@
+"""The one rule for the AWS region of a call."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+from lambdiff.config import Deployment, Sourced
+from lambdiff.errors import ConfigurationError
+
+_FUNCTION_URL_HOST: Final = re.compile(r"[a-z0-9]+\.lambda-url\.([a-z0-9-]+)\.on\.aws")
+
+
+def choose_region(
+    region: str | None = None,
+    *,
+    url: str | None = None,
+    deployment: Deployment | None = None,
+    profile: str | None = None,
+) -> Sourced[str]:
+    """Return the region and its source; the first of these that is known:
+
+    1. `region`, the caller's argument;
+    2. the host of a Function URL (`url`, else the deployment's), which states the region: a fact, not a setting;
+    3. `LAMBDIFF_REGION`;
+    4. the region saved with `deployment`;
+    5. `AWS_REGION`, then `AWS_DEFAULT_REGION`;
+    6. the AWS profile: `profile`, `AWS_PROFILE` or the default one.
+
+    Only the last step reads the AWS configuration and imports boto3.
+
+    Raises:
+        ConfigurationError: no region is known.
+        CredentialsError: there is no such profile, or the AWS configuration cannot be read.
+
+    Example:
+        >>> str(choose_region(url="https://abc123.lambda-url.eu-central-1.on.aws/"))
+        'eu-central-1 (from the URL)'
+        >>> str(choose_region("us-east-1"))
+        'us-east-1 (`region=`)'
+    """
+    if region:
+        return Sourced(region, "`region=`")
+    address = url or (deployment.url if deployment else None)
+    if address and (stated := region_of_url(address)):
+        return Sourced(stated, "from the URL")
+    if value := os.environ.get("LAMBDIFF_REGION"):
+        return Sourced(value, "LAMBDIFF_REGION")
+    if deployment:
+        return Sourced(deployment.region, f"deployment {deployment.name}")
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        if value := os.environ.get(name):
+            return Sourced(value, name)
+    from lambdiff.auth.credentials import session
+
+    configured = session(profile)
+    if configured.region_name:
+        return Sourced(configured.region_name, f"profile {configured.profile_name}")
+    raise ConfigurationError("The AWS region is not known.", fix="Pass `region=`, or set AWS_REGION.")
+
+
+def region_of_url(url: str) -> str | None:
+    """Return the region in the host name of a Function URL; None for any other host.
+
+    Example:
+        >>> region_of_url("https://abc123.lambda-url.eu-central-1.on.aws/")
+        'eu-central-1'
+    """
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return None
+    match = _FUNCTION_URL_HOST.fullmatch(host)
+    return match[1] if match else None
