@@ -1,7 +1,7 @@
 """The command line: a group that imports a command's file only when that command runs.
 
-Each command is one file or one function in a file of this folder; all of them are thin. stdout is the product,
-stderr the talk.
+Each command is a thin file of this package: it parses, calls the library, and prints. Results go to stdout, messages to
+stderr.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Final
 import click
 
 from lambdiff._version import __version__
+from lambdiff.cli.flags import with_flags
 from lambdiff.errors import LambdiffError
 
 # name -> (module:function, one line of help), so that `--help` needs none of the modules
@@ -51,6 +52,16 @@ class LazyGroup(click.Group):
         module, _, function = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(f"lambdiff.cli.{module}"), function)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an error of the library leaves it with the command's own flags."""
+        try:
+            return super().invoke(ctx)
+        except LambdiffError as error:
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            if command is not None:
+                error.message, error.fix = with_flags(error.message, command), with_flags(error.fix, command)
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""

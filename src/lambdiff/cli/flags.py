@@ -1,0 +1,60 @@
+"""Spell Python parameters as flags of the command that runs.
+
+Library code names the parameter, as in "Pass `region=`" or "add `force=True`", because its callers may be programs.
+The command line replaces each such name by its own spelling: "Pass --region", "add --force".
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import click
+
+PARAMETER: Final = re.compile(r"`([a-z_]+)=([^`\n]*)`")
+
+
+def with_flags(text: str, command: click.Command | None = None) -> str:
+    """Replace each parameter in backticks by the flag of the same name; a name that is no flag of `command` stays.
+
+    Args:
+        text: a message, a fix, or the source of a setting.
+        command: by default the command that runs; without one the text stays as it is.
+
+    Example:
+        >>> @click.command()
+        ... @click.option("--memory", "memory_mb", type=int)
+        ... @click.option("--force", is_flag=True)
+        ... def deploy(**options): ...
+        >>> with_flags("Pass `memory_mb=3008` or `force=True`, not `memory=`.", deploy)
+        'Pass --memory 3008 or --force, not `memory=`.'
+    """
+    if command is None:
+        context = click.get_current_context(silent=True)
+        if context is None:
+            return text
+        command = context.command
+    parameters = {parameter.name: parameter for parameter in command.params}
+
+    def spell(match: re.Match[str]) -> str:
+        parameter = parameters.get(match[1])
+        return match[0] if parameter is None else _spell(parameter, match[2].strip("\"'")) or match[0]
+
+    return PARAMETER.sub(spell, text)
+
+
+def _spell(parameter: click.Parameter, value: str) -> str | None:
+    """The parameter with its value as it is typed; None if it has no flag for this value."""
+    if not isinstance(parameter, click.Option):
+        return parameter.human_readable_name
+    if not parameter.is_flag:
+        return " ".join(filter(None, (_long(parameter.opts), value)))
+    turns_on = parameter.flag_value is not False  # `--no-smoke` sets `smoke=False`
+    if value in ("", str(turns_on)):
+        return _long(parameter.opts)
+    return _long(parameter.secondary_opts) if parameter.secondary_opts else None
+
+
+def _long(names: list[str]) -> str:
+    """The first long spelling, or the first of all."""
+    return next((name for name in names if name.startswith("--")), names[0])
