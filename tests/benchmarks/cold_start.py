@@ -41,8 +41,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
-TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS / "integration")]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 if __name__ == "__main__":  # not in the tutorials' process
     import lazy_device

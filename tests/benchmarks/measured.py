@@ -57,7 +57,7 @@ class Measured:
         ours, theirs = self.by_round(row, isa, quantity), self.by_round(base, isa, quantity)
         return Spread.of([theirs[turn] / ours[turn] for turn in ours if turn in theirs])
 
-    def target(self, target: plan.Endpoint) -> Spread | None:
+    def target(self, target: plan.Target) -> Spread | None:
         """What was reached of a target."""
         if target.quantity == "achieved":
             return self.spread(target.row, target.isa, "achieved")

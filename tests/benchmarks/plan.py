@@ -38,7 +38,7 @@ class Row:
         reference: the row whose picture this one's should be, from the same latents.
         switch: one thing done otherwise: a function of `contenders/switches.py`.
         rehearsed: whether it runs once before it is measured, to leave something behind.
-        left_out: for lambdiff's form: functions of `rewrites.py` that were not applied when it was baked.
+        left_out: for lambdiff's form: functions of `graph_rewrites.py` that were not applied when it was baked.
     """
 
     name: str
@@ -221,7 +221,7 @@ SWEEPS: Final = (
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class Target:
     """A ratio that should be reached: `base` against `row`, both of the same run.
 
     Attributes:
@@ -239,30 +239,30 @@ class Endpoint:
 
 
 TARGETS: Final = (
-    Endpoint("warm request, full decoder", TUTORIAL, FULL, 2.2),
-    Endpoint("warm request, tiny decoder", TUTORIAL, TINY, 3.5),
-    Endpoint("warm request, tiny decoder, Euler", TUTORIAL, EULER, 4.5),
-    Endpoint("warm request, tiny decoder, Euler, w8a8", TUTORIAL, W8A8, 6.0),
-    Endpoint("4 steps, no guidance, tiny decoder", TUTORIAL, FEW_4, 7.0),
-    Endpoint("1 step, no guidance, tiny decoder", TUTORIAL, FEW_1, 20.0),
-    Endpoint("process start to first picture, both 1 step, no guidance", TUTORIAL_1, FEW_1, 5.0, "cold"),
-    Endpoint("UNet against the machine's GEMM rate, bf16", "", TINY, 0.8, "achieved"),
-    Endpoint("UNet against the machine's GEMM rate, w8a8 (attention in bf16)", "", W8A8, 0.8, "achieved"),
-    Endpoint("against optimum-intel, tiny decoder", OPTIMUM, TINY, 1.0),
-    Endpoint("against optimum-intel, full decoder", OPTIMUM_FULL, FULL, 1.0),
-    Endpoint("against diffusers bf16, tiny decoder", BF16, TINY, 1.0),
-    Endpoint("against diffusers bf16, full decoder", BF16_FULL, FULL, 1.0),
-    Endpoint("against stable-diffusion.cpp, tiny decoder, Euler", SD_CPP, EULER, 1.0),
-    Endpoint("against optimum-intel, AVX2", OPTIMUM, TINY, 1.0, isa="avx2"),
-    Endpoint("against optimum-intel, full decoder, AVX2", OPTIMUM_FULL, FULL, 1.0, isa="avx2"),
-    Endpoint("against diffusers f32 (bf16 has no arithmetic there), AVX2", REFERENCE, TINY, 1.0, isa="avx2"),
-    Endpoint("against stable-diffusion.cpp, AVX2", SD_CPP, EULER, 1.0, isa="avx2"),
-    Endpoint("UNet against the machine's GEMM rate, AVX2", "", TINY, 0.8, "achieved", isa="avx2"),
-    Endpoint("peak memory, full decoder", TUTORIAL, FULL, 0.6, "peak_mb"),
-    Endpoint("peak memory, tiny decoder", TUTORIAL, TINY, 0.6, "peak_mb"),
-    Endpoint("peak memory, full decoder, AVX2", TUTORIAL, FULL, 0.6, "peak_mb", isa="avx2"),
-    Endpoint("peak memory, tiny decoder, AVX2", TUTORIAL, TINY, 0.6, "peak_mb", isa="avx2"),
-    Endpoint("peak memory, tiny decoder, w8a8, AVX2", TUTORIAL, W8A8, 0.6, "peak_mb", isa="avx2"),
+    Target("warm request, full decoder", TUTORIAL, FULL, 2.2),
+    Target("warm request, tiny decoder", TUTORIAL, TINY, 3.5),
+    Target("warm request, tiny decoder, Euler", TUTORIAL, EULER, 4.5),
+    Target("warm request, tiny decoder, Euler, w8a8", TUTORIAL, W8A8, 6.0),
+    Target("4 steps, no guidance, tiny decoder", TUTORIAL, FEW_4, 7.0),
+    Target("1 step, no guidance, tiny decoder", TUTORIAL, FEW_1, 20.0),
+    Target("process start to first picture, both 1 step, no guidance", TUTORIAL_1, FEW_1, 5.0, "cold"),
+    Target("UNet against the machine's GEMM rate, bf16", "", TINY, 0.8, "achieved"),
+    Target("UNet against the machine's GEMM rate, w8a8 (attention in bf16)", "", W8A8, 0.8, "achieved"),
+    Target("against optimum-intel, tiny decoder", OPTIMUM, TINY, 1.0),
+    Target("against optimum-intel, full decoder", OPTIMUM_FULL, FULL, 1.0),
+    Target("against diffusers bf16, tiny decoder", BF16, TINY, 1.0),
+    Target("against diffusers bf16, full decoder", BF16_FULL, FULL, 1.0),
+    Target("against stable-diffusion.cpp, tiny decoder, Euler", SD_CPP, EULER, 1.0),
+    Target("against optimum-intel, AVX2", OPTIMUM, TINY, 1.0, isa="avx2"),
+    Target("against optimum-intel, full decoder, AVX2", OPTIMUM_FULL, FULL, 1.0, isa="avx2"),
+    Target("against diffusers f32 (bf16 has no arithmetic there), AVX2", REFERENCE, TINY, 1.0, isa="avx2"),
+    Target("against stable-diffusion.cpp, AVX2", SD_CPP, EULER, 1.0, isa="avx2"),
+    Target("UNet against the machine's GEMM rate, AVX2", "", TINY, 0.8, "achieved", isa="avx2"),
+    Target("peak memory, full decoder", TUTORIAL, FULL, 0.6, "peak_mb"),
+    Target("peak memory, tiny decoder", TUTORIAL, TINY, 0.6, "peak_mb"),
+    Target("peak memory, full decoder, AVX2", TUTORIAL, FULL, 0.6, "peak_mb", isa="avx2"),
+    Target("peak memory, tiny decoder, AVX2", TUTORIAL, TINY, 0.6, "peak_mb", isa="avx2"),
+    Target("peak memory, tiny decoder, w8a8, AVX2", TUTORIAL, W8A8, 0.6, "peak_mb", isa="avx2"),
 )
 PACKAGES_BOUND: Final = 0.2
 """The image's packages over torch's, uncompressed, at most."""

@@ -63,7 +63,7 @@ def text(results: dict[str, Any], plots: list[Path]) -> str:
     return "\n\n".join(section.rstrip() for section in sections) + "\n"
 
 
-def targets(measured: Measured) -> Iterator[tuple[plan.Endpoint, Spread | None, bool | None]]:
+def targets(measured: Measured) -> Iterator[tuple[plan.Target, Spread | None, bool | None]]:
     """Each target with what was reached and whether that is enough; None where it was not measured."""
     for target in plan.TARGETS:
         reached = measured.target(target)

@@ -118,17 +118,17 @@ class Models:
         Args:
             settings: of `bake`; `decoder: tiny` means the AutoencoderTiny made here.
             changes: fields of the manifest that are set afterwards, in a copy that shares the weights.
-            left_out: functions of `rewrites.py`, which nobody but a benchmark can leave out.
+            left_out: functions of `graph_rewrites.py`, which nobody but a benchmark can leave out.
         """
 
         def bake(out: Path) -> None:
-            from lambdiff.bake import convert
+            from lambdiff.bake import graph_rewrites
             from lambdiff.bake.bake import bake
 
             given = settings | ({"decoder": str(self.tiny_autoencoder())} if settings.get("decoder") == "tiny" else {})
             with contextlib.ExitStack() as stack:
                 for rewrite in left_out:
-                    stack.enter_context(mock.patch.object(convert.rewrites, rewrite))
+                    stack.enter_context(mock.patch.object(graph_rewrites, rewrite))
                 bake(self.pipeline(), out, name=self.architecture.name, license="MIT", progress=_tell, **given)
 
         plain = once(self.folder / f"baked-{_digest([settings, left_out, _conversion()])}", bake)
@@ -330,8 +330,8 @@ def _with_decoder(exported: Path, tiny: Path, out: Path) -> None:
 
 def _conversion() -> list[str]:
     """The code that bakes: what it made earlier is not what it would make now."""
-    sources = environments.ROOT / "src" / "lambdiff"
-    return [(sources / f"{name}.py").read_text() for name in ("bake", "convert", "quantization", "rewrites", "sources")]
+    sources = environments.ROOT / "src" / "lambdiff" / "bake"
+    return [path.read_text() for path in sorted(sources.rglob("*.py"))]
 
 
 def _digest(settings: Any) -> str:

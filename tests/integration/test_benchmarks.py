@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import ablation, check, measured, plan, report, run, tiny_sd
+from lambdiff.bake import graph_rewrites
 
 TESTS = Path(__file__).parents[1]
 sys.path.append(str(run.CONTENDERS))
@@ -171,6 +172,7 @@ def test_every_row_has_its_script_and_environment() -> None:
     for row in ROWS.values():
         assert (run.CONTENDERS / f"{row.contender}.py").is_file(), row
         assert not row.switch or hasattr(switches, row.switch), row
+        assert all(hasattr(graph_rewrites, name) for name in row.left_out), row
         assert row.environment in run.environments.NAMES, row
         assert row.reference is None or row.reference in ROWS, row
     for target in plan.TARGETS:
