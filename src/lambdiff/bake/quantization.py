@@ -55,19 +55,6 @@ LOWEST_PSNR: Final = 25.0
 """In dB, of the median held-out picture: about what arithmetic in bf16 instead of f32 does to a guided picture."""
 
 
-class _Recorder(OpenVinoEngine):
-    """Keeps the inputs of every call of the UNet."""
-
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        super().__init__(folder, manifest)
-        self.calls: list[dict[str, Any]] = []
-
-    def _run(self, graph: Any, inputs: dict[str, Any]) -> tuple[NDArray[np.float32], ...]:
-        if graph.part == "unet":
-            self.calls.append({name: np.array(value) for name, value in inputs.items()})
-        return super()._run(graph, inputs)
-
-
 def quantize_unet(folder: Path, manifest: Manifest, prompts: tuple[str, ...], progress: Progress) -> float:
     """Replace a folder's UNet by one whose weights and activations have eight bits.
 
@@ -128,14 +115,20 @@ def _watched(
     folder: Path, manifest: Manifest, prompts: tuple[str, ...], held_out: tuple[str, ...], progress: Progress
 ) -> tuple[list[NDArray[np.uint8]], list[dict[str, Any]]]:
     """The pictures of the held-out prompts, and inputs of calls of the UNet for the others."""
-    recorder = _Recorder(folder, manifest)
+    recorded: list[dict[str, Any]] = []
+
+    def record(part: str, inputs: dict[str, Any]) -> None:
+        if part == "unet":
+            recorded.append({name: np.array(value) for name, value in inputs.items()})
+
+    engine = OpenVinoEngine(folder, manifest, observe=record)
     shown = [prompt for prompt in prompts if prompt not in held_out]
     for number, prompt in enumerate(shown, start=1):
         progress(f"calibrating: prompt {number} of {len(shown)}")
-        _draw(recorder, prompt)
+        _draw(engine, prompt)
     # Drawn by lot: every n-th would be the same steps of each prompt.
-    calls = random.Random(0).sample(recorder.calls, min(len(recorder.calls), MOST_CALLS))  # noqa: S311 -- no secret
-    return [_draw(recorder, prompt) for prompt in held_out], calls
+    calls = random.Random(0).sample(recorded, min(len(recorded), MOST_CALLS))  # noqa: S311 -- no secret
+    return [_draw(engine, prompt) for prompt in held_out], calls
 
 
 def _draw(engine: OpenVinoEngine, prompt: str) -> NDArray[np.uint8]:

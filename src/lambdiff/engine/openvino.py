@@ -19,7 +19,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
@@ -47,6 +47,7 @@ from lambdiff.engine import deepcache  # noqa: E402 -- imports openvino too
 from lambdiff.engine.mapped_weights import Weights  # noqa: E402
 
 Array = NDArray[np.float32]
+Observe = Callable[[str, dict[str, Any]], None]
 
 TOKENIZER: Final = "tokenizer.json"
 _KEPT_PROMPTS: Final = 32
@@ -74,14 +75,19 @@ class OpenVinoEngine:
         folder: a folder baked for this engine.
         manifest: its manifest.
         precision: the arithmetic, `bf16` or `f32`; by default the manifest's, or `bf16` where the processor has it.
+        observe: called before each inference with the part's name and its inputs. Copy what you keep: the arrays are
+            reused.
     """
 
     name = "openvino"
 
-    def __init__(self, folder: Path, manifest: Manifest, *, precision: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, *, precision: str | None = None, observe: Observe | None = None
+    ) -> None:
         self.folder = folder
         self.manifest = manifest
         self._precision = precision or ("f32" if manifest.inference_precision == "f32" else None)
+        self._observe = observe
         self._loading = threading.Lock()
         self._drawing = threading.Lock()
         self._requests: dict[_Graph, openvino.InferRequest] = {}
@@ -202,6 +208,8 @@ class OpenVinoEngine:
         return embedding
 
     def _run(self, graph: _Graph, inputs: dict[str, Any]) -> tuple[Array, ...]:
+        if self._observe is not None:
+            self._observe(graph.part, inputs)
         if graph not in self._requests:
             if not graph.batch:  # serves whatever the part's graphs of one shape serve: the weights need be there once
                 self._requests = {known: r for known, r in self._requests.items() if known.part != graph.part}
