@@ -1,47 +1,104 @@
-"""A diffusion model behind an AWS Lambda Function URL, or on this machine.
+"""Generate images with a diffusion model behind an AWS Lambda Function URL, or on this machine.
 
 >>> import lambdiff
 >>> image = lambdiff.generate("a cat in a top hat", seed=7)  # doctest: +SKIP
 >>> image.save("cat.png")  # doctest: +SKIP
 
-Names load on first use, so that `import lambdiff` costs next to nothing.
+Names are imported when they are first used, so `import lambdiff` costs almost nothing.
 """
 
 from __future__ import annotations
 
 from lambdiff._version import __version__
 
-TYPE_CHECKING = False  # as type checkers read it; importing `typing` would cost more than all the rest
+TYPE_CHECKING = False  # as type checkers know it; importing `typing` would take longer than everything else here
 if TYPE_CHECKING:
-    from typing import Any
-
     from lambdiff import errors as errors
+    from lambdiff.auth.credentials import Keys as Keys
+    from lambdiff.client.batch import Batch as Batch
+    from lambdiff.client.batch import Failure as Failure
     from lambdiff.client.client import Client as Client
-    from lambdiff.client.client import Failure as Failure
-    from lambdiff.client.client import generate as generate
     from lambdiff.client.image import GeneratedImage as GeneratedImage
+    from lambdiff.client.parameters import GenerationParameters as GenerationParameters
+    from lambdiff.client.shared import generate as generate
+    from lambdiff.client.transport import Transport as Transport
+    from lambdiff.errors import AccessDenied as AccessDenied
+    from lambdiff.errors import Cancelled as Cancelled
+    from lambdiff.errors import ConfigurationError as ConfigurationError
+    from lambdiff.errors import CredentialsError as CredentialsError
+    from lambdiff.errors import DeployError as DeployError
+    from lambdiff.errors import EndpointFailed as EndpointFailed
+    from lambdiff.errors import EndpointRefused as EndpointRefused
+    from lambdiff.errors import EndpointTimeout as EndpointTimeout
+    from lambdiff.errors import EndpointUnreachable as EndpointUnreachable
+    from lambdiff.errors import InvalidRequest as InvalidRequest
     from lambdiff.errors import LambdiffError as LambdiffError
+    from lambdiff.errors import MalformedRequest as MalformedRequest
+    from lambdiff.errors import MetadataError as MetadataError
+    from lambdiff.errors import MissingExtra as MissingExtra
+    from lambdiff.errors import ModelError as ModelError
+    from lambdiff.errors import OutputError as OutputError
+    from lambdiff.errors import Throttled as Throttled
+    from lambdiff.errors import ToolchainError as ToolchainError
+    from lambdiff.protocol.contract import Health as Health
+    from lambdiff.protocol.http import HttpResponse as HttpResponse
 
-_HOMES = {
-    "Client": "lambdiff.client.client",
-    "Failure": "lambdiff.client.client",
-    "generate": "lambdiff.client.client",
-    "GeneratedImage": "lambdiff.client.image",
-    "LambdiffError": "lambdiff.errors",
-}
+__all__ = [
+    "AccessDenied",
+    "Batch",
+    "Cancelled",
+    "Client",
+    "ConfigurationError",
+    "CredentialsError",
+    "DeployError",
+    "EndpointFailed",
+    "EndpointRefused",
+    "EndpointTimeout",
+    "EndpointUnreachable",
+    "Failure",
+    "GeneratedImage",
+    "GenerationParameters",
+    "Health",
+    "HttpResponse",
+    "InvalidRequest",
+    "Keys",
+    "LambdiffError",
+    "MalformedRequest",
+    "MetadataError",
+    "MissingExtra",
+    "ModelError",
+    "OutputError",
+    "Throttled",
+    "ToolchainError",
+    "Transport",
+    "__version__",
+    "errors",
+    "generate",
+]
 
-__all__ = ["Client", "Failure", "GeneratedImage", "LambdiffError", "__version__", "errors", "generate"]
+if not TYPE_CHECKING:  # a type checker that saw `__getattr__` would accept any misspelt name
+    # Where each name is defined; names that are not listed here are errors.
+    _MODULES = {
+        "Batch": "lambdiff.client.batch",
+        "Client": "lambdiff.client.client",
+        "Failure": "lambdiff.client.batch",
+        "GeneratedImage": "lambdiff.client.image",
+        "GenerationParameters": "lambdiff.client.parameters",
+        "Health": "lambdiff.protocol.contract",
+        "HttpResponse": "lambdiff.protocol.http",
+        "Keys": "lambdiff.auth.credentials",
+        "Transport": "lambdiff.client.transport",
+        "generate": "lambdiff.client.shared",
+    }
 
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module 'lambdiff' has no attribute {name!r}")
+        import importlib
 
-def __getattr__(name: str) -> Any:
-    import importlib
+        if name == "errors":
+            return importlib.import_module("lambdiff.errors")
+        return getattr(importlib.import_module(_MODULES.get(name, "lambdiff.errors")), name)
 
-    if name == "errors":
-        return importlib.import_module("lambdiff.errors")
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'lambdiff' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+    def __dir__() -> list[str]:
+        return __all__

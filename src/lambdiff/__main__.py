@@ -1,4 +1,4 @@
-"""`python -m lambdiff` is `lambdiff`."""
+"""Run the command line: `python -m lambdiff` does the same as `lambdiff`."""
 
 from lambdiff.cli import main
 

@@ -156,7 +156,7 @@ def choose_deployment(name: str | None = None) -> Sourced[Deployment] | None:
         ConfigurationError: a deployment was named that does not exist.
     """
     if name:
-        return Sourced(load().get(name), "--deployment")
+        return Sourced(load().get(name), "`deployment=`")
     if name := os.environ.get("LAMBDIFF_DEPLOYMENT"):
         return Sourced(load().get(name), "LAMBDIFF_DEPLOYMENT")
     known = load()

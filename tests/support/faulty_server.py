@@ -109,14 +109,17 @@ def stall(seconds: float) -> Answer:
     return wait
 
 
-def drip(body: bytes, pause: float, **headers: str) -> Answer:
-    """Send the reply a few bytes at a time."""
+def drip(body: bytes, pause: float, sent: list[int] | None = None, **headers: str) -> Answer:
+    """Send the reply in twenty pieces with a pause after each; `sent` collects their sizes."""
 
     def send(connection: socket.socket) -> None:
         lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         connection.sendall("\r\n".join(["HTTP/1.1 200 OK", f"content-length: {len(body)}", *lines, "", ""]).encode())
-        for start in range(0, len(body), max(1, len(body) // 20)):
-            connection.sendall(body[start : start + max(1, len(body) // 20)])
+        size = max(1, len(body) // 20)
+        for start in range(0, len(body), size):
+            connection.sendall(body[start : start + size])
+            if sent is not None:
+                sent.append(size)
             time.sleep(pause)
 
     return send

@@ -50,7 +50,7 @@ def test_the_environment_beats_the_file_and_the_argument_beats_both(monkeypatch:
     assert str(config.choose_deployment()).endswith("(LAMBDIFF_DEPLOYMENT)")
     chosen = config.choose_deployment("a")
     assert chosen is not None
-    assert (chosen.value.name, chosen.source) == ("a", "--deployment")
+    assert (chosen.value.name, chosen.source) == ("a", "`deployment=`")
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

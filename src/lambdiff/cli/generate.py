@@ -11,7 +11,8 @@ import click
 
 from lambdiff.cli import echo_json, output, progress
 from lambdiff.cli.options import Size, endpoint_options, json_option
-from lambdiff.client.client import Client, Failure
+from lambdiff.client.batch import Failure
+from lambdiff.client.client import Client
 from lambdiff.client.image import GeneratedImage
 from lambdiff.client.progress import expected_seconds, remember_seconds
 from lambdiff.errors import LambdiffError
@@ -180,7 +181,7 @@ def _draw(
                         "exit_code": error.exit_code,
                     }
 
-            requests = [{**request, "seed": request["seed"] + i} for i in range(count)]
+            requests: list[Any] = [{**request, "seed": request["seed"] + i} for i in range(count)]
             client.generate_many(requests, max_workers=workers, on_result=on_result)
     # Below the bar, not across it, and each once.
     for note in notes:

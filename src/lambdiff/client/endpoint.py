@@ -1,7 +1,7 @@
-"""Which endpoint a call goes to, who signs it and with which region, each with its source.
+"""Choose the endpoint of a call: where it goes, which credentials sign it, and in which region.
 
-A flag (or argument) beats the environment, the environment beats the file of deployments, and with none of them
-the built-in model draws on this machine.
+An argument beats the environment, the environment beats the saved deployments. If none of them names an endpoint,
+the built-in model generates on this machine. Each setting keeps its source, for messages and `lambdiff status`.
 """
 
 from __future__ import annotations
@@ -21,41 +21,56 @@ if TYPE_CHECKING:
     from lambdiff.auth.credentials import Signer
     from lambdiff.client.transport import Transport
 
-DEFAULT_TIMEOUT: Final = 600.0
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+DEFAULT_TIMEOUT_S: Final = 600.0
+_LOOPBACK: Final = {"127.0.0.1", "localhost", "::1"}
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An endpoint, chosen but not called yet. `url` is None where this machine draws."""
+    """Where the calls of a client go.
+
+    Attributes:
+        url: the address and its source; None for this machine.
+        region: the function's region and its source; None for this machine and for a custom transport.
+        signer: provides the credentials; None likewise.
+        timeout_s: the function's own timeout in seconds.
+        deployment: the saved deployment that was chosen, if one was.
+        model_dir: the baked model folder, if one was chosen for this machine.
+        reason: why this machine generates.
+    """
 
     url: Sourced[str] | None
     region: Sourced[str] | None = None
     signer: Signer | None = field(default=None, repr=False)
-    timeout_s: float = DEFAULT_TIMEOUT
+    timeout_s: float = DEFAULT_TIMEOUT_S
     deployment: Deployment | None = None
     model_dir: Path | None = None
     reason: str = ""
 
+    @classmethod
+    def of_transport(cls, transport: Transport) -> Endpoint:
+        """The endpoint behind a caller's own transport. Region, credentials and price are not known."""
+        return cls(url=Sourced(transport.url, "custom transport"))
+
     @property
     def local(self) -> bool:
-        """Whether this machine draws."""
+        """Whether this machine generates."""
         return self.url is None
 
     def open(self) -> Transport:
-        """The endpoint itself; loads what it needs of the network or the engine, connects to nothing yet."""
+        """Open a transport to it. This imports the network libraries or the engine, but connects to nothing yet."""
         if self.url is None:
             from lambdiff.local.in_process import InProcessTransport
 
             return InProcessTransport(self.model_dir)
-        from lambdiff.client.transport import FunctionUrlTransport
+        from lambdiff.client.function_url import FunctionUrlTransport
 
-        assert self.region is not None  # noqa: S101 (target() sets all three together)
+        assert self.region is not None  # noqa: S101 (resolve() sets all three together)
         assert self.signer is not None  # noqa: S101
         return FunctionUrlTransport(self.url.value, self.region.value, self.signer, self.timeout_s)
 
     def price(self, seconds: float) -> float | None:
-        """Dollars for a request that takes the function so many seconds; None where that is not known."""
+        """Dollars for a request that runs for so many seconds; None if the function's memory is not known."""
         if self.deployment is None or self.deployment.memory_mb is None:
             return None
         from lambdiff import pricing
@@ -64,14 +79,13 @@ class Endpoint:
         return pricing.invocation(self.deployment.memory_mb, seconds, architecture=architecture)
 
     def describe(self) -> dict[str, str]:
-        """Each setting and its source, for `--json` and `status`."""
-        if self.url is None:
-            return {"endpoint": f"this machine ({self.reason})"}
-        return {
-            "endpoint": str(self.url),
-            "region": str(self.region),
-            "credentials": self.signer.source if self.signer else "",
-        }
+        """Each setting with its source, for `--json` and `lambdiff status`."""
+        settings = {"endpoint": str(self.url) if self.url else f"this machine ({self.reason})"}
+        if self.region:
+            settings["region"] = str(self.region)
+        if self.signer:
+            settings["credentials"] = self.signer.source
+        return settings
 
     def __str__(self) -> str:
         return self.describe()["endpoint"]
@@ -88,87 +102,85 @@ def resolve(
     model_dir: str | Path | None = None,
     timeout_s: float | None = None,
 ) -> Endpoint:
-    """Choose the endpoint; the arguments are `Client`'s.
+    """Choose the endpoint; the arguments are those of `Client`.
 
     Raises:
-        ConfigurationError: the arguments contradict each other, no such deployment, no region, a bad URL.
+        ConfigurationError: arguments contradict each other, there is no such deployment, the region is not known, or
+            the URL is not valid.
     """
-    if local and (url or deployment):
-        raise ConfigurationError(
-            "This machine cannot be combined with a URL or a deployment.",
-            fix="Give either --local, or --url/--deployment.",
-        )
-    if url and deployment:
-        raise ConfigurationError("A URL and a deployment are given.", fix="Give one of --url and --deployment.")
-    if model_dir and not local:
-        raise ConfigurationError("A model folder is for this machine only.", fix="Add --local (local=True).")
+    _refuse_contradictions(url=url, deployment=deployment, local=local, model_dir=model_dir)
     if local:
-        return Endpoint(url=None, model_dir=Path(model_dir) if model_dir else None, reason="--local")
-    chosen = None
-    if url:
-        where = Sourced(url, "--url")
-    elif not deployment and (from_environment := os.environ.get("LAMBDIFF_URL")):
-        where = Sourced(from_environment, "LAMBDIFF_URL")
-    elif known := config.choose_deployment(deployment):
-        chosen = known.value
-        where = Sourced(chosen.url, f"deployment {chosen.name}")
-    else:
+        return Endpoint(url=None, model_dir=Path(model_dir) if model_dir else None, reason="`local=True`")
+    address, saved = _choose_address(url, deployment)
+    if address is None:
         return Endpoint(url=None, reason="no deployment is configured")
-    where = Sourced(_checked_url(where), where.source)
-    if not (profile or any(os.environ.get(name) for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID"))):
-        profile = chosen.profile if chosen else None
-    found = choose_region(region, url=where.value, deployment=chosen, profile=profile)
+    address = Sourced(_checked_url(address), address.source)
+    if saved and not (profile or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_ACCESS_KEY_ID")):
+        profile = saved.profile
+    chosen_region = choose_region(region, url=address.value, deployment=saved, profile=profile)
     return Endpoint(
-        url=where,
-        region=found,
-        signer=_signer(credentials, chosen, found.value, profile),
-        timeout_s=timeout_s or (chosen.timeout_s if chosen else DEFAULT_TIMEOUT),
-        deployment=chosen,
+        url=address,
+        region=chosen_region,
+        signer=_signer(credentials, saved, chosen_region.value, profile),
+        timeout_s=timeout_s or (saved.timeout_s if saved else DEFAULT_TIMEOUT_S),
+        deployment=saved,
     )
 
 
-def key(**arguments: Any) -> tuple[tuple[str, Any], ...]:
-    """What the shared client of `lambdiff.generate` depends on: arguments, environment and the file of deployments."""
+def _refuse_contradictions(
+    *, url: str | None, deployment: str | None, local: bool, model_dir: str | Path | None
+) -> None:
+    if local and (url or deployment):
+        raise ConfigurationError(
+            "`local=True` cannot be combined with a URL or a deployment.",
+            fix="Pass `local=True` alone, or `url=`, or `deployment=`.",
+        )
+    if url and deployment:
+        raise ConfigurationError(
+            "A URL and a deployment cannot be combined.", fix="Pass either `url=` or `deployment=`."
+        )
+    if model_dir and not local:
+        raise ConfigurationError("`model_dir=` is for this machine only.", fix="Add `local=True`.")
+
+
+def _choose_address(url: str | None, deployment: str | None) -> tuple[Sourced[str] | None, Deployment | None]:
+    """The address, and the saved deployment that it comes from; (None, None) if nothing names an endpoint."""
+    if url:
+        return Sourced(url, "`url=`"), None
+    if not deployment and (from_environment := os.environ.get("LAMBDIFF_URL")):
+        return Sourced(from_environment, "LAMBDIFF_URL"), None
+    if chosen := config.choose_deployment(deployment):
+        saved = chosen.value
+        return Sourced(saved.url, f"deployment {saved.name}"), saved
+    return None, None
+
+
+def _checked_url(address: Sourced[str]) -> str:
+    fix = "It looks like https://abc123.lambda-url.eu-central-1.on.aws/ (the stack's output LambdaUrl)."
     try:
-        changed = config.path().stat().st_mtime_ns
-    except OSError:
-        changed = 0
-    environment = [(name, os.environ.get(name)) for name in _ENVIRONMENT]
-    return (*sorted(arguments.items()), *environment, ("deployments", changed))
-
-
-_ENVIRONMENT = (
-    "LAMBDIFF_HOME", "LAMBDIFF_URL", "LAMBDIFF_DEPLOYMENT", "LAMBDIFF_REGION", "LAMBDIFF_MODEL_DIR",
-    "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID",
-)  # fmt: skip
-
-
-def _checked_url(where: Sourced[str]) -> str:
-    fix = "It looks like https://abc123.lambda-url.eu-central-1.on.aws/ (output LambdaUrl of the stack)."
-    try:
-        parts = urlsplit(where.value.strip())
+        parts = urlsplit(address.value.strip())
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise ConfigurationError(f"{where} is not a URL.", fix=fix) from None
+        raise ConfigurationError(f"{address} is not a URL.", fix=fix) from None
     if parts.scheme not in {"http", "https"} or not host or parts.username:
-        raise ConfigurationError(f"{where} is not the URL of an endpoint.", fix=fix)
+        raise ConfigurationError(f"{address} is not the URL of an endpoint.", fix=fix)
     if parts.path not in {"", "/"} or parts.query or parts.fragment:
-        raise ConfigurationError(f"{where} has a path or a query; an endpoint has none.", fix=fix)
+        raise ConfigurationError(f"{address} has a path or a query, which no endpoint has.", fix=fix)
     if parts.scheme == "http" and host not in _LOOPBACK:
         raise ConfigurationError(
-            f"{where} is not encrypted: prompts and pictures could be read on the way.", fix="Use https://."
+            f"{address} is not encrypted: others could read prompts and images in transit.", fix="Use https://."
         )
-    shown = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{shown}{f':{port}' if port else ''}/"
+    netloc = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{netloc}{f':{port}' if port else ''}/"
 
 
-def _signer(given: Any, chosen: Deployment | None, region: str, profile: str | None) -> Signer:
+def _signer(given: Any, saved: Deployment | None, region: str, profile: str | None) -> Signer:
     from lambdiff.auth import credentials
 
     if given is not None:
         return credentials.GivenKeys(given)
-    if chosen and chosen.auth == "key-pair" and chosen.secret_arn:
-        return credentials.SecretKeys(chosen.secret_arn, region, profile)
-    if chosen and chosen.auth == "role" and chosen.role_arn:
-        return credentials.RoleKeys(chosen.role_arn, region, profile)
+    if saved and saved.auth == "key-pair" and saved.secret_arn:
+        return credentials.SecretKeys(saved.secret_arn, region, profile)
+    if saved and saved.auth == "role" and saved.role_arn:
+        return credentials.RoleKeys(saved.role_arn, region, profile)
     return credentials.CallerKeys(profile)

@@ -1,4 +1,4 @@
-"""From an endpoint's error reply to the error that a caller sees."""
+"""Turn an endpoint's error reply into the exception that the caller gets."""
 
 from __future__ import annotations
 
@@ -8,73 +8,90 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from lambdiff.errors import NOT_JSON, AccessDenied, EndpointFailed, EndpointRefused, EndpointTimeout, Throttled
+from lambdiff.errors import (
+    NOT_JSON,
+    AccessDenied,
+    EndpointFailed,
+    EndpointRefused,
+    EndpointTimeout,
+    LambdiffError,
+    Throttled,
+)
 from lambdiff.protocol.contract import REQUEST_ID_HEADER, Problem
 
 if TYPE_CHECKING:
     from lambdiff.protocol.http import HttpResponse
 
-CLOCK_TOLERANCE: Final = 300
-"""Seconds that AWS lets a signature's date be off."""
+MAX_CLOCK_SKEW_S: Final = 300
+"""Seconds by which a signature's date may differ from AWS's time."""
 
 
 def raise_for_problem(reply: HttpResponse) -> None:
-    """Do nothing for a success, raise what fits for anything else.
+    """Return if the reply is a success, raise otherwise.
 
     Raises:
-        AccessDenied, Throttled, EndpointRefused: 403, 429, other 4xx and redirects.
-        EndpointTimeout, EndpointFailed: 502/504 of a function that ran out of time, other 5xx.
+        AccessDenied, Throttled, EndpointRefused: 403, 429, any other 4xx or a redirect.
+        EndpointTimeout, EndpointFailed: the function ran out of time, any other 5xx.
     """
-    status = reply.status
-    if 200 <= status < 300:
+    if 200 <= reply.status < 300:
         return
     problem = _problem(reply)
-    request_id = reply.headers.get(REQUEST_ID_HEADER) or reply.headers.get("x-amzn-requestid")
-    said = problem.detail if problem else _aws_message(reply)
+    detail = problem.detail if problem else _aws_message(reply)
+    if reply.status < 500:
+        raise _refusal(reply, problem, detail)
+    raise _failure(reply, problem, detail)
+
+
+def _refusal(reply: HttpResponse, problem: Problem | None, detail: str) -> LambdiffError:
+    status, request_id = reply.status, _request_id(reply)
     if status == 403:
-        raise AccessDenied(
-            f"The endpoint refused the signature or the permission (403): {said}",
-            fix=_advice_403(reply, said),
+        return AccessDenied(
+            f"The endpoint refused the signature or the permission (403): {detail}",
+            fix=_advice_for_403(reply, detail),
             status=status,
             request_id=request_id,
         )
     if status == 429:
-        raise Throttled(
+        return Throttled(
             "The endpoint is busy (429): its concurrency is used up.",
-            fix="Wait and try again, ask for fewer images at once, or raise the reserved concurrency.",
+            fix="Try again later, ask for fewer images at once, or raise the reserved concurrency.",
             status=status,
             request_id=request_id,
         )
-    if 300 <= status < 400:
-        raise EndpointRefused(
-            f"The endpoint redirects ({status}), and a signature holds for one address only.",
+    if status < 400:
+        return EndpointRefused(
+            f"The endpoint redirects ({status}), but a signature is valid for one address only.",
             fix="Use the address it redirects to, if you trust it.",
             status=status,
         )
-    if status < 500:
-        fields = "; ".join(f"{error.field}: {error.detail}" for error in problem.errors) if problem else ""
-        raise EndpointRefused(
-            f"The endpoint refused the request ({status}): {fields or said}",
-            fix="Change what is named; `Client.health()` tells what its model accepts."
-            if problem
-            else "Check that the URL is a lambdiff endpoint.",
-            status=status,
-            request_id=request_id,
-        )
-    logs = f" --request-id {request_id}" if request_id else ""
-    if problem and problem.type.endswith(":timed-out"):
-        raise EndpointTimeout(
-            f"The function ran out of time ({status}): {said}",
-            fix="Ask for fewer steps or a smaller size, or deploy with a longer time-out.",
-            status=status,
-            request_id=request_id,
-        )
-    raise EndpointFailed(
-        f"The endpoint failed ({status}): {said}",
-        fix=f"See `lambdiff logs{logs}`.",
+    fields = "; ".join(f"{error.field}: {error.detail}" for error in problem.errors) if problem else ""
+    return EndpointRefused(
+        f"The endpoint refused the request ({status}): {fields or detail}",
+        fix="Change these values; `Client.health()` shows what the model supports."
+        if problem
+        else "Check that the URL is a lambdiff endpoint.",
         status=status,
         request_id=request_id,
     )
+
+
+def _failure(reply: HttpResponse, problem: Problem | None, detail: str) -> LambdiffError:
+    status, request_id = reply.status, _request_id(reply)
+    if problem and problem.type.endswith(":timed-out"):
+        return EndpointTimeout(
+            f"The function ran out of time ({status}): {detail}",
+            fix="Ask for fewer steps or a smaller size, or deploy with a longer timeout.",
+            status=status,
+            request_id=request_id,
+        )
+    logs = f"lambdiff logs --request-id {request_id}" if request_id else "lambdiff logs"
+    return EndpointFailed(
+        f"The endpoint failed ({status}): {detail}", fix=f"See `{logs}`.", status=status, request_id=request_id
+    )
+
+
+def _request_id(reply: HttpResponse) -> str | None:
+    return reply.headers.get(REQUEST_ID_HEADER) or reply.headers.get("x-amzn-requestid")
 
 
 def _problem(reply: HttpResponse) -> Problem | None:
@@ -87,7 +104,7 @@ def _problem(reply: HttpResponse) -> Problem | None:
 
 
 def _aws_message(reply: HttpResponse) -> str:
-    """AWS's own words (`{"Message": ...}` or `{"message": ...}`); of any other body, its size and type only."""
+    """AWS's own text (`{"Message": ...}` or `{"message": ...}`); only size and type of any other body."""
     try:
         fields = msgspec.json.decode(reply.body, type=dict[str, object])
     except NOT_JSON:
@@ -96,18 +113,19 @@ def _aws_message(reply: HttpResponse) -> str:
     return str(message)[:500]
 
 
-def _advice_403(reply: HttpResponse, said: str) -> str:
+def _advice_for_403(reply: HttpResponse, detail: str) -> str:
+    now = time.time()
     try:
-        theirs = email.utils.parsedate_to_datetime(reply.headers.get("date", "")).timestamp()
+        endpoint_time = email.utils.parsedate_to_datetime(reply.headers.get("date", "")).timestamp()
     except ValueError:
-        theirs = time.time()
-    skew = time.time() - theirs
-    if abs(skew) > CLOCK_TOLERANCE:
+        endpoint_time = now
+    skew = now - endpoint_time
+    if abs(skew) > MAX_CLOCK_SKEW_S:
         direction = "ahead of" if skew > 0 else "behind"
-        return f"This machine's clock is {abs(skew) / 60:.0f} minutes {direction} the endpoint's: set it."
-    if "expired" in said.lower():
-        return "The session token has run out: sign in again."
+        return f"Set this machine's clock: it is {abs(skew) / 60:.0f} minutes {direction} the endpoint's."
+    if "expired" in detail.lower():
+        return "The session token has expired: sign in again."
     return (
-        "Check region, key pair and both permissions (lambda:InvokeFunctionUrl and lambda:InvokeFunction): "
-        "`lambdiff doctor` tells which."
+        "Check the region, the credentials and both permissions (lambda:InvokeFunctionUrl and lambda:InvokeFunction); "
+        "`lambdiff doctor` finds out which is wrong."
     )

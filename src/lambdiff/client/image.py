@@ -1,4 +1,4 @@
-"""A generated picture: what `generate` gives back."""
+"""A generated image: what `generate` returns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lambdiff.errors import EndpointFailed, InvalidRequest, MetadataError
 from lambdiff.files import write_whole
@@ -16,20 +16,19 @@ from lambdiff.protocol import contract
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from lambdiff.protocol.contract import Generation
+    from lambdiff.protocol.contract import Generation, ImageFormat
     from lambdiff.protocol.http import HttpResponse
     from lambdiff.protocol.metadata import ImageMetadata
 
-Price = Callable[[float], "float | None"]
+SUFFIXES: Final[dict[str, ImageFormat]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+_FORMATS: Final[dict[str, ImageFormat]] = {media_type: name for name, media_type in contract.MEDIA_TYPES.items()}
 
-SUFFIXES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
-
-def format_of(path: str | os.PathLike[str]) -> str:
-    """The image format that a file name's suffix means.
+def format_of(path: str | os.PathLike[str]) -> ImageFormat:
+    """Return the image format that a file name's suffix stands for.
 
     Raises:
-        InvalidRequest: no suffix, or one of another format.
+        InvalidRequest: there is no suffix, or the format is not supported.
 
     Example:
         >>> format_of("cat.jpg")
@@ -38,24 +37,24 @@ def format_of(path: str | os.PathLike[str]) -> str:
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise InvalidRequest(
-            f"{path} does not say which format to write.", fix=f"End the name in one of {', '.join(SUFFIXES)}."
+            f"The name {path} does not tell the image format.", fix=f"Use one of the suffixes {', '.join(SUFFIXES)}."
         )
     return SUFFIXES[suffix]
 
 
 class GeneratedImage:
-    """A picture and everything that is known about it. Notebooks show it as a picture.
+    """An image and everything that is known about it. A notebook displays it.
 
     Attributes:
-        content: the image file's bytes, exactly as the endpoint made them, parameters inside.
+        content: the image file's bytes as the endpoint encoded them, parameters included.
         format: `png`, `jpeg` or `webp`.
-        seed: the seed that was used; give it again for the same picture.
-        model, engine: what drew it.
-        timings: seconds by phase on the endpoint's side (load, encode, denoise, decode, compress), and `total`, the
-            seconds the caller waited.
-        warnings: what the endpoint wants the caller to know, each a sentence.
-        cost: about how many dollars the picture cost, from the phases' times and the deployment's memory, by the dated
-            table in `infra/prices.py`; None where this machine drew or the memory is not known.
+        seed: the seed that was used; pass it again for the same image.
+        model, engine: what generated it: the model's name and revision, the engine's name and precision.
+        timings: seconds by phase in the endpoint (load, encode, denoise, decode, compress), and `total`, the seconds
+            that the caller waited.
+        warnings: sentences from the endpoint, for instance that the prompt was truncated.
+        cost: estimated dollars, from the phases' seconds and the deployment's memory, by the dated price table in
+            `lambdiff.pricing`; None for this machine, and if the memory is not known.
 
     Example:
         >>> image = lambdiff.generate("a cat in a top hat", seed=7)  # doctest: +SKIP
@@ -69,7 +68,7 @@ class GeneratedImage:
         self,
         content: bytes,
         *,
-        format: str,
+        format: ImageFormat,
         model: str,
         engine: str,
         timings: dict[str, float],
@@ -87,43 +86,44 @@ class GeneratedImage:
         self._seed = seed
 
     @classmethod
-    def from_reply(cls, reply: HttpResponse, seconds: float, price: Price = lambda _: None) -> GeneratedImage:
+    def from_reply(
+        cls, reply: HttpResponse, seconds: float, price: Callable[[float], float | None] = lambda _: None
+    ) -> GeneratedImage:
         """Read a successful reply.
 
         Args:
-            reply: as it came.
-            seconds: what the caller waited.
-            price: dollars for so many seconds of the endpoint's time.
+            reply: the reply as it was received.
+            seconds: how long the caller waited.
+            price: returns the dollars for so many seconds of the endpoint's time.
 
         Raises:
-            EndpointFailed: the reply is no whole picture.
+            EndpointFailed: the reply is not a complete image.
         """
         headers = reply.headers
-        media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-        formats = {media: name for name, media in contract.MEDIA_TYPES.items()}
-        if media_type not in formats:
+        if reply.content_type not in _FORMATS:
             raise EndpointFailed(
-                f"The endpoint answered {reply.status} with {media_type or 'no content type'} instead of a picture.",
+                f"The endpoint replied {reply.status} with {reply.content_type or 'no content type'}, not an image.",
                 fix="Check that the URL is a lambdiff endpoint: `lambdiff status`.",
                 status=reply.status,
             )
         timings = contract.decode_timings(headers.get(contract.TIMING_HEADER))
-        picture = cls(
+        seed = headers.get(contract.SEED_HEADER, "")
+        generated = cls(
             reply.body,
-            format=formats[media_type],
+            format=_FORMATS[reply.content_type],
             model=headers.get(contract.MODEL_HEADER, ""),
             engine=headers.get(contract.ENGINE_HEADER, ""),
             timings={**timings, "total": seconds},
             warnings=contract.decode_warnings(headers.get(contract.WARNINGS_HEADER)),
-            seed=int(seed) if (seed := headers.get(contract.SEED_HEADER, "")).isdecimal() else None,
+            seed=int(seed) if seed.isdecimal() else None,
             cost=price(sum(taken for phase, taken in timings.items() if phase != "queue")),
         )
-        picture.image  # noqa: B018 (decodes: a picture that was cut on the way must not pass for one)
-        return picture
+        generated.image  # noqa: B018 (decodes it now, so that a truncated image is an error here and not later)
+        return generated
 
     @cached_property
     def image(self) -> Image:
-        """The picture as a `PIL.Image.Image`, mode RGB."""
+        """The image as a `PIL.Image.Image`, mode RGB."""
         from PIL import Image
 
         try:
@@ -131,26 +131,34 @@ class GeneratedImage:
             image.load()
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise EndpointFailed(
-                f"The picture arrived damaged: {error}.",
-                fix="It was not asked for again, since it was paid for once; run it again if you want that.",
+                f"The image arrived damaged: {error}.",
+                fix="The request was not repeated, because it has been paid for. Run it again if you accept that.",
             ) from None
         return image
 
     @cached_property
-    def recorded(self) -> ImageMetadata:
-        """What the image file itself says: parameters, model, revision, version."""
+    def metadata(self) -> ImageMetadata:
+        """What the image file records: parameters, model, revision, version.
+
+        Raises:
+            MetadataError: it records nothing, for instance because something in between removed it.
+        """
         from lambdiff.protocol import metadata
 
         return metadata.read(self.content)
 
     @property
     def parameters(self) -> Generation:
-        """Every parameter that was used, the model's defaults and the drawn seed included."""
-        return self.recorded.generation
+        """Every parameter that was used, with the model's defaults and the random seed filled in.
+
+        Raises:
+            MetadataError: as for `metadata`.
+        """
+        return self.metadata.generation
 
     @property
     def seed(self) -> int:
-        """The seed that was used: the reply's, or the one inside the picture."""
+        """The seed that was used, from the reply or else from the image file."""
         return self.parameters.seed if self._seed is None else self._seed
 
     @property
@@ -159,10 +167,10 @@ class GeneratedImage:
         return self.image.size
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
-        """Write the picture; the format follows the suffix, the parameters stay inside.
+        """Write the image to a file, with its parameters inside.
 
-        The bytes are written as they came where the suffix agrees with them; otherwise the picture is encoded anew.
-        The file appears whole or not at all.
+        The received bytes are written unchanged if the suffix agrees with their format; otherwise the image is
+        encoded again. The file is written atomically.
 
         Args:
             path: a name that ends in .png, .jpg, .jpeg or .webp.
@@ -173,13 +181,14 @@ class GeneratedImage:
 
         Raises:
             OutputError: the file exists, or cannot be written.
-            InvalidRequest: the suffix says no known format.
+            InvalidRequest: the suffix stands for no supported format.
         """
-        wanted = format_of(path)
-        return write_whole(Path(path), self.content if wanted == self.format else self._encode(wanted), force=force)
+        image_format = format_of(path)
+        content = self.content if image_format == self.format else self._encode(image_format)
+        return write_whole(Path(path), content, force=force)
 
     def show(self) -> None:
-        """Open the picture in the system's viewer."""
+        """Open the image in the system's viewer."""
         self.image.show()
 
     def to_dict(self) -> dict[str, Any]:
@@ -188,7 +197,7 @@ class GeneratedImage:
 
         try:
             parameters = msgspec.to_builtins(self.parameters)
-        except MetadataError:  # an endpoint that is not lambdiff's, or something on the way took them out
+        except MetadataError:
             parameters = None
         return {
             "seed": parameters["seed"] if parameters else self._seed,
@@ -202,10 +211,10 @@ class GeneratedImage:
             "cost": self.cost,
         }
 
-    def _encode(self, wanted: str) -> bytes:
+    def _encode(self, image_format: ImageFormat) -> bytes:
         from lambdiff.protocol import metadata
 
-        return metadata.encode(self.image, self.recorded, wanted)
+        return metadata.encode(self.image, self.metadata, image_format)
 
     def _repr_png_(self) -> bytes:
         return self.content if self.format == "png" else self._encode("png")

@@ -1,70 +1,35 @@
-"""Progress of a picture: a bar on a terminal, a bar in a notebook, nothing in a pipe."""
+"""How long an image is likely to take: as long as the last one from the same endpoint."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
-import sys
-import time
-from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import msgspec
 
 from lambdiff import config
 from lambdiff.errors import NOT_JSON
 from lambdiff.files import write_whole
-from lambdiff.protocol.http import OnStep
 
 
-@contextlib.contextmanager
-def notebook() -> Iterator[OnStep | None]:
-    """A bar under the cell in a notebook, which is taken away when the picture is there; elsewhere nothing."""
-    if not _in_notebook():
-        yield None
-        return
-    ipython: Any = importlib.import_module("IPython.display")
-
-    started = time.perf_counter()
-
-    def html(done: int, total: int) -> Any:
-        value = f'value="{done}" ' if done else ""
-        return ipython.HTML(
-            f'<progress {value}max="{total}"></progress> step {done} of {total}, {time.perf_counter() - started:.1f} s'
-        )
-
-    handle = ipython.display(ipython.HTML("<progress></progress> drawing"), display_id=True)
-
-    def on_step(done: int, total: int) -> None:
-        handle.update(html(done, total))
-
-    try:
-        yield on_step
-    finally:
-        handle.update(ipython.HTML(""))
+def expected_seconds(url: str) -> float | None:
+    """Return the seconds that the last image of this endpoint took; None if there was none."""
+    return _read().get(url)
 
 
-def _in_notebook() -> bool:
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return type(shell).__name__ == "ZMQInteractiveShell"
-
-
-def expected_seconds(where: str) -> float | None:
-    """Seconds that the last picture of this endpoint took, or None."""
-    try:
-        return msgspec.json.decode((config.home() / "seconds.json").read_bytes(), type=dict[str, float]).get(where)
-    except (OSError, *NOT_JSON):
-        return None
-
-
-def remember_seconds(where: str, seconds: float) -> None:
-    """Keep the time of a picture as the next one's expectation; failing to is no error."""
-    path = config.home() / "seconds.json"
-    try:
-        known = msgspec.json.decode(path.read_bytes(), type=dict[str, float])
-    except (OSError, *NOT_JSON):
-        known = {}
-    known[where] = round(seconds, 2)
+def remember_seconds(url: str, seconds: float) -> None:
+    """Save the duration of an image as the expectation for the next one. A failure to save is ignored."""
+    content = msgspec.json.encode({**_read(), url: round(seconds, 2)})
     with contextlib.suppress(Exception):
-        write_whole(path, msgspec.json.encode(known), force=True, mode=0o600)
+        write_whole(_path(), content, force=True, mode=0o600)
+
+
+def _read() -> dict[str, float]:
+    try:
+        return msgspec.json.decode(_path().read_bytes(), type=dict[str, float])
+    except (OSError, *NOT_JSON):
+        return {}
+
+
+def _path() -> Path:
+    return config.home() / "seconds.json"

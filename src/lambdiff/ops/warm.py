@@ -6,7 +6,8 @@ import time
 
 from msgspec import Struct
 
-from lambdiff.client.client import Client, Failure
+from lambdiff.client.batch import Failure
+from lambdiff.client.client import Client
 from lambdiff.stages import Stages
 
 

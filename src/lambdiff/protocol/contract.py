@@ -32,7 +32,7 @@ PROBLEM_JSON: Final = "application/problem+json"
 
 SchedulerName = Literal["ddim", "dpmpp_2m", "euler", "lcm", "pndm"]
 ImageFormat = Literal["png", "jpeg", "webp"]
-MEDIA_TYPES: Final[dict[str, str]] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+MEDIA_TYPES: Final[dict[ImageFormat, str]] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
 # Reply headers. Warnings are a JSON list of strings, escaped to ASCII.
 SEED_HEADER: Final = "lambdiff-seed"

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from lambdiff import pricing
 from lambdiff.bench import latency
 from lambdiff.bench.latency import Bench, Fit, Point, Stats
 from lambdiff.cli import cli
-from lambdiff.client import endpoint as endpoints
 from lambdiff.client import progress
 from lambdiff.client.client import Client
+from lambdiff.config import Deployment
 from lambdiff.errors import AccessDenied, EndpointFailed, EndpointRefused, InvalidRequest, LambdiffError
 from lambdiff.handler.app import App
 from lambdiff.protocol.contract import GenerateRequest
 from lambdiff.protocol.http import HttpRequest, HttpResponse, OnStep
 from support.stub_engine import StubEngine
+
+URL = "https://abc123.lambda-url.eu-west-1.on.aws/"
 
 
 class RecordingEndpoint:
@@ -63,10 +67,9 @@ def endpoint(engine: StubEngine) -> RecordingEndpoint:
 
 
 @pytest.fixture
-def client(endpoint: RecordingEndpoint, monkeypatch: pytest.MonkeyPatch) -> Client:
-    """A client of this machine."""
-    monkeypatch.setattr(endpoints.Endpoint, "open", lambda _: endpoint)
-    return Client(local=True)
+def client(endpoint: RecordingEndpoint) -> Client:
+    """A client that sends its requests to `endpoint`."""
+    return Client(transport=endpoint)
 
 
 def point(steps: int, seconds: float | None, width: int = 64) -> Point:
@@ -196,8 +199,11 @@ def test_what_breaks_is_given_up_and_the_rest_measured(client: Client, endpoint:
     assert (whole.pictures, whole.error) == (2, None)
 
 
-def test_the_command_says_what_to_do_about_it(client: Client, endpoint: RecordingEndpoint) -> None:
+def test_the_command_says_what_to_do_about_it(
+    client: Client, endpoint: RecordingEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of steps that were given up, the error and its fix; the exit code is the error's."""
+    monkeypatch.setattr("lambdiff.client.client.Client", lambda *_, **__: client)
     endpoint.fail[9] = EndpointFailed("The function's time was almost up.", fix="Ask for fewer steps.")
     arguments = ["bench", "--local", "--steps", "9,1", "--rounds", "1"]
     result = CliRunner().invoke(cli, arguments, standalone_mode=False)
@@ -231,27 +237,39 @@ def test_an_interruption_leaves_a_report(client: Client) -> None:
     assert [each.pictures for each in measured.report().points] == [1, 0]
 
 
-def test_cost_is_by_the_endpoints_time(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A function's seconds at its price; this machine costs nothing that is known."""
+def with_price(client: Client) -> None:
+    """Let the client believe that it calls a deployment with 10,240 MB."""
+    deployment = Deployment(name="priced", url=URL, region="eu-west-1", memory_mb=10_240)
+    client.endpoint = dataclasses.replace(client.endpoint, deployment=deployment)
+
+
+def test_cost_is_by_the_endpoints_time(client: Client) -> None:
+    """The price of the function's seconds; an endpoint of unknown memory has no known cost."""
     measured = Bench(client, latency.plan(client, steps=[1]), rounds=1)
     measured.run()
     assert measured.report().points[0].dollars_per_image is None
     assert measured.report().prices_of is None
-    monkeypatch.setattr(endpoints.Endpoint, "price", lambda _, seconds: 2.0 + seconds)
+    with_price(client)
     measured = Bench(client, latency.plan(client, steps=[1]), rounds=1)
     measured.run()
     (only,) = measured.report().points
     assert only.engine is not None
-    assert only.dollars_per_image == pytest.approx(2.0 + only.engine.median, abs=0.001)
+    assert only.dollars_per_image == pytest.approx(pricing.invocation(10_240, only.engine.median), abs=2e-8)
     assert measured.report().prices_of == "2026-09"
 
 
-def test_the_price_beforehand_is_the_last_pictures(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_price_beforehand_is_the_last_pictures(client: Client) -> None:
     """None where the time or the price is not known: nothing is made up."""
     measured = Bench(client, latency.plan(client, steps=[1]), rounds=1)
-    monkeypatch.setattr(endpoints.Endpoint, "price", lambda _, seconds: seconds / 100)
-    assert measured.expectation() is None
     progress.remember_seconds("in process", 5.0)
-    assert measured.expectation() == (5.0, 0.05)
-    monkeypatch.setattr(endpoints.Endpoint, "price", lambda *_: None)
     assert measured.expectation() is None
+    with_price(client)
+    assert measured.expectation() == (5.0, pricing.invocation(10_240, 5.0))
+    progress.remember_seconds("in process", 6.0)
+    assert measured.expectation() == (6.0, pricing.invocation(10_240, 6.0))
+
+
+def test_without_a_known_time_there_is_no_price(client: Client) -> None:
+    """The price alone says nothing about an image that was never timed."""
+    with_price(client)
+    assert Bench(client, latency.plan(client, steps=[1]), rounds=1).expectation() is None

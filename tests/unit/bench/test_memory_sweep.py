@@ -31,7 +31,7 @@ from lambdiff.bench import function_memory, latency, memory_sweep
 from lambdiff.bench.interrupts import Stopping
 from lambdiff.bench.memory_sweep import MemorySweep
 from lambdiff.cli import cli
-from lambdiff.client import endpoint, progress
+from lambdiff.client import progress
 from lambdiff.client.client import Client
 from lambdiff.errors import (
     Cancelled,
@@ -132,7 +132,7 @@ def cloud(aws: None, monkeypatch: pytest.MonkeyPatch) -> Cloud:
         return made
 
     monkeypatch.setattr(Account, "client", client)
-    monkeypatch.setattr(endpoint.Endpoint, "open", lambda _: Environment(cloud))
+    monkeypatch.setattr("lambdiff.client.client.Client", lambda **_: Client(transport=Environment(cloud)))
     monkeypatch.setattr("lambdiff.client.client.time", SimpleNamespace(perf_counter=lambda: cloud.now))
     monkeypatch.setattr(memory_sweep, "LOG_PATIENCE", 0.0)
     return cloud
@@ -179,10 +179,10 @@ def put(message: str) -> None:
     aws_client("logs").put_log_events(logGroupName=GROUP, logStreamName="one", logEvents=[event])
 
 
-def tuner(*sizes: int, rounds: int = 2) -> MemorySweep:
+def tuner(cloud: Cloud, *sizes: int, rounds: int = 2) -> MemorySweep:
     """A measurement that has not begun."""
     chosen = select()
-    client = Client(deployment="lambdiff")
+    client = Client(transport=Environment(cloud))
     return MemorySweep(chosen, client, latency.plan(client, steps=[1]), sizes, rounds=rounds)
 
 
@@ -198,7 +198,7 @@ def yes(_: str) -> bool:
 
 def test_cheapest_and_fastest(cloud: Cloud) -> None:
     """Every setting by Lambda's billed time and the table of prices, relative to the present one; then as before."""
-    measured = tuner(10_240, 2048)
+    measured = tuner(cloud, 10_240, 2048)
     measured.run(quiet(), yes)
     assert cloud.updates == [2048, 10_240, 3008]
     assert cloud.memory == 3008
@@ -222,7 +222,7 @@ def test_cheapest_and_fastest(cloud: Cloud) -> None:
 def test_more_than_the_account_may_have(cloud: Cloud) -> None:
     """AWS's words for that size, and figures for the others."""
     cloud.refuse = lambda size, _: ("ValidationException", 400) if size > 3008 else None
-    measured = tuner(2048, 10_240)
+    measured = tuner(cloud, 2048, 10_240)
     measured.run(quiet(), yes)
     small, now, large = measured.report().settings
     assert large.error == f"AWS says: ValidationException: {CAP}"
@@ -242,7 +242,7 @@ def test_too_little_memory(cloud: Cloud) -> None:
             raise EndpointFailed("The function ended before it answered.")
 
     cloud.at_picture = die
-    measured = tuner(2048, 10_240)
+    measured = tuner(cloud, 2048, 10_240)
     measured.run(quiet(), yes)
     small, _, large = measured.report().settings
     assert (small.error, small.pictures) == ("The function ended before it answered.", 0)
@@ -260,7 +260,7 @@ def test_nothing_measured_is_an_error(cloud: Cloud) -> None:
 
     cloud.at_picture = die
     with pytest.raises(EndpointFailed, match="broken at 3008"):
-        tuner(2048).run(quiet(), yes)
+        tuner(cloud, 2048).run(quiet(), yes)
     assert cloud.updates == [2048, 3008]
     assert cloud.memory == 3008
 
@@ -274,7 +274,7 @@ def interrupt(size: int, number: int) -> None:
 def test_an_interruption_restores_the_memory(cloud: Cloud) -> None:
     """2,048 MB are set, the second picture is interrupted, 3,008 MB are set again; figures that were there stay."""
     cloud.at_picture = interrupt
-    measured = tuner(2048, 10_240)
+    measured = tuner(cloud, 2048, 10_240)
     with pytest.raises(KeyboardInterrupt):
         measured.run(quiet(), yes)
     assert cloud.updates == [2048, 3008]
@@ -298,7 +298,7 @@ def test_signals_restore_the_memory(cloud: Cloud, name: str) -> None:
 
     cloud.at_picture = stop
     with pytest.raises(KeyboardInterrupt):
-        tuner(2048).run(quiet(), yes)
+        tuner(cloud, 2048).run(quiet(), yes)
     assert cloud.updates == [2048, 3008]
     assert cloud.memory == 3008
     assert signal.getsignal(number) is before
@@ -314,7 +314,7 @@ def test_ctrl_c_twice_still_restores(cloud: Cloud, capfd: pytest.CaptureFixture[
 
     cloud.refuse = again
     with pytest.raises(KeyboardInterrupt):
-        tuner(2048).run(quiet(), yes)
+        tuner(cloud, 2048).run(quiet(), yes)
     assert cloud.memory == 3008
     assert "once more gives that up" in capfd.readouterr().err
 
@@ -332,7 +332,7 @@ def test_ctrl_c_on_the_way_to_the_end_restores(cloud: Cloud, monkeypatch: pytest
 
     monkeypatch.setattr(function_memory, "Stopping", Late)
     with pytest.raises(KeyboardInterrupt):
-        tuner(2048).run(quiet(), yes)
+        tuner(cloud, 2048).run(quiet(), yes)
     assert sent == [signal.SIGINT]
     assert cloud.pictures == [3008] * 3 + [2048] * 3
     assert cloud.memory == 3008
@@ -373,7 +373,7 @@ def test_the_memory_is_restored_though_nothing_can_be_written(
 
     cloud.at_picture = hang_up
     with pytest.raises(end):
-        tuner(2048).run(Stages(stream), yes)
+        tuner(cloud, 2048).run(Stages(stream), yes)
     assert cloud.updates == [2048, 3008]
     assert cloud.memory == 3008
 
@@ -394,7 +394,7 @@ def test_an_interrupted_report_does_not_lose_the_command(
 
     monkeypatch.setattr(report, method, interrupted)
     with pytest.raises(DeployError) as caught:
-        tuner(2048).run(report, yes)
+        tuner(cloud, 2048).run(report, yes)
     assert caught.value.fix == f"Do it: {COMMAND}"
 
 
@@ -408,7 +408,7 @@ def test_ctrl_c_three_times_says_what_is_left_to_do(cloud: Cloud) -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
     cloud.refuse = again
-    measured = tuner(2048)
+    measured = tuner(cloud, 2048)
     with pytest.raises(DeployError, match="it was interrupted") as caught:
         measured.run(quiet(), yes)
     assert caught.value.fix == f"Do it: {COMMAND}"
@@ -420,7 +420,7 @@ def test_what_cannot_be_restored_is_told_with_the_command(cloud: Cloud) -> None:
     """Also after an interruption: the memory is still 2,048 MB, and one line of the AWS CLI mends it."""
     cloud.at_picture = interrupt
     cloud.refuse = lambda _, number: ("AccessDeniedException", 403) if number > 1 else None
-    measured = tuner(2048)
+    measured = tuner(cloud, 2048)
     with pytest.raises(DeployError, match=r"could not be set to 3,008 MB again: .*its words") as caught:
         measured.run(quiet(), yes)
     assert caught.value.fix == f"Do it: {COMMAND}"
@@ -431,7 +431,7 @@ def test_what_cannot_be_restored_is_told_with_the_command(cloud: Cloud) -> None:
 def test_without_the_permission_nothing_is_changed(cloud: Cloud) -> None:
     """One try and AWS's words; since it refused, there is nothing to restore."""
     cloud.refuse = lambda *_: ("AccessDeniedException", 403)
-    measured = tuner(2048)
+    measured = tuner(cloud, 2048)
     with pytest.raises(CredentialsError, match=r"cannot be changed.*its words"):
         measured.run(quiet(), yes)
     assert cloud.updates == [2048]
@@ -442,7 +442,7 @@ def test_a_lost_answer_is_taken_for_a_change(cloud: Cloud) -> None:
     """A server error says nothing about what was done: the memory is set as before."""
     cloud.refuse = lambda _, number: ("ServiceException", 501) if number == 1 else None
     with pytest.raises(DeployError):
-        tuner(2048).run(quiet(), yes)
+        tuner(cloud, 2048).run(quiet(), yes)
     assert cloud.updates == [2048, 3008]
 
 
@@ -451,7 +451,7 @@ def test_a_busy_function_is_waited_for(cloud: Cloud, monkeypatch: pytest.MonkeyP
     waited: list[float] = []
     monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=waited.append))
     cloud.refuse = lambda _, number: ("ResourceConflictException", 409) if number in (2, 3) else None
-    tuner(2048).run(quiet(), yes)
+    tuner(cloud, 2048).run(quiet(), yes)
     assert cloud.updates == [2048, 3008, 3008, 3008]
     assert waited == [2, 2]
     assert cloud.memory == 3008
@@ -459,7 +459,7 @@ def test_a_busy_function_is_waited_for(cloud: Cloud, monkeypatch: pytest.MonkeyP
 
 def test_a_change_that_fails_later_is_undone(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     """AWS accepts 2,048 MB and then reports that the update failed."""
-    measured = tuner(2048)
+    measured = tuner(cloud, 2048)
     client = measured.memory._lambda
     honest = client.get_waiter
 
@@ -487,7 +487,7 @@ def test_a_refusal_of_the_caller_ends_it(cloud: Cloud) -> None:
 
     cloud.at_picture = refuse
     with pytest.raises(Throttled):
-        tuner(2048, 10_240).run(quiet(), yes)
+        tuner(cloud, 2048, 10_240).run(quiet(), yes)
     assert cloud.updates == [2048, 3008]
     assert cloud.memory == 3008
 
@@ -495,13 +495,13 @@ def test_a_refusal_of_the_caller_ends_it(cloud: Cloud) -> None:
 def test_no_is_no(cloud: Cloud) -> None:
     """Neither a picture nor a change."""
     with pytest.raises(Cancelled, match="Nothing was changed"):
-        tuner(2048).run(quiet(), lambda _: False)
+        tuner(cloud, 2048).run(quiet(), lambda _: False)
     assert (cloud.updates, cloud.pictures) == ([], [])
 
 
 def test_the_question_has_the_price(cloud: Cloud) -> None:
     """By the last picture's time if there was one, else the most that the time-outs allow."""
-    measured = tuner(2048, 10_240)
+    measured = tuner(cloud, 2048, 10_240)
     most = 3 * sum(pricing.invocation(size, 600) for size in (2048, 3008, 10_240))
     question = measured.question()
     assert "Draw 9 pictures" in question
@@ -514,7 +514,7 @@ def test_the_question_has_the_price(cloud: Cloud) -> None:
 
 def test_the_present_setting_alone(cloud: Cloud) -> None:
     """Nothing is set, so nothing of the kind is asked."""
-    measured = tuner(3008)
+    measured = tuner(cloud, 3008)
     most = pricing.dollars(3 * pricing.invocation(3008, 600))
     assert measured.question() == f"Draw 3 pictures (less than {most}; how long one takes is not known yet)?"
     measured.run(quiet(), yes)
@@ -526,7 +526,7 @@ def test_snapstart_is_refused(cloud: Cloud) -> None:
     """Its URL serves a published version, which a new setting would not reach: the wrong thing would be measured."""
     cloud.configuration = {"SnapStart": {"ApplyOn": "PublishedVersions", "OptimizationStatus": "Off"}}
     with pytest.raises(ConfigurationError, match="serves a published version"):
-        tuner(2048)
+        tuner(cloud, 2048)
     assert (cloud.updates, cloud.pictures) == ([], [])
 
 
@@ -534,7 +534,7 @@ def test_a_function_that_is_being_changed_is_left_alone(cloud: Cloud) -> None:
     """Its memory of now may not be its memory of later."""
     cloud.configuration = {"LastUpdateStatus": "InProgress"}
     with pytest.raises(DeployError, match="is being changed"):
-        tuner(2048)
+        tuner(cloud, 2048)
     assert (cloud.updates, cloud.pictures) == ([], [])
 
 
@@ -545,7 +545,7 @@ def test_without_the_log_the_handlers_times_count(cloud: Cloud, monkeypatch: pyt
         raise CredentialsError("no logs:FilterLogEvents")
 
     monkeypatch.setattr(logs, "read", refuse)
-    measured = tuner(10_240)
+    measured = tuner(cloud, 10_240)
     measured.run(quiet(), yes)
     report = measured.report()
     assert {each.billed_by for each in report.settings} == {"timings"}
@@ -561,7 +561,7 @@ def test_without_the_log_the_handlers_times_count(cloud: Cloud, monkeypatch: pyt
 def test_a_log_that_lags_behind(cloud: Cloud) -> None:
     """It is waited for, but not for ever."""
     cloud.reported = False
-    measured = tuner(10_240)
+    measured = tuner(cloud, 10_240)
     measured.run(quiet(), yes)
     assert {each.billed_by for each in measured.report().settings} == {"timings"}
     assert "4 pictures are not in the log yet" in measured.report().notes[0]
@@ -574,7 +574,7 @@ def test_times_of_two_kinds_are_not_compared(cloud: Cloud) -> None:
         cloud.reported = size == 3008
 
     cloud.at_picture = lag
-    measured = tuner(10_240)
+    measured = tuner(cloud, 10_240)
     measured.run(quiet(), yes)
     report = measured.report()
     assert [each.billed_by for each in report.settings] == ["timings", "timings"]
@@ -592,7 +592,7 @@ def test_an_interruption_while_the_log_is_read(cloud: Cloud, monkeypatch: pytest
 
     monkeypatch.setattr(logs, "read", interrupted)
     said = io.StringIO()
-    measured = tuner(2048)
+    measured = tuner(cloud, 2048)
     with pytest.raises(KeyboardInterrupt):
         measured.run(Stages(said), yes)
     assert said.getvalue().endswith("Reading the billed times in the log  failed\n")
@@ -602,7 +602,7 @@ def test_an_interruption_while_the_log_is_read(cloud: Cloud, monkeypatch: pytest
 def test_an_old_environments_pictures_do_not_count(cloud: Cloud) -> None:
     """Lambda says with how much memory each was drawn."""
     cloud.reported_memory = lambda _: 3008
-    measured = tuner(10_240)
+    measured = tuner(cloud, 10_240)
     measured.run(quiet(), yes)
     now, large = measured.report().settings
     assert now.pictures == 2

@@ -1,4 +1,4 @@
-"""client.py and image.py, against the handler in this process with an engine without weights."""
+"""client.py, batch.py, image.py and shared.py, against the handler in this process with an engine without weights."""
 
 from __future__ import annotations
 
@@ -9,28 +9,32 @@ import pytest
 from PIL import Image
 
 import lambdiff
-from lambdiff.client import endpoint
-from lambdiff.client.client import Client, Failure
-from lambdiff.errors import Cancelled, InvalidRequest, OutputError
+from lambdiff.client.batch import Failure
+from lambdiff.client.client import Client
+from lambdiff.client.parameters import GenerationParameters
+from lambdiff.config import Sourced
+from lambdiff.errors import Cancelled, ConfigurationError, EndpointFailed, InvalidRequest, OutputError
 from lambdiff.handler.app import App
+from lambdiff.local import in_process
 from lambdiff.protocol.http import HttpRequest, HttpResponse, OnStep
 from support.stub_engine import StubEngine, pattern
 
 
-class StubEndpoint:
-    """The real handler over the stub engine."""
+class StubTransport:
+    """The real handler with the stub engine."""
 
     url = "in process"
 
     def __init__(self, engine: StubEngine) -> None:
         self.app = App(lambda: engine, raise_errors=True)
+        self.closed = False
 
     def request(self, method: str, body: bytes = b"", on_step: OnStep | None = None) -> HttpResponse:
         headers = {"content-type": "application/json"}
         return self.app.handle(HttpRequest(method=method, headers=headers, body=body), on_step)
 
     def close(self) -> None:
-        self.app = None  # type: ignore[assignment]
+        self.closed = True
 
 
 @pytest.fixture
@@ -40,31 +44,35 @@ def engine() -> StubEngine:
 
 
 @pytest.fixture
-def client(engine: StubEngine, monkeypatch: pytest.MonkeyPatch) -> Client:
-    """A client of this machine."""
-    monkeypatch.setattr(endpoint.Endpoint, "open", lambda _: StubEndpoint(engine))
-    return Client(local=True)
+def transport(engine: StubEngine) -> StubTransport:
+    """What the client sends its requests with."""
+    return StubTransport(engine)
 
 
-def test_a_picture_says_everything_about_itself(client: Client) -> None:
+@pytest.fixture
+def client(transport: StubTransport) -> Client:
+    """A client of that engine."""
+    return Client(transport=transport)
+
+
+def test_an_image_describes_itself(client: Client) -> None:
     """Pixels, seed, parameters, model, warnings and timings are all there."""
     image = client.generate("a cat", seed=7, num_inference_steps=3, width=128, height=64)
     assert image.image.size == image.size == (128, 64)
     assert image.seed == 7
-    assert (image.parameters.prompt, image.parameters.num_inference_steps, image.parameters.scheduler) == (
-        "a cat",
-        3,
-        "euler",
-    )
+    assert image.parameters.prompt == "a cat"
+    assert image.parameters.num_inference_steps == 3
+    assert image.parameters.scheduler == "euler"
+    assert image.metadata.exact
     assert image.model.startswith("stub")
     assert image.warnings == ["a warning with ünïcode"]
     assert {"load", "denoise", "compress", "total"} <= set(image.timings)
     assert repr(image).startswith("<GeneratedImage 128x64 png seed=7 model='stub")
-    assert (image.image.tobytes()) == pattern(7, 128, 64).tobytes()
+    assert image.image.tobytes() == pattern(7, 128, 64).tobytes()
 
 
-def test_a_seed_is_drawn_per_picture(client: Client) -> None:
-    """Without a seed no two pictures are alike, and each tells its seed."""
+def test_each_image_gets_its_own_seed(client: Client) -> None:
+    """Without `seed=` no two images are alike, and each states its seed."""
     seeds = {client.generate("a cat").seed for _ in range(5)}
     assert len(seeds) == 5
 
@@ -74,17 +82,17 @@ def test_a_seed_is_drawn_per_picture(client: Client) -> None:
     [({"prompt": ""}, "prompt"), ({"prompt": "x", "width": 8}, "width"), ({"prompt": "x", "seed": -1}, "seed")],
 )
 def test_bad_parameters_are_refused_before_anything_is_sent(
-    client: Client, engine: StubEngine, parameters: dict[str, object], field: str
+    client: Client, engine: StubEngine, parameters: GenerationParameters, field: str
 ) -> None:
-    """Each bad field is named and nothing reaches the endpoint."""
+    """The error names each bad field, and nothing reaches the endpoint."""
     with pytest.raises(InvalidRequest) as caught:
-        client.generate(**parameters)  # type: ignore[arg-type]
+        client.generate(**parameters)
     assert [name for name, _ in caught.value.problems] == [field]
     assert engine.calls == 0
 
 
-def test_steps_are_counted_and_can_stop_the_picture(client: Client) -> None:
-    """The callback sees each step; True cancels."""
+def test_on_step_counts_and_cancels(client: Client) -> None:
+    """The callback is called after each step; returning True cancels the request."""
     seen: list[tuple[int, int]] = []
     client.generate("a cat", num_inference_steps=3, on_step=lambda *step: seen.append(step))
     assert seen == [(1, 3), (2, 3), (3, 3)]
@@ -92,29 +100,39 @@ def test_steps_are_counted_and_can_stop_the_picture(client: Client) -> None:
         client.generate("a cat", num_inference_steps=3, on_step=lambda done, _: done == 2)
 
 
-def test_many_keep_their_order_and_their_own_parameters(client: Client) -> None:
-    """Prompts and mappings mix, shared parameters apply where none are given."""
-    batch = client.generate_many(["a", {"prompt": "b", "seed": 5}, "c"], seed=1)
+def test_a_batch_keeps_its_order_and_its_parameters(client: Client) -> None:
+    """Prompts and mappings may be mixed; shared parameters apply unless a mapping overrides them."""
+    batch = client.generate_many(["a", {"prompt": "b", "seed": 5}, "c"], seed=1, image_format="webp")
     assert [(image.parameters.prompt, image.seed) for image in batch.images] == [("a", 1), ("b", 5), ("c", 1)]
+    assert {image.format for image in batch.images} == {"webp"}
     assert len(batch) == 3
 
 
-def test_many_are_checked_before_the_first_is_sent(client: Client, engine: StubEngine) -> None:
-    """One bad request of many stops all, at no cost."""
+def test_none_in_a_mapping_means_the_models_default(client: Client) -> None:
+    """A mapping can take back a shared parameter."""
+    batch = client.generate_many([{"prompt": "a", "num_inference_steps": None}, "b"], num_inference_steps=9)
+    assert [image.parameters.num_inference_steps for image in batch.images] == [2, 9]
+
+
+def test_a_batch_is_validated_before_the_first_request(client: Client, engine: StubEngine) -> None:
+    """One bad request refuses the batch before anything is generated."""
     with pytest.raises(InvalidRequest):
         client.generate_many(["a", "b", ""])
     assert engine.calls == 0
 
 
-def test_what_fails_is_kept_apart(client: Client, engine: StubEngine) -> None:
-    """A request that its model cannot draw is a failure in its place."""
+def test_a_failure_does_not_affect_the_rest_of_a_batch(client: Client) -> None:
+    """A size that the model does not support gives a failure in its place, which can be sent again."""
     batch = client.generate_many(["a", {"prompt": "b", "width": 1024}, "c"])
     assert [type(result) for result in batch] == [lambdiff.GeneratedImage, Failure, lambdiff.GeneratedImage]
-    assert (batch.failures[0].index, batch.failures[0].error.exit_code) == (1, 4)
+    (failure,) = batch.failures
+    assert (failure.index, failure.error.exit_code) == (1, 4)
+    assert failure.request["prompt"] == "b"
+    assert len(client.generate_many([{**failure.request, "width": 64}]).images) == 1
 
 
-def test_a_bug_in_a_callback_is_raised_and_leaves_no_thread(client: Client) -> None:
-    """What on_result raises comes out, and the workers end."""
+def test_an_exception_in_a_callback_is_raised_and_leaves_no_thread(client: Client) -> None:
+    """What `on_result` raises reaches the caller, and the worker threads end."""
     before = threading.active_count()
     with pytest.raises(ZeroDivisionError):
         client.generate_many(["a"] * 20, max_workers=2, on_result=lambda *_: 1 / 0)
@@ -125,12 +143,25 @@ def test_a_bug_in_a_callback_is_raised_and_leaves_no_thread(client: Client) -> N
 
 
 def test_health(client: Client) -> None:
-    """The endpoint says what it is."""
+    """The endpoint describes itself."""
     assert client.health().model.name == "stub"
 
 
+def test_health_of_something_else_is_an_error() -> None:
+    """A 200 that is not lambdiff's health names the endpoint."""
+
+    class Elsewhere(StubTransport):
+        url = "elsewhere"
+
+        def request(self, method: str, body: bytes = b"", on_step: OnStep | None = None) -> HttpResponse:
+            return HttpResponse(200, {"content-type": "application/json"}, b"{}")
+
+    with Client(transport=Elsewhere(StubEngine())) as client, pytest.raises(EndpointFailed, match="elsewhere"):
+        client.health()
+
+
 def test_saving(client: Client, tmp_path: Path) -> None:
-    """The suffix decides the format, nothing is replaced unasked, an unknown suffix is refused."""
+    """The suffix decides the format, no file is replaced without `force`, an unknown suffix is refused."""
     image = client.generate("a cat", seed=7)
     for name, kind in (("a.png", "PNG"), ("a.jpg", "JPEG"), ("a.webp", "WEBP")):
         assert Image.open(image.save(tmp_path / name)).format == kind
@@ -141,15 +172,36 @@ def test_saving(client: Client, tmp_path: Path) -> None:
     assert image._repr_png_() == image.content
 
 
-def test_the_module_function_keeps_its_client(client: Client, engine: StubEngine) -> None:
-    """lambdiff.generate loads the engine once for many calls."""
+def test_the_module_function_keeps_its_client(engine: StubEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`lambdiff.generate` loads the engine once for many calls."""
+    monkeypatch.setattr(in_process, "InProcessTransport", lambda _: StubTransport(engine))
     lambdiff.generate("a cat", local=True)
     lambdiff.generate("a dog", local=True)
     assert (engine.calls, engine.loads) == (2, 1)
 
 
-def test_a_client_closes_its_endpoint(client: Client) -> None:
-    """The with block lets go of connections and weights."""
+def test_a_client_closes_its_transport(client: Client, transport: StubTransport) -> None:
+    """The end of a with block releases connections and weights."""
     with client:
-        pass
-    assert client.transport.app is None  # type: ignore[attr-defined]
+        assert not transport.closed
+    assert transport.closed
+
+
+def test_the_endpoint_of_a_custom_transport_says_so(client: Client) -> None:
+    """Of a custom transport only its name is known: no region, no credentials, no price."""
+    assert client.endpoint.url == Sourced("in process", "custom transport")
+    assert client.endpoint.describe() == {"endpoint": "in process (custom transport)"}
+    assert not client.endpoint.local
+    assert client.endpoint.region is None
+    assert client.endpoint.price(1.0) is None
+    assert client.generate("a cat").cost is None
+    assert repr(client) == "Client(in process (custom transport))"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"url": "https://x/"}, {"deployment": "prod"}, {"local": True}, {"timeout_s": 5}, {"region": "x"}]
+)
+def test_a_transport_takes_no_other_settings(transport: StubTransport, settings: dict[str, object]) -> None:
+    """A setting that a transport would ignore is refused."""
+    with pytest.raises(ConfigurationError, match="transport"):
+        Client(transport=transport, **settings)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""problems.py: from a reply to an error with a fix."""
+"""error_mapping.py: from a reply to an exception with a fix."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def problem(slug: str, detail: str = "Because.", **more: object) -> HttpResponse
     return reply(document.status, msgspec.json.encode(document), content_type=contract.PROBLEM_JSON)
 
 
-def test_a_success_is_no_problem() -> None:
+def test_a_success_raises_nothing() -> None:
     """2xx passes."""
     raise_for_problem(reply(200))
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "exit_code"),
+    ("response", "error", "exit_code"),
     [
         (
-            problem("invalid-value", errors=[("width", "is 8; this model draws 64 to 512 pixels")]),
+            problem("invalid-value", errors=[("width", "is 8; this model supports 64 to 512 pixels")]),
             errors.EndpointRefused,
             4,
         ),
@@ -50,46 +50,47 @@ def test_a_success_is_no_problem() -> None:
         (problem("model-unavailable"), errors.EndpointFailed, 5),
     ],
 )
-def test_each_status_has_its_error(answer: HttpResponse, error: type[errors.LambdiffError], exit_code: int) -> None:
-    """The kind, the exit code and a fix follow from the reply."""
+def test_each_status_has_its_error(response: HttpResponse, error: type[errors.LambdiffError], exit_code: int) -> None:
+    """Class, exit code and a fix follow from the reply."""
     with pytest.raises(error) as caught:
-        raise_for_problem(answer)
+        raise_for_problem(response)
     assert type(caught.value) is error
     assert caught.value.exit_code == exit_code
     assert caught.value.fix
 
 
 def test_bad_fields_are_named() -> None:
-    """What the model cannot draw is told field by field."""
+    """What the model does not support is reported field by field."""
     with pytest.raises(errors.EndpointRefused, match="width: is 8"):
         raise_for_problem(problem("invalid-value", errors=[("width", "is 8")]))
 
 
-def test_a_wrong_clock_is_recognised() -> None:
-    """A 403 from an endpoint whose date is ten minutes off is explained by the clock."""
-    date = email.utils.formatdate(time.time() - 600, usegmt=True)
+@pytest.mark.parametrize(("seconds", "words"), [(-600, "10 minutes ahead"), (600, "10 minutes behind")])
+def test_a_wrong_clock_is_recognised(seconds: int, words: str) -> None:
+    """If the endpoint's date is ten minutes off, the fix for a 403 is to set the clock."""
+    date = email.utils.formatdate(time.time() + seconds, usegmt=True)
     with pytest.raises(errors.AccessDenied) as caught:
         raise_for_problem(reply(403, b'{"message":"Signature expired"}', date=date))
-    assert "clock is 10 minutes ahead" in caught.value.fix
+    assert words in caught.value.fix
 
 
 def test_an_expired_token_is_recognised() -> None:
-    """A session that has run out is told apart from a missing permission."""
+    """An expired session is not mistaken for a missing permission."""
     with pytest.raises(errors.AccessDenied) as caught:
         raise_for_problem(reply(403, b'{"message":"The security token included in the request is expired"}'))
     assert "sign in again" in caught.value.fix
 
 
 def test_the_request_id_leads_to_the_logs() -> None:
-    """An endpoint's failure can be looked up."""
+    """The fix of a failure is the command that shows its log."""
     with pytest.raises(errors.EndpointFailed) as caught:
         raise_for_problem(reply(500, x_amzn_requestid="id-1"))
     assert caught.value.request_id == "id-1"
     assert "--request-id id-1" in caught.value.fix
 
 
-def test_a_foreign_page_is_not_repeated_in_the_message() -> None:
-    """An HTML page of a proxy is described, not printed."""
+def test_an_html_page_is_not_repeated_in_the_message() -> None:
+    """A proxy's HTML page is described, not printed."""
     with pytest.raises(errors.EndpointFailed, match=r"13 bytes of text/html") as caught:
         raise_for_problem(reply(502, b"<h1>oops</h1>", content_type="text/html"))
     assert "<h1>" not in str(caught.value)

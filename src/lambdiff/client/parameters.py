@@ -1,0 +1,43 @@
+"""The generation parameters as type checkers and completion see them.
+
+`protocol.contract.GenerateRequest` defines them. The signatures of `Client.generate`, `Client.generate_many` and
+`lambdiff.generate` spell them out again, because editors and `help()` show a `**parameters` only as such; a test
+compares all of them with the contract.
+"""
+
+from __future__ import annotations
+
+from typing import Required, TypedDict, Unpack
+
+from lambdiff.protocol.contract import GenerateRequest, ImageFormat, SchedulerName
+
+
+class GenerationParameters(TypedDict, total=False):
+    """The parameters of one image, as a mapping for `Client.generate_many`; see `Client.generate` for their meaning.
+
+    Example:
+        >>> fox: GenerationParameters = {"prompt": "a fox", "seed": 7, "width": 256, "height": 256}
+    """
+
+    prompt: Required[str]
+    negative_prompt: str | None
+    num_inference_steps: int | None
+    guidance_scale: float | None
+    width: int | None
+    height: int | None
+    seed: int | None
+    scheduler: SchedulerName | None
+    image_format: ImageFormat
+
+
+def build_request(**parameters: Unpack[GenerationParameters]) -> GenerateRequest:
+    """Validate the parameters. None means the same as leaving a parameter out: the model's default.
+
+    Raises:
+        InvalidRequest: with one entry in `problems` for each bad parameter.
+
+    Example:
+        >>> build_request(prompt="a cat in a top hat", seed=None).to_json()
+        b'{"prompt":"a cat in a top hat"}'
+    """
+    return GenerateRequest.from_fields({name: value for name, value in parameters.items() if value is not None})

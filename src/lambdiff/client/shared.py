@@ -1,0 +1,77 @@
+"""`lambdiff.generate`: one image, from a client that is kept for the next call."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any, Final
+
+from lambdiff import config
+from lambdiff.client import notebook
+from lambdiff.client.client import Client
+from lambdiff.client.image import GeneratedImage
+from lambdiff.protocol.contract import ImageFormat, SchedulerName
+from lambdiff.protocol.http import OnStep
+
+_clients: dict[tuple[object, ...], Client] = {}
+_lock = threading.Lock()
+
+_ENVIRONMENT: Final = (
+    "LAMBDIFF_HOME", "LAMBDIFF_URL", "LAMBDIFF_DEPLOYMENT", "LAMBDIFF_REGION", "LAMBDIFF_MODEL_DIR",
+    "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID",
+)  # fmt: skip
+"""The variables that decide which endpoint a client calls and how it signs."""
+
+
+def generate(
+    prompt: str,
+    *,
+    negative_prompt: str | None = None,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    seed: int | None = None,
+    scheduler: SchedulerName | None = None,
+    image_format: ImageFormat = "png",
+    on_step: OnStep | None = None,
+    url: str | None = None,
+    region: str | None = None,
+    deployment: str | None = None,
+    profile: str | None = None,
+    local: bool = False,
+) -> GeneratedImage:
+    """Generate one image. The client is kept for further calls; in a notebook a progress bar is shown.
+
+    Args:
+        prompt, negative_prompt, num_inference_steps, guidance_scale, width, height, seed, scheduler, image_format,
+            on_step: as for `Client.generate`.
+        url, region, deployment, profile, local: as for `Client`; without them the endpoint is chosen as there.
+
+    Raises:
+        LambdiffError: as for `Client` and `Client.generate`.
+
+    Example:
+        >>> lambdiff.generate("a cat in a top hat", seed=7).save("cat.png")  # doctest: +SKIP
+        PosixPath('cat.png')
+    """
+    client = _client(url=url, region=region, deployment=deployment, profile=profile, local=local)
+    with notebook.progress_bar() as show_step:
+        return client.generate(
+            prompt, negative_prompt=negative_prompt, num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale, width=width, height=height, seed=seed, scheduler=scheduler,
+            image_format=image_format, on_step=on_step or show_step,
+        )  # fmt: skip
+
+
+def _client(**arguments: Any) -> Client:
+    """The kept client for these arguments; a new one if the environment or the saved deployments have changed."""
+    try:
+        changed_at = config.path().stat().st_mtime_ns
+    except OSError:
+        changed_at = 0
+    key = (*arguments.items(), *map(os.environ.get, _ENVIRONMENT), changed_at)
+    with _lock:
+        if key not in _clients:
+            _clients[key] = Client(**arguments)
+        return _clients[key]
