@@ -33,7 +33,7 @@ from support.localcloud.cloud import Cloud
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
 PROMPT = "a cat in a top hat"
-TUTORIAL = Path(__file__).parent / "tutorial_client.py"
+TUTORIAL = Path(__file__).parents[2] / "examples" / "sigv4_client.py"
 
 
 class Machine:
