@@ -26,3 +26,7 @@ bench-check: bench-models
 
 bench-ratios: bench-models
 	$(RUN) benchmarks.check --rounds $(ROUNDS) --write
+
+.PHONY: actionlint
+actionlint:
+	.venv/bin/python .ci/actionlint.py
