@@ -1,0 +1,150 @@
+"""MkDocs hooks: parts of the pages that are generated from the code, so that they cannot go stale.
+
+A page asks for such a part with a comment on a line of its own:
+
+    <!-- generated: commands -->      every command with its help, arguments and options, from click
+    <!-- generated: overview -->      one line for each command
+    <!-- generated: fields -->        the fields of a request, from the contract
+    <!-- generated: problems -->      the kinds of problem document, from the contract
+    <!-- include: CHANGELOG.md -->    a file of the repository, its links adapted to the site
+"""
+
+from __future__ import annotations
+
+import inspect
+import posixpath
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from lambdiff.cli import cli
+from lambdiff.protocol import contract
+from lambdiff.protocol.openapi import openapi
+
+REPOSITORY: Final = Path(__file__).parents[1]
+_MARKER: Final = re.compile(r"^<!-- (generated|include): (\S+) -->$", re.MULTILINE)
+_LINK: Final = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Replace each marker of a page (MkDocs calls this by its name)."""
+
+    def replace(marker: re.Match[str]) -> str:
+        kind, what = marker.groups()
+        if kind == "generated":
+            return "\n".join(GENERATORS[what]())
+        return include(REPOSITORY / what, page.file.src_uri)
+
+    return _MARKER.sub(replace, markdown)
+
+
+def overview() -> Iterator[str]:
+    """A table of the commands."""
+    yield from ("| command | purpose |", "|---|---|")
+    for context in _commands():
+        name = context.command_path
+        yield f"| [`{name}`](cli.md#{name.replace(' ', '-')}) | {context.command.get_short_help_str(limit=200)} |"
+
+
+def commands() -> Iterator[str]:
+    """A section for each command."""
+    for context in _commands():
+        command = context.command
+        pieces = " ".join(command.collect_usage_pieces(context))
+        yield from (f"### {context.command_path} {{ #{context.command_path.replace(' ', '-')} }}", "")
+        yield from ("```text", f"{context.command_path} {pieces}", "```", "")
+        yield from _paragraphs(command.help or "")
+        yield from _paragraphs(command.epilog or "")
+        options = [parameter for parameter in command.get_params(context) if parameter.name != "help"]
+        records = [record for option in options if (record := option.get_help_record(context))]
+        if records:
+            yield from ("| option | meaning |", "|---|---|")
+            yield from (f"| {_code(flags)} | {_cell(text)} |" for flags, text in records)
+        yield ""
+
+
+def fields() -> Iterator[str]:
+    """A table of the request's fields."""
+    schema = openapi()["components"]["schemas"]["GenerateRequest"]
+    yield from ("| field | type | limits | meaning |", "|---|---|---|---|")
+    for name, field in schema["properties"].items():
+        value = next((each for each in field.get("anyOf", []) if each.get("type") != "null"), field)
+        limits = [
+            f"{word} {value[key]:,}"
+            for key, word in (
+                ("minLength", "at least"), ("maxLength", "at most"), ("minimum", "from"), ("maximum", "to"),
+                ("multipleOf", "a multiple of"),
+            )
+            if key in value
+        ]  # fmt: skip
+        if "enum" in value:
+            limits.append(", ".join(f"`{each}`" for each in value["enum"]))
+        if name in schema["required"]:
+            limits.append("required")
+        elif field.get("default") is not None:
+            limits.append(f"default `{field['default']}`")
+        kind = value.get("type") or "string"
+        yield f"| `{name}` | {kind} | {', '.join(limits)} | {field.get('description') or value['description']} |"
+
+
+def problems() -> Iterator[str]:
+    """A table of the problem documents."""
+    yield from ("| status | `type` | title |", "|---|---|---|")
+    for slug, (status, title) in sorted(contract.PROBLEMS.items(), key=lambda item: item[1][0]):
+        yield f"| {status} | `urn:lambdiff:problem:{slug}` | {title} |"
+
+
+GENERATORS: Final[dict[str, Callable[[], Iterator[str]]]] = {
+    "commands": commands,
+    "overview": overview,
+    "fields": fields,
+    "problems": problems,
+}
+
+
+def include(source: Path, page: str) -> str:
+    """The text of a file of the repository; links into docs/ lead to the page, others keep their text only."""
+
+    def adapt(link: re.Match[str]) -> str:
+        text, target = link.groups()
+        if target.startswith(("#", "http://", "https://", "mailto:")):
+            return link.group()
+        path, _, anchor = target.partition("#")
+        relative = posixpath.normpath((source.parent / path).relative_to(REPOSITORY).as_posix())
+        if relative.startswith("docs/") and relative.endswith(".md"):
+            to = posixpath.relpath(relative.removeprefix("docs/"), posixpath.dirname(page) or ".")
+            return f"[{text}]({to}{'#' if anchor else ''}{anchor})"
+        return text
+
+    return _LINK.sub(adapt, source.read_text(encoding="utf-8"))
+
+
+def _commands() -> Iterator[click.Context]:
+    parent = click.Context(cli, info_name="lambdiff")
+    for name in cli.list_commands(parent):
+        command = cli.get_command(parent, name)
+        assert command is not None  # noqa: S101 (it was listed)
+        yield click.Context(command, info_name=name, parent=parent)
+
+
+def _paragraphs(help_text: str) -> Iterator[str]:
+    """The paragraphs of a help text; those marked with a backspace keep their lines and are shown as commands."""
+    for paragraph in inspect.cleandoc(help_text).split("\n\n"):
+        lines = paragraph.strip().splitlines()
+        if not lines:
+            continue
+        if lines[0].strip() == "\b":
+            yield from ("```sh", *lines[1:], "```", "")
+        else:
+            yield from (*lines, "")
+
+
+def _code(flags: str) -> str:
+    return ", ".join(f"`{flag}`" for flag in flags.split(", ")).replace("|", "\\|")
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;")
