@@ -6,6 +6,7 @@ A page asks for such a part with a comment on a line of its own:
     <!-- generated: overview -->      one line for each command
     <!-- generated: fields -->        the fields of a request, from the contract
     <!-- generated: problems -->      the kinds of problem document, from the contract
+    <!-- generated: errors -->        the tree of exceptions with their exit codes
     <!-- include: CHANGELOG.md -->    a file of the repository, its links adapted to the site
 """
 
@@ -21,6 +22,7 @@ from typing import Any, Final
 import click
 
 from lambdiff.cli import cli
+from lambdiff.errors import LambdiffError
 from lambdiff.protocol import contract
 from lambdiff.protocol.openapi import openapi
 
@@ -58,7 +60,7 @@ def commands() -> Iterator[str]:
         yield from ("```text", f"{context.command_path} {pieces}", "```", "")
         yield from _paragraphs(command.help or "")
         yield from _paragraphs(command.epilog or "")
-        options = [parameter for parameter in command.get_params(context) if parameter.name != "help"]
+        options = [each for each in command.params if isinstance(each, click.Option)]
         records = [record for option in options if (record := option.get_help_record(context))]
         if records:
             yield from ("| option | meaning |", "|---|---|")
@@ -72,22 +74,24 @@ def fields() -> Iterator[str]:
     yield from ("| field | type | limits | meaning |", "|---|---|---|---|")
     for name, field in schema["properties"].items():
         value = next((each for each in field.get("anyOf", []) if each.get("type") != "null"), field)
-        limits = [
-            f"{word} {value[key]:,}"
-            for key, word in (
-                ("minLength", "at least"), ("maxLength", "at most"), ("minimum", "from"), ("maximum", "to"),
-                ("multipleOf", "a multiple of"),
-            )
-            if key in value
-        ]  # fmt: skip
-        if "enum" in value:
-            limits.append(", ".join(f"`{each}`" for each in value["enum"]))
+        limits = list(_limits(value))
         if name in schema["required"]:
             limits.append("required")
         elif field.get("default") is not None:
             limits.append(f"default `{field['default']}`")
         kind = value.get("type") or "string"
         yield f"| `{name}` | {kind} | {', '.join(limits)} | {field.get('description') or value['description']} |"
+
+
+def _limits(field: dict[str, Any]) -> Iterator[str]:
+    if "maximum" in field:
+        yield f"{field['minimum']:,} to {field['maximum']:,}"
+    if "multipleOf" in field:
+        yield f"a multiple of {field['multipleOf']}"
+    if "maxLength" in field:
+        yield f"{field.get('minLength', 0)} to {field['maxLength']:,} characters"
+    if "enum" in field:
+        yield " ".join(f"`{each}`" for each in field["enum"])
 
 
 def problems() -> Iterator[str]:
@@ -97,11 +101,25 @@ def problems() -> Iterator[str]:
         yield f"| {status} | `urn:lambdiff:problem:{slug}` | {title} |"
 
 
+def errors() -> Iterator[str]:
+    """The tree of exceptions."""
+
+    def lines(error: type[LambdiffError], first: str, rest: str) -> Iterator[str]:
+        yield f"{first + error.__name__:<32}{error.exit_code:>3}"
+        children = error.__subclasses__()
+        for child in children:
+            last = child is children[-1]
+            yield from lines(child, rest + ("└── " if last else "├── "), rest + ("    " if last else "│   "))
+
+    yield from ("```text", *lines(LambdiffError, "", ""), "```")
+
+
 GENERATORS: Final[dict[str, Callable[[], Iterator[str]]]] = {
     "commands": commands,
     "overview": overview,
     "fields": fields,
     "problems": problems,
+    "errors": errors,
 }
 
 
@@ -143,7 +161,7 @@ def _paragraphs(help_text: str) -> Iterator[str]:
 
 
 def _code(flags: str) -> str:
-    return ", ".join(f"`{flag}`" for flag in flags.split(", ")).replace("|", "\\|")
+    return ", ".join(f"`{flag}`" for flag in flags.split(", "))
 
 
 def _cell(text: str) -> str:

@@ -1,0 +1,139 @@
+"""The documentation agrees with the code."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+from lambdiff import errors
+from lambdiff.cli import COMMANDS, cli
+from lambdiff.protocol import contract
+
+REPOSITORY = Path(__file__).parents[2]
+DOCS = REPOSITORY / "docs"
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in DOCS.glob("*.md")}
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+_spec = importlib.util.spec_from_file_location("docs_hooks", DOCS / "hooks.py")
+assert _spec is not None
+assert _spec.loader is not None
+hooks = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(hooks)
+
+
+def test_every_command_has_a_section() -> None:
+    """The command line reference has a section for each command and no other."""
+    sections = re.findall(r"^### lambdiff (\S+) ", "\n".join(hooks.commands()), re.MULTILINE)
+    assert sections == list(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_listed(name: str) -> None:
+    """Each spelling of each option of a command is in its section."""
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    _, _, rest = "\n".join(hooks.commands()).partition(f"### lambdiff {name} ")
+    section = rest.partition("\n### ")[0]
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    spellings = {spelling for option in options for spelling in (*option.opts, *option.secondary_opts)}
+    assert {each for each in spellings if not re.search(rf"{re.escape(each)}(?=[` ])", section)} == set()
+
+
+def test_examples_of_a_help_text_are_code() -> None:
+    """Lines that click keeps together become a block of code, and no backspace is left."""
+    text = "\n".join(hooks.commands())
+    assert '```sh\nlambdiff generate "a cat in a top hat" -o cat.png\n' in text
+    assert "\b" not in text
+
+
+def test_every_exit_code_is_listed() -> None:
+    """The table has the codes of the error tree, success and interruption, and no other."""
+
+    def codes(error: type[errors.LambdiffError]) -> set[int]:
+        return {error.exit_code}.union(*(codes(child) for child in error.__subclasses__()))
+
+    listed = {int(code) for code in re.findall(r"^\| (\d+) \|", PAGES["cli.md"], re.MULTILINE)}
+    assert listed == codes(errors.LambdiffError) | {0}
+
+
+def test_every_variable_is_listed() -> None:
+    """Each LAMBDIFF_ variable that a user can set is in the table."""
+    internal = {"LAMBDIFF_COMPLETE", "LAMBDIFF_STACK_SETTINGS"}  # click's, and what deploy passes to its own CDK app
+    sources = (REPOSITORY / "src" / "lambdiff").rglob("*.py")
+    read = {name for path in sources for name in re.findall(r"LAMBDIFF_[A-Z_]+[A-Z]", path.read_text())}
+    assert {name for name in read if f"| `{name}` |" not in PAGES["configuration.md"]} <= internal
+
+
+def test_every_field_and_problem_is_listed() -> None:
+    """The tables of the wire contract are complete."""
+    fields = re.findall(r"^\| `(\w+)`", "\n".join(hooks.fields()), re.MULTILINE)
+    assert fields == list(contract.GenerateRequest.__struct_fields__)
+    problems = re.findall(r"`urn:lambdiff:problem:([a-z-]+)`", "\n".join(hooks.problems()))
+    assert sorted(problems) == sorted(contract.PROBLEMS)
+
+
+def test_every_error_is_documented() -> None:
+    """The SDK reference describes each class of the error tree, and the tree shows each."""
+
+    def names(error: type[errors.LambdiffError]) -> set[str]:
+        return {error.__name__}.union(*(names(child) for child in error.__subclasses__()))
+
+    tree = "\n".join(hooks.errors())
+    described = re.search(r"^ +members: \[(.*)\]$", PAGES["sdk.md"], re.MULTILINE)
+    assert described is not None
+    assert set(described[1].split(", ")) == names(errors.LambdiffError)
+    assert {name for name in names(errors.LambdiffError) if not re.search(rf"\b{name}\b", tree)} == set()
+
+
+def test_every_dependency_has_a_reason() -> None:
+    """Each package that a user can install with lambdiff is in the tables of dependencies."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    requirements = [*project["dependencies"], *(each for name in extras if name != "dev" for each in extras[name])]
+    names = {re.split(r"[\[<>=]", requirement)[0] for requirement in requirements}
+    rows = "\n".join(line for line in PAGES["dependencies.md"].splitlines() if line.startswith("|"))
+    assert {name for name in names if not re.search(rf"\b{name}\b", rows)} == set()
+    assert {extra for extra in extras if f"| `{extra}` |" not in rows} == set()
+
+
+def test_every_file_that_is_named_exists() -> None:
+    """Paths of tests, sources and scripts in the documentation are those of the repository."""
+    pattern = re.compile(r"\b((?:tests|training|docs|src|docker)/[\w./-]+\w)")
+    named = {match for text in (*PAGES.values(), README) for match in pattern.findall(text)}
+    assert len(named) > 10
+    assert {path for path in named if not (REPOSITORY / path).exists()} == set()
+
+
+def test_every_marker_is_known() -> None:
+    """Each part that a page wants generated or included can be."""
+    markers = [match for text in PAGES.values() for match in re.findall(r"<!-- (\w+): (\S+) -->", text)]
+    assert {what for kind, what in markers if kind == "generated"} == set(hooks.GENERATORS)
+    assert all((REPOSITORY / what).is_file() for kind, what in markers if kind == "include")
+
+
+def test_links_of_included_files_lead_to_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file from the root of the repository keeps its links into docs/ and loses those that the site cannot follow."""
+    monkeypatch.setattr(hooks, "REPOSITORY", tmp_path)
+    source = tmp_path / "NOTES.md"
+    source.write_text("[a](docs/deploy.md#permissions) [b](src/x.py) [c](https://example.org) [d](#here)")
+    assert hooks.include(source, "notes.md") == "[a](deploy.md#permissions) b [c](https://example.org) [d](#here)"
+
+
+@pytest.mark.parametrize("text", [README, PAGES["quickstart.md"], PAGES["generate.md"], PAGES["deploy.md"]])
+def test_no_block_writes_a_file_twice(text: str) -> None:
+    """Blocks can be pasted in order: a file is never written a second time, which would be refused."""
+    blocks = "\n".join(re.findall(r"^```(?:sh|python)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    written = re.findall(r'(?:-o |save\(f?)"?([\w{}-]+\.(?:png|jpg|webp))', blocks)
+    assert written
+    assert len(written) == len(set(written))
+
+
+def test_the_lines_that_ci_runs_are_there() -> None:
+    """The README begins with one line that generates an image and one that runs the tests."""
+    for what in ("lambdiff generate", "pytest"):
+        assert len(re.findall(rf"^python3 -m venv .*{what}", README, re.MULTILINE)) == 1
