@@ -6,7 +6,7 @@ A page asks for such a part with a comment on a line of its own:
     <!-- generated: overview -->      one line for each command
     <!-- generated: fields -->        the fields of a request, from the contract
     <!-- generated: problems -->      the kinds of problem document, from the contract
-    <!-- generated: errors -->        the tree of exceptions with their exit codes
+    <!-- generated: errors -->        every exception with its exit code, from the classes
     <!-- include: CHANGELOG.md -->    a file of the repository, its links adapted to the site
 """
 
@@ -102,16 +102,20 @@ def problems() -> Iterator[str]:
 
 
 def errors() -> Iterator[str]:
-    """The tree of exceptions."""
+    """The tree of exceptions, and a section for each."""
+    names = []
 
-    def lines(error: type[LambdiffError], first: str, rest: str) -> Iterator[str]:
+    def tree(error: type[LambdiffError], first: str, rest: str) -> Iterator[str]:
+        names.append(error.__name__)
         yield f"{first + error.__name__:<32}{error.exit_code:>3}"
         children = error.__subclasses__()
         for child in children:
             last = child is children[-1]
-            yield from lines(child, rest + ("└── " if last else "├── "), rest + ("    " if last else "│   "))
+            yield from tree(child, rest + ("└── " if last else "├── "), rest + ("    " if last else "│   "))
 
-    yield from ("```text", *lines(LambdiffError, "", ""), "```")
+    yield from ("```text", *tree(LambdiffError, "", ""), "```", "")
+    for name in names:
+        yield from (f"::: lambdiff.{name}", "")
 
 
 GENERATORS: Final[dict[str, Callable[[], Iterator[str]]]] = {
