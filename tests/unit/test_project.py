@@ -1,0 +1,82 @@
+"""The files for contributors agree with the code: paths, packages, decisions, workflows, metadata."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src" / "lambdiff"
+DECISIONS = ROOT / "docs" / "decisions"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+RECORDS = sorted(path for path in DECISIONS.glob("*.md") if path.name != "README.md")
+
+
+def files_named(text: str) -> set[str]:
+    """Words that look like files of this repository: they contain a slash and end in a known suffix or a slash."""
+    words = re.findall(r"(?<![\w./:<>@*-])\.?[\w-]+(?:/[\w.-]+)*(?:\.(?:py|md|toml|ya?ml|txt|json|ipynb|in)\b|/)", text)
+    return {word for word in words if "/" in word and not word.startswith(("build/", "http"))}
+
+
+def missing(named: set[str], *folders: Path) -> set[str]:
+    """The names that exist in none of the folders."""
+    return {name for name in named if not any((folder / name).exists() for folder in (ROOT, *folders))}
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.stem)
+def test_a_decision_is_numbered_and_names_files_that_exist(record: Path) -> None:
+    """Heading, date, the three sections, and no file that has moved away."""
+    text = record.read_text()
+    assert re.match(rf"# {record.name[:4]}: .+\n\n20\d\d-\d\d-\d\d, accepted\n", text)
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences"]
+    assert missing(files_named(text)) == set()
+
+
+def test_the_index_lists_every_decision_under_its_own_title() -> None:
+    """One row for each record, in order, numbered without gaps."""
+    rows = re.findall(r"^\| \[(\d{4})\]\(([^)]+)\) \| (.+) \|$", (DECISIONS / "README.md").read_text(), re.MULTILINE)
+    titles = [path.read_text().splitlines()[0].removeprefix(f"# {path.name[:4]}: ") for path in RECORDS]
+    assert rows == [(path.name[:4], path.name, title) for path, title in zip(RECORDS, titles, strict=True)]
+    assert [int(number) for number, _, _ in rows] == list(range(1, len(rows) + 1))
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_names_tests_that_exist_and_pins_its_actions(workflow: Path) -> None:
+    """Paths of tests are real; each action is a commit with its version beside it, or a branch of PyPI's publisher."""
+    text = workflow.read_text()
+    named = set(re.findall(r"(?<![\w/])tests/[\w/.]+", text))
+    assert named
+    assert missing(named) == set()
+    for action in re.findall(r"uses: (.+)", text):
+        assert re.fullmatch(
+            r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+|pypa/gh-action-pypi-publish@release/v1", action
+        )
+
+
+def test_ci_runs_every_python_version_of_the_classifiers() -> None:
+    """The matrix of the unit tests and the classifiers name the same versions, from `requires-python` on."""
+    classified = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["project"]["classifiers"]))
+    ci = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    matrices = [re.findall(r"\d\.\d+", versions) for versions in re.findall(r"python: \[(.+)\]", ci)]
+    assert classified in matrices
+    assert PROJECT["project"]["requires-python"] == f">={classified[0]}"
+
+
+def test_hooks_are_programs_of_the_dev_extra() -> None:
+    """No hook repository is cloned: every entry starts a program of the environment."""
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    assert re.findall(r"- repo: (.+)", hooks) == ["local"]
+    assert all(entry.startswith(".venv/bin/") for entry in re.findall(r"entry: (.+)", hooks))
+
+
+def test_the_notice_is_part_of_the_distributions_and_names_the_models_sources() -> None:
+    """LICENSE and NOTICE are license files; the sources are those in the built-in model's own notice."""
+    assert PROJECT["project"]["license-files"] == ["LICENSE", "NOTICE"]
+    notice = (ROOT / "NOTICE").read_text()
+    sources = re.findall(r"^From: (\S+ [\d.]+)", (PACKAGE / "local/builtin_model/NOTICE.txt").read_text(), re.MULTILINE)
+    assert len(sources) == 2
+    assert all(source in " ".join(notice.split()) for source in sources)
