@@ -1,4 +1,4 @@
-"""`lambdiff bench` for real: on the built-in model, against `lambdiff serve`, on a deployment whose price is known."""
+"""`lambdiff bench` with the built-in model, with `lambdiff serve`, and with a deployment whose price is known."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ SMALL = ("--size", "64x64", "--rounds", "1")
 
 
 def bench(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`lambdiff bench` in a process of its own."""
+    """Run `lambdiff bench` in a separate process."""
     command = [sys.executable, "-m", "lambdiff", "bench", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
 
 
 def document(ran: subprocess.CompletedProcess[str]) -> Any:
-    """The JSON of a run that succeeded."""
+    """Return the JSON document of a successful run."""
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)
 
 
 @pytest.fixture
 def engine() -> StubEngine:
-    """The engine behind `deployment`: 20 ms a step."""
+    """The engine behind `deployment`, with 20 ms per step."""
     return StubEngine(step_seconds=0.02)
 
 
@@ -52,24 +52,26 @@ def deployment(engine: StubEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 def test_this_machine() -> None:
-    """The built-in model loads, draws and is measured; what a function would cost is not guessed."""
+    """The built-in model is measured; no cost is guessed."""
     report = document(bench("--local", "--steps", "1,2", *SMALL, "--json"))
     assert report["model"].startswith("lambdiff-emoji@")
-    assert report["start"]["first"] > report["start"]["load"] > 0
-    assert [(point["num_inference_steps"], point["pictures"]) for point in report["points"]] == [(1, 1), (2, 1)]
-    for point in report["points"]:
-        assert {"encode", "denoise", "decode", "compress"} <= set(point["phases"])
-        assert all(seconds > 0 for seconds in point["phases"].values())
-        assert point["seconds"]["median"] >= point["engine"]["median"] > 0
-        assert point["dollars_per_image"] is None
+    assert report["startup"]["first_image_seconds"] > report["startup"]["load_seconds"] > 0
+    assert report["endpoint"] == "this machine (--local)"
+    results = report["results"]
+    assert [(result["num_inference_steps"], result["images"]) for result in results] == [(1, 1), (2, 1)]
+    for result in results:
+        assert {"encode", "denoise", "decode", "compress"} <= set(result["phase_seconds"])
+        assert all(seconds > 0 for seconds in result["phase_seconds"].values())
+        assert result["latency_seconds"]["median"] >= result["engine_seconds"]["median"] > 0
+        assert result["dollars_per_image"] is None
     (fit,) = report["fits"]
-    one, two = (point["seconds"]["median"] for point in report["points"])
-    assert fit["per_step"] == pytest.approx(two - one, abs=0.001)
-    assert fit["fixed"] == pytest.approx(2 * one - two, abs=0.001)
+    one, two = (result["latency_seconds"]["median"] for result in results)
+    assert fit["seconds_per_step"] == pytest.approx(two - one, abs=0.001)
+    assert fit["fixed_seconds"] == pytest.approx(2 * one - two, abs=0.001)
 
 
 def test_a_served_model() -> None:
-    """`lambdiff serve` and `lambdiff bench` as two programs: signed calls, the phases from its replies."""
+    """`lambdiff bench` calls a separate `lambdiff serve` with signed requests and reads the phases from its replies."""
     keys = {"AWS_ACCESS_KEY_ID": KEYS.access_key_id, "AWS_SECRET_ACCESS_KEY": KEYS.secret_access_key}
     environment = {**os.environ, **keys}
     server = subprocess.Popen(
@@ -84,40 +86,40 @@ def test_a_served_model() -> None:
         server.send_signal(signal.SIGINT)
         server.communicate(timeout=30)
     assert ran.returncode == 0, ran.stderr
-    assert "Drawing 2 pictures, 1 of them to warm up" in ran.stderr
-    assert "the function's memory is not" in ran.stderr
-    assert re.search(r"first picture [\d.]+ s \([\d.]+ s of it to load the model\)", ran.stdout)
-    heads, row = (line.split() for line in ran.stdout.split("\n\n")[1].splitlines())
-    assert heads[:4] == ["steps", "size", "seconds", "min..max"]
-    assert "denoise" in heads
-    assert "cents" not in heads
+    assert "Generating 2 images, 1 of them to warm up" in ran.stderr
+    assert "The cost is unknown" in ran.stderr
+    assert re.search(r"first image [\d.]+ s \([\d.]+ s of it to load the model\)", ran.stdout)
+    headings, row = (line.split() for line in ran.stdout.split("\n\n")[1].splitlines())
+    assert headings[:4] == ["steps", "size", "seconds", "min..max"]
+    assert "denoise" in headings
+    assert "cents" not in headings
     assert row[:2] == ["1", "64x64"]
 
 
 def test_a_deployments_price(deployment: str) -> None:
-    """Cents by the phases' time and the saved memory; beforehand, what a second costs as no picture was drawn yet."""
+    """The cost follows from the phases and the saved memory; before the first image, only that of a second is known."""
     ran = bench("--steps", "1,11", "--rounds", "2", "--json")
     second = pricing.dollars(pricing.invocation(3008, 1.0))
-    assert f"Drawing 6 pictures, 2 of them to warm up. Each second of theirs costs {second}" in ran.stderr
+    assert f"Generating 6 images, 2 of them to warm up. Each second costs {second}" in ran.stderr
     report = document(ran)
-    for point in report["points"]:
-        assert point["pictures"] == 2
-        expected = pricing.invocation(3008, point["engine"]["median"])
-        assert point["dollars_per_image"] == pytest.approx(expected, rel=0.02)
-    assert report["prices_of"] == pricing.DATE
+    for result in report["results"]:
+        assert result["images"] == 2
+        expected = pricing.invocation(3008, result["engine_seconds"]["median"])
+        assert result["dollars_per_image"] == pytest.approx(expected, rel=0.02)
+    assert report["prices_as_of"] == pricing.DATE
     assert report["endpoint"] == f"{deployment} (deployment mine)"
     (fit,) = report["fits"]
-    one, eleven = report["points"]
-    assert eleven["engine"]["min"] >= 0.22
-    rise = eleven["seconds"]["median"] - one["seconds"]["median"]
-    assert fit["per_step"] == pytest.approx(rise / 10, abs=0.001)
+    one, eleven = report["results"]
+    assert eleven["engine_seconds"]["min"] >= 0.22
+    rise = eleven["latency_seconds"]["median"] - one["latency_seconds"]["median"]
+    assert fit["seconds_per_step"] == pytest.approx(rise / 10, abs=0.001)
     table = bench("--steps", "1", "--rounds", "1").stdout
     assert "cents" in table
-    assert f"prices of us-east-1, {pricing.DATE}" in table
+    assert f"us-east-1 prices as of {pricing.DATE}" in table
 
 
-def test_an_interruption_shows_what_is_there(deployment: str, engine: StubEngine) -> None:
-    """SIGINT in a later round: the figures of those before it, and exit code 130."""
+def test_an_interruption_prints_the_report_so_far(deployment: str, engine: StubEngine) -> None:
+    """SIGINT in a later round: the report has the earlier ones, and the exit code is 130."""
     engine.step_seconds = 0.1
     command = [sys.executable, "-m", "lambdiff", "bench", "--steps", "1", "--rounds", "100", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -127,8 +129,8 @@ def test_an_interruption_shows_what_is_there(deployment: str, engine: StubEngine
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err.endswith("Stopped.\n")
-    (point,) = json.loads(out)["points"]
-    assert 2 <= point["pictures"] < 100
+    (result,) = json.loads(out)["results"]
+    assert 2 <= result["images"] < 100
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def test_an_interruption_shows_what_is_there(deployment: str, engine: StubEngine
 def test_mistakes_have_an_exit_code_and_a_sentence(
     deployment: str, engine: StubEngine, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
-    """No traceback, nothing on stdout, and no picture."""
+    """No traceback, nothing on stdout, and no image."""
     ran = bench(*arguments, AWS_MAX_ATTEMPTS="1", AWS_ENDPOINT_URL="http://127.0.0.1:9")
     assert (ran.returncode, ran.stdout) == (code, "")
     assert words in ran.stderr

@@ -1,111 +1,67 @@
-"""`lambdiff bench --memory`: which memory setting of a deployment is cheapest, and which is fastest.
+"""Find the memory setting at which a deployment's images are cheapest, and the one at which they are fastest.
 
-More memory is more processor, in proportion: pictures come sooner and each second costs more. Which of the two wins
-only a measurement can say, so each setting is tried on the function itself, and the one it had is set again at the end,
-whatever happened: an error, Ctrl-C, SIGTERM. Whoever else calls meanwhile gets the setting that is being tried.
+Lambda allocates CPU in proportion to memory: with more memory an image takes less time, and each second costs more.
+Which effect wins has to be measured, so each setting is tried on the function itself. Other callers get it meanwhile.
+The function's own setting is restored at the end, after an error, Ctrl-C and SIGTERM too.
 
-The billed time is Lambda's own, from the REPORT lines of the log, found by the seeds of the pictures. Where the log
-lacks one or cannot be read, it is for all pictures the time of the handler's phases, a little less than what is billed.
+The billed duration comes from Lambda's REPORT lines in the log. If one is missing, the sum of the handler's phases is
+used for all images, which is slightly less than what is billed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Literal
-
-from msgspec import Struct
+from collections.abc import Callable, Sequence
 
 from lambdiff import pricing
-from lambdiff.aws import logs
 from lambdiff.aws.deployment import SelectedDeployment
-from lambdiff.aws.report_lines import Invocation, invocations
+from lambdiff.bench.billed_log import PATIENCE, BilledLog
 from lambdiff.bench.function_memory import Function, Memory, NotAllowed
-from lambdiff.bench.latency import Bench, BenchPlan, Measured, Stats
+from lambdiff.bench.latency import Bench
+from lambdiff.bench.memory_report import MemorySetting, MemorySweepReport, cheapest, compare, fastest
+from lambdiff.bench.plan import BenchPlan
+from lambdiff.bench.samples import Sample, Series
+from lambdiff.bench.stats import Stats
 from lambdiff.client import progress
 from lambdiff.client.client import Client
 from lambdiff.errors import Cancelled, EndpointFailed, LambdiffError
 from lambdiff.protocol.contract import Generation
 from lambdiff.stages import Stages
 
-LOG_PATIENCE: Final = 60.0
-"""Seconds that a REPORT line may take to appear in the log."""
-
-Ask = Callable[[str], bool]
-
-
-class Setting(Struct, frozen=True, kw_only=True):
-    """One memory setting.
-
-    Attributes:
-        current: whether it is the one that the function has.
-        pictures: how many the figures rest on, none of them a cold start.
-        cold: what the caller waited for the first picture, if the model was loaded for it, in seconds.
-        seconds: what the caller waits.
-        billed: median billed seconds, by `billed_by`: Lambda's `log`, or the handler's `timings`.
-        time, cost: seconds and dollars relative to the current setting; 0.5 is half.
-        error, fix: why there are no figures, and what to do about it.
-    """
-
-    memory_mb: int
-    current: bool
-    pictures: int = 0
-    cold: float | None = None
-    seconds: Stats | None = None
-    billed: float | None = None
-    billed_by: Literal["log", "timings"] | None = None
-    dollars_per_image: float | None = None
-    time: float | None = None
-    cost: float | None = None
-    error: str | None = None
-    fix: str = ""
-
-
-class MemorySweepReport(Struct, frozen=True, kw_only=True):
-    """The report; the form of `--json`. `cheapest` and `fastest` are None where nothing was measured.
-
-    Attributes:
-        restored: whether the function has the memory again that it had.
-        notes: what is not as one might expect.
-    """
-
-    name: str
-    function: str
-    region: str
-    architecture: str
-    num_inference_steps: int
-    width: int
-    height: int
-    memory_mb: int
-    restored: bool
-    cheapest: int | None
-    fastest: int | None
-    settings: list[Setting]
-    prices_of: str
-    notes: list[str]
+Confirm = Callable[[str], bool]
 
 
 class MemorySweep:
-    """A measurement under way: `run` it, and ask for the `report` at any time, an interruption included.
+    """A sweep: `run` it, and call `report` at any time, after an interruption too.
 
     Args:
         target: the deployment.
         client: calls the same deployment.
-        plan: what to ask for; the last of its pictures is measured.
-        sizes: memory settings in MB; the current one is measured with them.
-        rounds: pictures at each setting, after one to warm up.
+        plan: what to generate; the last of its configurations is measured.
+        sizes: memory settings in MB; the current one is always measured.
+        rounds: images at each setting after the warm-up.
+        clock: seconds, from any starting point.
+        sleep: waits so many seconds.
+        log_patience: seconds to wait for REPORT lines.
 
     Raises:
-        ConfigurationError: the endpoint serves a published version (SnapStart), which no setting reaches.
+        ConfigurationError: the endpoint serves a published version (SnapStart), whose memory cannot be changed.
         CredentialsError, DeployError: the function cannot be read, or is being changed.
     """
 
     def __init__(
-        self, target: SelectedDeployment, client: Client, plan: BenchPlan, sizes: Sequence[int], *, rounds: int = 3
+        self,
+        target: SelectedDeployment,
+        client: Client,
+        plan: BenchPlan,
+        sizes: Sequence[int],
+        *,
+        rounds: int = 3,
+        clock: Callable[[], float] = time.perf_counter,
+        sleep: Callable[[float], None] = time.sleep,
+        log_patience: float = PATIENCE,
     ) -> None:
         self.target = target
         self.client = client
@@ -113,95 +69,82 @@ class MemorySweep:
         self.rounds = rounds
         self.function = Function.read(target)
         self.memory = Memory(target, self.function.memory_mb)
-        # The current one first: there is nothing to change for it, and everything is compared with it.
+        # The current setting first: it needs no change, and all others are compared with it.
         self.sizes = list(dict.fromkeys([self.function.memory_mb, *sorted(sizes)]))
-        self._tried: dict[int, Measured] = {}
-        self._refused: dict[int, LambdiffError] = {}
-        self._billed: dict[int, Invocation] = {}
-        self._unread = "the log was not read."
+        self._clock = clock
+        self._log = BilledLog(target, clock=clock, sleep=sleep, patience=log_patience)
+        self._series: dict[int, Series] = {}
+        self._failures: dict[int, LambdiffError] = {}
 
     @property
-    def pictures(self) -> int:
-        """How many will be asked for, the warm-up included."""
+    def images(self) -> int:
+        """How many images a complete run generates, the warm-up included."""
         return len(self.sizes) * (self.rounds + 1)
 
     @property
     def generation(self) -> Generation:
-        """What is asked for."""
+        """The configuration that is measured."""
         return self.plan.generations[0]
 
     @property
-    def begun(self) -> bool:
-        """Whether anything is known that a report could tell."""
-        return any(each.warm_up for each in self._tried.values())
+    def started(self) -> bool:
+        """Whether an image has been generated."""
+        return any(series.warm_up for series in self._series.values())
 
     @property
     def errors(self) -> dict[int, LambdiffError]:
-        """Why a size has no figures, or not all of them."""
-        broken = {size: each.error for size, each in self._tried.items() if each.error}
-        return {**broken, **self._refused}
+        """Why a setting has no figures, or not all of them, by MB."""
+        return {**{size: series.error for size, series in self._series.items() if series.error}, **self._failures}
 
     def question(self) -> str:
-        """What is about to be done, and what it costs."""
-        now = self.function
-        expected = progress.expected_seconds(self.client.transport.url)
-        if expected is not None:
-            # At each setting about the same GB-seconds: the processor grows with the memory.
-            dollars = pricing.dollars(self.pictures * now.price(now.memory_mb, expected))
-            cost = f"about {dollars}, as the last picture took {expected:.1f} s"
-        else:
-            each = [now.price(size, now.timeout_s) for size in self.sizes]
-            cost = f"less than {pricing.dollars((self.rounds + 1) * sum(each))}; how long one takes is not known yet"
-        drawing = f"Draw {self.pictures} pictures ({cost})"
+        """What a run does and costs, as a yes-or-no question."""
+        task = f"Generate {self.images} images ({self._estimate()})"
         others = ", ".join(f"{size:,}" for size in self.sizes[1:])
         if not others:
-            return f"{drawing}?"
+            return f"{task}?"
         return (
-            f"{drawing} and meanwhile set the memory of {self.target.function}, which is {now.memory_mb:,} MB, "
-            f"to {others} MB, also for others who call it?"
+            f"{task} and temporarily change the memory of {self.target.function} from {self.function.memory_mb:,} MB "
+            f"to {others} MB, for all callers?"
         )
 
-    def run(self, report: Stages, ask: Ask) -> None:
-        """Measure every setting, then set the memory as it was, whatever happened.
+    def run(self, stages: Stages, confirm: Confirm) -> None:
+        """Measure every setting, then restore the function's own.
 
         Args:
-            report: hears about the stages.
-            ask: answers the question.
+            stages: is told about the progress.
+            confirm: answers `question`.
 
         Raises:
             Cancelled: the answer was no; nothing was changed.
             CredentialsError: the memory may not be changed.
-            DeployError: it could not be set as it was; the message has the command that does it.
-            LambdiffError: the endpoint refuses its callers, or no picture came at any setting.
+            DeployError: the memory could not be restored; the message has the command that restores it.
+            LambdiffError: the endpoint refuses the caller, or failed at every setting.
         """
-        if not ask(self.question()):
+        if not confirm(self.question()):
             raise Cancelled("Nothing was changed.")
         since = time.time()
 
         def measure() -> None:
             for size in self.sizes:
-                self._measure(size, report)
+                self._measure(size, stages)
 
-        self.memory.restore_after(measure, report)
-        if self.begun:
-            report.stage("Reading the billed times in the log")
+        self.memory.restore_after(measure, stages)
+        if self.started:
+            stages.stage("Reading billed durations from the log")
             try:
-                self._read_log(since)
+                self._log.read(self._seeds, since)
             except BaseException:
-                report.failed()
+                stages.failed()
                 raise
-        report.done()
-        if self._refused and not any(each.samples for each in self._tried.values()):
-            raise next(iter(self._refused.values()))
+        stages.done()
+        if self._failures and not any(series.samples for series in self._series.values()):
+            raise next(iter(self._failures.values()))
 
     def report(self) -> MemorySweepReport:
-        """Everything that was measured so far."""
-        settings = _compare(
-            [self._setting(size) for size in self.sizes if size in self._tried or size in self._refused]
-        )
-        priced = {each.dollars_per_image: each.memory_mb for each in settings if each.dollars_per_image is not None}
-        timed = {each.seconds.median: each.memory_mb for each in settings if each.seconds}
-        unlogged = f"The billed times are the handler's own, a little less than Lambda's, because {self._unread}"
+        """Summarise what has been measured so far."""
+        measured = [size for size in self.sizes if size in self._series or size in self._failures]
+        settings = compare(self._setting(size) for size in measured)
+        note = f"The billed durations are the handler's own, slightly less than Lambda's, because {self._log.problem}"
         return MemorySweepReport(
             name=self.target.deployment.value.name,
             function=self.target.function,
@@ -210,103 +153,73 @@ class MemorySweep:
             num_inference_steps=self.generation.num_inference_steps,
             width=self.generation.width,
             height=self.generation.height,
-            memory_mb=self.function.memory_mb,
+            current_memory_mb=self.function.memory_mb,
             restored=self.memory.restored,
-            cheapest=priced[min(priced)] if priced else None,
-            fastest=timed[min(timed)] if timed else None,
+            cheapest_memory_mb=cheapest(settings),
+            fastest_memory_mb=fastest(settings),
             settings=settings,
-            prices_of=f"{pricing.DATE}, us-east-1, before tax",
-            notes=[unlogged] if self._missing else [],
+            prices_as_of=f"{pricing.DATE}, us-east-1, before tax",
+            notes=[] if self._logged else [note],
         )
 
-    def _measure(self, size: int, report: Stages) -> None:
-        report.stage(f"Measuring {size:,} MB")
+    def _estimate(self) -> str:
+        """The cost of a run: expected if the last image's time is known, otherwise an upper bound."""
+        function = self.function
+        seconds = progress.expected_seconds(self.client.transport.url)
+        if seconds is not None:
+            # GB-seconds are about the same at each setting, because CPU grows in proportion to memory.
+            total = self.images * function.price(function.memory_mb, seconds)
+            return f"about {pricing.dollars(total)}, since the last image took {seconds:.1f} s"
+        most = (self.rounds + 1) * sum(function.price(size, function.timeout_s) for size in self.sizes)
+        return f"at most {pricing.dollars(most)}; how long an image takes is not known yet"
+
+    def _measure(self, size: int, stages: Stages) -> None:
+        stages.stage(f"Measuring {size:,} MB")
         try:
             if size != self.function.memory_mb:
                 self.memory.set(size)
-            bench = Bench(self.client, self.plan, rounds=self.rounds)
-            (self._tried[size],) = bench.measured
+            bench = Bench(self.client, self.plan, rounds=self.rounds, clock=self._clock)
+            (self._series[size],) = bench.series
             bench.run()
-        except (EndpointFailed, NotAllowed) as error:  # too little memory, say; the others may do
-            self._refused[size] = error
-            report.failed()
-
-    def _read_log(self, since: float) -> None:
-        try:
-            group = logs.group_of(self.target)
-            give_up = time.monotonic() + LOG_PATIENCE
-            while True:
-                # Earlier, because this machine's clock may be as far off as signatures allow.
-                lines = [line.text for line in logs.read(self.target.account, group, since=since - 300)]
-                self._billed = by_seed(lines)
-                if not self._missing:
-                    return
-                if time.monotonic() > give_up:
-                    break
-                time.sleep(2)
-            self._unread = f"{len(self._missing)} pictures are not in the log yet."
-        except LambdiffError as error:
-            self._unread = f"the log cannot be read: {error.message}"
+        except (EndpointFailed, NotAllowed) as error:  # too little memory, for example; other settings may work
+            self._failures[size] = error
+            stages.failed()
 
     @property
-    def _missing(self) -> set[int]:
-        """Seeds of the measured pictures whose billed time is not known from the log."""
-        return {sample.seed for each in self._tried.values() for sample in each.samples} - self._billed.keys()
+    def _seeds(self) -> set[int]:
+        return {sample.seed for series in self._series.values() for sample in series.samples}
 
-    def _setting(self, size: int) -> Setting:
-        tried, error = self._tried.get(size), self.errors.get(size)
+    @property
+    def _logged(self) -> bool:
+        """Whether every image's billed duration is known. If not, none is used: the two kinds cannot be compared."""
+        return not self._log.missing(self._seeds)
+
+    def _setting(self, size: int) -> MemorySetting:
+        series, error = self._series.get(size), self.errors.get(size)
         current = size == self.function.memory_mb
-        samples = tried.samples if tried else []
-        # An environment of the setting before may have answered.
-        samples = [each for each in samples if self._memory_of(each.seed) in (None, size)]
         fix = error.fix if error else ""
-        cold = tried.warm_up.seconds if tried and tried.warm_up and tried.warm_up.cold else None
+        cold = series.warm_up.seconds if series and series.warm_up and series.warm_up.cold else None
+        samples = self._samples_with(size, series)
         if not samples:
-            why = error.message if error else "Every picture was a cold start, or drawn with another memory."
-            return Setting(memory_mb=size, current=current, cold=cold, error=why, fix=fix)
-        logged = not self._missing  # all or none, because times of two kinds cannot be compared
-        billed = [self._billed[each.seed].billed if logged else each.engine for each in samples]
-        return Setting(
+            why = error.message if error else "Every image was a cold start, or was generated with another memory size."
+            return MemorySetting(memory_mb=size, current=current, cold_start_seconds=cold, error=why, fix=fix)
+        billed = statistics.median(
+            self._log.invocations[sample.seed].billed if self._logged else sample.engine_seconds for sample in samples
+        )
+        return MemorySetting(
             memory_mb=size,
             current=current,
-            pictures=len(samples),
-            cold=cold,
-            seconds=Stats.of(each.seconds for each in samples),
-            billed=round(statistics.median(billed), 4),
-            billed_by="log" if logged else "timings",
-            dollars_per_image=self.function.price(size, statistics.median(billed)),
+            images=len(samples),
+            cold_start_seconds=cold,
+            latency_seconds=Stats.of(sample.seconds for sample in samples),
+            billed_seconds=round(billed, 4),
+            billed_source="log" if self._logged else "timings",
+            dollars_per_image=self.function.price(size, billed),
             error=error.message if error else None,
             fix=fix,
         )
 
-    def _memory_of(self, seed: int) -> int | None:
-        found = self._billed.get(seed)
-        return found.memory_mb if found else None
-
-
-def by_seed(lines: Iterable[str]) -> dict[int, Invocation]:
-    """Lambda's report of each picture in a log, by the picture's seed, which the handler's line has."""
-    listed = list(lines)
-    reports = {each.request_id: each for each in invocations(listed)}
-    found = {}
-    for line in listed:
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # other lines, and other programs' JSON
-            entry: dict[str, Any] = json.loads(line)
-            found[int(entry["parameters"]["seed"])] = reports[entry["request_id"]]
-    return found
-
-
-def _compare(settings: list[Setting]) -> list[Setting]:
-    """Each setting with its time and cost relative to the current one's, in the order of their memory."""
-    import msgspec
-
-    now = next((each for each in settings if each.current and each.seconds), None)
-    compared = []
-    for each in sorted(settings, key=lambda setting: setting.memory_mb):
-        changes = {}
-        if now and now.seconds and each.seconds:
-            changes["time"] = round(each.seconds.median / now.seconds.median, 3)
-        if now and now.dollars_per_image and each.dollars_per_image is not None:
-            changes["cost"] = round(each.dollars_per_image / now.dollars_per_image, 3)
-        compared.append(msgspec.structs.replace(each, **changes))
-    return compared
+    def _samples_with(self, size: int, series: Series | None) -> list[Sample]:
+        """The samples of a setting without those that an environment of an earlier setting answered."""
+        samples = series.samples if series else []
+        return [sample for sample in samples if self._log.memory_mb(sample.seed) in (None, size)]

@@ -1,4 +1,4 @@
-"""`lambdiff configure`: remember an endpoint that exists already."""
+"""`lambdiff configure`: save an existing endpoint as a deployment."""
 
 from __future__ import annotations
 
@@ -7,33 +7,38 @@ import click
 from lambdiff import config
 from lambdiff.aws import stacks
 from lambdiff.cli import echo_json
-from lambdiff.cli.options import json_option
+from lambdiff.cli.command import Command
+from lambdiff.cli.options import json_option, profile_option, region_option
 from lambdiff.client import endpoint
 
 
-@click.command()
-@click.option("--name", default="default", show_default=True, help="What to call it.")
-@click.option("--url", metavar="URL", help="A Function URL; requests are signed with your own AWS credentials.")
-@click.option("--stack", metavar="NAME", help="A CloudFormation stack: URL and secret come from its outputs.")
-@click.option("--region", metavar="REGION", help="The region of the stack, or of the URL if its name does not say it.")
-@click.option("--profile", metavar="NAME", help="The AWS profile to use with it from now on.")
-@click.option("--secret", "secret_arn", metavar="ARN", help="With --url: the secret that holds the invoker's key pair.")
-@click.option("--role", "role_arn", metavar="ARN", help="With --url: the invoker's role, to be assumed.")
+@click.command(cls=Command)
+@click.option("--name", default="default", show_default=True, metavar="NAME", help="Name of the deployment.")
+@click.option("--url", metavar="URL", help="Function URL to call.")
+@click.option("--stack", metavar="NAME", help="CloudFormation stack whose outputs have the URL and the secret.")
+@region_option
+@profile_option
+@click.option("--secret", "secret_arn", metavar="ARN", help="With --url: secret that holds the invoker's key pair.")
+@click.option("--role", "role_arn", metavar="ARN", help="With --url: role to assume for each call.")
 @json_option
 def configure(
     name: str, url: str | None, stack: str | None, region: str | None, profile: str | None,
     secret_arn: str | None, role_arn: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Save an endpoint that somebody deployed, so that `lambdiff generate` uses it.
+    """Save an endpoint that is already deployed.
 
-    \b
-    lambdiff configure --stack lambdiff --region eu-central-1
-    lambdiff configure --url https://abc.lambda-url.eu-central-1.on.aws/
+    `lambdiff generate` uses it from then on. Requests are signed with the key pair in the secret or with the role;
+    without either, with your own AWS credentials.
+
+    Examples:
+
+        lambdiff configure --stack lambdiff --region eu-central-1
+        lambdiff configure --url https://abc.lambda-url.eu-central-1.on.aws/
     """
     if bool(url) == bool(stack):
         raise click.UsageError("Give either --url or --stack.")
     if stack and (secret_arn or role_arn):
-        raise click.UsageError("--secret and --role go with --url; a stack's come from its outputs.")
+        raise click.UsageError("--secret and --role require --url; a stack has its own in its outputs.")
     config.check_name(name)
     if stack:
         deployment = stacks.deployment(stack, name=name, region=region, profile=profile)
@@ -54,7 +59,5 @@ def configure(
     if as_json:
         echo_json(deployment)
         return
-    click.echo(
-        f"{name}: {deployment.url} ({deployment.region}, signed with: {deployment.auth}), saved in {path}", err=True
-    )
+    click.echo(f"Saved {name} in {path}: {deployment.url} ({deployment.region}, auth: {deployment.auth})", err=True)
     click.echo('Next: lambdiff generate "a cat in a top hat" -o cat.png', err=True)

@@ -2,61 +2,95 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lambdiff.cli import echo_json
-from lambdiff.cli.options import json_option, make_confirm
+from lambdiff.cli.command import Command
+from lambdiff.cli.options import json_option, make_confirm, profile_option, region_option, yes_option
+
+if TYPE_CHECKING:
+    from lambdiff.infra.deploy import Outcome
+    from lambdiff.infra.preflight import DeployOptions
+    from lambdiff.stages import Stages
 
 
-@click.command()
-@click.option("--model", default="built-in", show_default=True, metavar="built-in|NAME|FOLDER", help="What to serve.")
+@click.command(cls=Command)
 @click.option(
-    "--name", default="lambdiff", show_default=True, help="The deployment's name; the stack is named after it."
-)
-@click.option("--region", metavar="REGION", help="Where to (LAMBDIFF_REGION, AWS_REGION, the profile's).")
-@click.option("--profile", metavar="NAME", help="The AWS profile to use (AWS_PROFILE).")
-@click.option("--memory", "memory_mb", type=int, metavar="MB", help="128..10240.  [default: 10240]")
-@click.option("--timeout", "timeout_s", type=int, metavar="SECONDS", help="1..900.  [default: 600]")
-@click.option("--tmp", "tmp_mb", type=int, metavar="MB", help="Size of /tmp, 512..10240.  [default: 512]")
-@click.option("--engine", type=click.Choice(["openvino", "diffusers"]), help="[default: openvino]")
-@click.option("--arch", "architecture", type=click.Choice(["x86_64", "arm64"]), help="arm64 needs --engine diffusers.")
-@click.option("--base-image", metavar="IMAGE", help="AWS's Python base image, by version or by digest.")
-@click.option("--auth", type=click.Choice(["key-pair", "role"]), help="Who calls: an IAM user's key, or a role.")
-@click.option("--principal", "principals", multiple=True, metavar="ARN", help="May assume the role; default: you.")
+    "--model", default="built-in", show_default=True, metavar="built-in|NAME|FOLDER",
+    help="Model to serve: the built-in one, one that `lambdiff models` lists, or the folder of a baked one.",
+)  # fmt: skip
 @click.option(
-    "--concurrency", "reserve", type=int, metavar="N", help="Requests at once; 0 switches it off.  [default: 10]"
-)
-@click.option("--log-days", "log_retention_days", type=int, help="1, 3, 7, 14, 30, 90, 180 or 365.  [default: 30]")
-@click.option("--alarm-email", metavar="ADDRESS", help="Who hears of errors, throttles and slow requests.")
-@click.option("--budget", "monthly_budget_usd", type=float, metavar="USD", help="A monthly budget for all of Lambda.")
-@click.option("--keep-warm", "keep_warm_minutes", type=int, metavar="MINUTES", help="Call it this often.")
+    "--name", default="lambdiff", show_default=True, metavar="NAME",
+    help="Name of the deployment, and with it of the stack.",
+)  # fmt: skip
+@region_option
+@profile_option
+@click.option("--memory", "memory_mb", type=int, metavar="MB", help="Memory, 128 to 10240.  [default: 10240]")
+@click.option("--timeout", "timeout_s", type=int, metavar="SECONDS", help="Timeout, 1 to 900.  [default: 600]")
+@click.option("--tmp", "tmp_mb", type=int, metavar="MB", help="Size of /tmp, 512 to 10240.  [default: 512]")
+@click.option("--engine", type=click.Choice(["openvino", "diffusers"]), help="Inference engine.  [default: openvino]")
 @click.option(
-    "--snapstart", is_flag=True, default=None, help="Snapshots for short cold starts; the price is shown first."
+    "--arch", "architecture", type=click.Choice(["x86_64", "arm64"]),
+    help="Processor architecture; arm64 requires --engine diffusers.  [default: x86_64]",
+)  # fmt: skip
+@click.option("--base-image", metavar="IMAGE", help="AWS's base image for Python, by tag or by digest.")
+@click.option(
+    "--auth", type=click.Choice(["key-pair", "role"]),
+    help="How callers sign: with an IAM user's key pair from a secret, or by assuming a role.  [default: key-pair]",
+)  # fmt: skip
+@click.option(
+    "--principal", "principals", multiple=True, metavar="ARN",
+    help="With --auth role: who may assume the role; repeatable.  [default: your identity]",
+)  # fmt: skip
+@click.option(
+    "--concurrency", "reserve", type=int, metavar="N",
+    help="Concurrent requests; 0 turns the endpoint off.  [default: 10]",
+)  # fmt: skip
+@click.option(
+    "--log-days", "log_retention_days", type=int, metavar="DAYS",
+    help="Log retention: 1, 3, 7, 14, 30, 90, 180 or 365.  [default: 30]",
+)  # fmt: skip
+@click.option("--alarm-email", metavar="ADDRESS", help="Send alarms about errors, throttles and slow requests here.")
+@click.option(
+    "--budget", "monthly_budget_usd", type=float, metavar="USD",
+    help="Monthly budget for all Lambda functions of the account; requires --alarm-email.",
+)  # fmt: skip
+@click.option(
+    "--keep-warm", "keep_warm_minutes", type=int, metavar="MINUTES",
+    help="Invoke every N minutes to keep one environment warm.",
+)  # fmt: skip
+@click.option(
+    "--snapstart", is_flag=True, default=None, help="Shorten cold starts with SnapStart; its price is shown first."
 )
-@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="For every resource.")
+@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Tag for every resource; repeatable.")
 @click.option("--dry-run", "--diff", "dry_run", is_flag=True, help="Check everything and show what would change.")
 @click.option("--force", is_flag=True, help="Deploy even if nothing has changed.")
-@click.option("--no-smoke", is_flag=True, help="Draw no picture at the end.")
-@click.option("--yes", "-y", is_flag=True, help="Answer every question with yes.")
+@click.option(
+    "--smoke/--no-smoke", default=True, help="Generate an image at the end to check the endpoint; on by default."
+)
+@yes_option
 @json_option
 def deploy(
     model: str, name: str, region: str | None, profile: str | None, *, reserve: int | None, tags: tuple[str, ...],
-    principals: tuple[str, ...], dry_run: bool, force: bool, no_smoke: bool, yes: bool, as_json: bool, **options: Any,
+    principals: tuple[str, ...], dry_run: bool, force: bool, smoke: bool, yes: bool, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
-    """Put a model behind an IAM-protected Function URL in your AWS account.
+    """Deploy a model to your AWS account.
 
-    Needs AWS credentials and a container engine (docker, podman or finch). Run it again after a change, or after a
-    failure: it takes up where it was.
+    The model is served behind an IAM-protected Function URL. You need AWS credentials and a container engine (docker,
+    podman or finch); Node and the CDK CLI are installed for you. After a change or a failure, run the command again: it
+    continues where it stopped.
 
-    \b
-    lambdiff deploy
-    lambdiff deploy --model tiny-sd --name tiny --memory 3008
+    Examples:
+
+        lambdiff deploy
+        lambdiff deploy --model tiny-sd --name tiny --memory 3008
+        lambdiff deploy --auth role --concurrency 2 --dry-run
     """
-    from lambdiff import config, pricing
+    from lambdiff import config
     from lambdiff.infra import deploy as deploying
-    from lambdiff.infra import preflight, smoke_test, toolchain
+    from lambdiff.infra import preflight, toolchain
     from lambdiff.stages import Stages
 
     toolchain.check_extra()
@@ -66,32 +100,44 @@ def deploy(
         given["principals"] = principals
     if tags:
         given["tags"] = dict(_pair(tag) for tag in tags)
-    wishes = preflight.DeployOptions(
-        name=name, model=model, region=region, profile=profile, reserve=reserve, options=given, force=force,
-        smoke=not no_smoke,
-    )  # fmt: skip
-    report = Stages()
+    deploy_options = preflight.DeployOptions(
+        name=name, model=model, region=region, profile=profile, reserve=reserve, options=given, force=force, smoke=smoke
+    )
+    stages = Stages()
     if dry_run:
-        would = deploying.dry_run(wishes, report)
-        if as_json:
-            echo_json(would)
-        else:
-            click.echo("\n".join([would.summary, *would.notes, would.diff]), nl=False)
+        _dry_run(deploy_options, stages, as_json=as_json)
         return
-    outcome = deploying.deploy(wishes, report, make_confirm(yes=yes, as_json=as_json))
+    outcome = deploying.deploy(deploy_options, stages, make_confirm(yes=yes, as_json=as_json))
     if as_json:
         echo_json(outcome)
-        return
+    else:
+        _report(outcome, name, stages)
+
+
+def _dry_run(options: DeployOptions, stages: Stages, *, as_json: bool) -> None:
+    from lambdiff.infra import deploy as deploying
+
+    plan = deploying.dry_run(options, stages)
+    if as_json:
+        echo_json(plan)
+    else:
+        click.echo("\n".join([plan.summary, *plan.notes, plan.diff]), nl=False)
+
+
+def _report(outcome: Outcome, name: str, stages: Stages) -> None:
+    from lambdiff.infra import smoke_test
+    from lambdiff.pricing import dollars
+
     if not outcome.changed:
-        report.say(f"Nothing has changed: {outcome.stack} is up to date.")
-    report.say(f"{outcome.model} answers at {outcome.url}")
+        stages.say(f"Nothing has changed: {outcome.stack} is up to date.")
+    stages.say(f"{outcome.model} is deployed at {outcome.url}")
     if outcome.seconds_per_image is not None and outcome.dollars_per_image is not None:
-        report.say(
-            f"The first picture took {outcome.seconds_per_image:.1f} s, cold start included: at most "
-            f"{pricing.dollars(outcome.dollars_per_image)} (prices of us-east-1, {outcome.prices_of})."
+        stages.say(
+            f"The first image took {outcome.seconds_per_image:.1f} s, cold start included, and cost at most "
+            f"{dollars(outcome.dollars_per_image)} (us-east-1 prices as of {outcome.prices_of})."
         )
-    choice = "" if name == "lambdiff" else f" --deployment {name}"
-    report.say(f'Next: lambdiff generate "{smoke_test.PROMPT}" -o cat.png{choice}')
+    flag = "" if name == "lambdiff" else f" --deployment {name}"
+    stages.say(f'Next: lambdiff generate "{smoke_test.PROMPT}" -o cat.png{flag}')
 
 
 def _pair(tag: str) -> tuple[str, str]:

@@ -1,22 +1,27 @@
-"""`lambdiff destroy`: take a deployment down."""
+"""`lambdiff destroy`: delete a deployment."""
 
 from __future__ import annotations
 
 import click
 
 from lambdiff.cli import echo_json
-from lambdiff.cli.options import json_option, make_confirm, stack_options
+from lambdiff.cli.command import Command
+from lambdiff.cli.options import json_option, make_confirm, stack_options, yes_option
 
 
-@click.command()
+@click.command(cls=Command)
 @stack_options
-@click.option("--yes", "-y", is_flag=True, help="Answer every question with yes.")
+@yes_option
 @json_option
 def destroy(deployment: str | None, profile: str | None, *, yes: bool, as_json: bool) -> None:
-    """Delete the stack and, after asking, the image in ECR and the logs.
+    """Delete a deployment.
 
-    \b
-    lambdiff destroy
+    Deletes the CloudFormation stack and then, after further questions, the image in ECR and the log.
+
+    Examples:
+
+        lambdiff destroy
+        lambdiff destroy --deployment tiny --yes
     """
     from lambdiff.aws.deployment import require_explicit_name, select
     from lambdiff.infra import destroy as destroying
@@ -24,12 +29,12 @@ def destroy(deployment: str | None, profile: str | None, *, yes: bool, as_json: 
 
     if yes:
         require_explicit_name(deployment)
-    report = Stages()
-    done = destroying.destroy(select(deployment, profile), report, make_confirm(yes=yes, as_json=as_json))
+    stages = Stages()
+    result = destroying.destroy(select(deployment, profile), stages, make_confirm(yes=yes, as_json=as_json))
     if as_json:
-        echo_json(done)
+        echo_json(result)
         return
-    for what in done.removed:
-        report.say(f"Deleted: {what}")
-    for what in done.kept:
-        report.say(f"Kept: {what}")
+    for resource in result.removed:
+        stages.say(f"Deleted: {resource}")
+    for resource in result.kept:
+        stages.say(f"Kept: {resource}")

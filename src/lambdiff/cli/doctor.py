@@ -1,22 +1,29 @@
-"""`lambdiff doctor`: what stands in the way."""
+"""`lambdiff doctor`: find out what prevents a deployment or a call."""
 
 from __future__ import annotations
 
 import click
 
 from lambdiff.cli import echo_json
-from lambdiff.cli.options import json_option, stack_options
+from lambdiff.cli.command import Command
+from lambdiff.cli.flags import with_flags
+from lambdiff.cli.options import json_option, region_option, stack_options
 
 
-@click.command()
+@click.command(cls=Command)
 @stack_options
-@click.option("--region", metavar="REGION", help="Where to look; by default the deployment's.")
+@region_option
 @json_option
 def doctor(deployment: str | None, profile: str | None, *, region: str | None, as_json: bool) -> int:
-    """Check this machine, the account and the deployment; a 403 is decoded. Exit code 3 if something is bad.
+    """Find out what prevents a deployment or a call.
 
-    \b
-    lambdiff doctor
+    Checks this machine, the AWS account and, if there is one, the deployment; if the endpoint answers 403, finds out
+    why. Exits with code 3 if a check fails.
+
+    Examples:
+
+        lambdiff doctor
+        lambdiff doctor --deployment tiny --json
     """
     from lambdiff.ops import doctor as examining
 
@@ -24,9 +31,9 @@ def doctor(deployment: str | None, profile: str | None, *, region: str | None, a
     for finding in examining.examine(deployment, profile, region):
         findings.append(finding)
         if not as_json:
-            click.echo(f"{finding.verdict:<5} {finding.check}: {finding.detail}")
+            click.echo(with_flags(f"{finding.verdict:<5} {finding.check}: {finding.detail}"))
             if finding.fix and finding.verdict != "good":
-                click.echo(f"      {finding.fix}")
+                click.echo(with_flags(f"      {finding.fix}"))
     if as_json:
         echo_json(findings)
     return 3 if any(finding.verdict == "bad" for finding in findings) else 0

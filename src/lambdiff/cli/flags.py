@@ -7,11 +7,15 @@ The command line replaces each such name by its own spelling: "Pass --region", "
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import click
 
 PARAMETER: Final = re.compile(r"`([a-z_]+)=([^`\n]*)`")
+_TEXTS: Final = frozenset(
+    {"credentials", "detail", "endpoint", "error", "failed", "fix", "notes", "region", "source", "summary"}
+)
+"""Fields of JSON reports that hold messages or sources."""
 
 
 def with_flags(text: str, command: click.Command | None = None) -> str:
@@ -49,12 +53,24 @@ def _spell(parameter: click.Parameter, value: str) -> str | None:
         return parameter.human_readable_name
     if not parameter.is_flag:
         return " ".join(filter(None, (_long(parameter.opts), value)))
-    turns_on = parameter.flag_value is not False  # `--no-smoke` sets `smoke=False`
-    if value in ("", str(turns_on)):
+    if value in ("", "True"):
         return _long(parameter.opts)
-    return _long(parameter.secondary_opts) if parameter.secondary_opts else None
+    return _long(parameter.secondary_opts) if value == "False" and parameter.secondary_opts else None
 
 
 def _long(names: list[str]) -> str:
     """The first long spelling, or the first of all."""
     return next((name for name in names if name.startswith("--")), names[0])
+
+
+def with_flags_in(document: Any) -> Any:
+    """Apply `with_flags` to the messages and sources in a JSON document; prompts and log lines stay as they are."""
+    return _visit(document, "")
+
+
+def _visit(value: Any, key: str) -> Any:
+    if isinstance(value, dict):
+        return {name: _visit(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_visit(item, key) for item in value]
+    return with_flags(value) if key in _TEXTS and isinstance(value, str) else value

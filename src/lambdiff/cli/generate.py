@@ -1,4 +1,4 @@
-"""`lambdiff generate`: a prompt in, a file (or bytes on stdout) out."""
+"""`lambdiff generate`: a prompt in, an image file (or bytes on stdout) out."""
 
 from __future__ import annotations
 
@@ -9,63 +9,73 @@ from typing import Any, get_args
 
 import click
 
-from lambdiff.cli import echo_json, output, progress
-from lambdiff.cli.options import Size, endpoint_options, json_option
+from lambdiff.cli import output, progress
+from lambdiff.cli.command import Command
+from lambdiff.cli.options import (
+    Size,
+    endpoint_options,
+    force_option,
+    guidance_option,
+    json_option,
+    local_option,
+    model_dir_option,
+    scheduler_option,
+)
+from lambdiff.cli.results import Results
 from lambdiff.client.batch import Failure
 from lambdiff.client.client import Client
 from lambdiff.client.image import GeneratedImage
 from lambdiff.client.progress import expected_seconds, remember_seconds
-from lambdiff.errors import LambdiffError
 from lambdiff.protocol import contract
 
 _MAX_IMAGES = 1_000
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("prompt", required=False)
 @click.option(
-    "-o",
-    "--output",
-    "out",
-    metavar="FILE",
-    help="cat.png, cat-{seed}.webp, or - for stdout. Default: named after the prompt.",
+    "-o", "--output", "out", metavar="FILE",
+    help="File to write, such as cat.png or cat-{seed}.webp; - for stdout.  [default: named after the prompt]",
+)  # fmt: skip
+@click.option(
+    "--negative", "--negative-prompt", "negative_prompt", metavar="TEXT", help="What to keep out of the image."
 )
 @click.option(
-    "--negative", "--negative-prompt", "negative_prompt", metavar="TEXT", help="What to keep out of the picture."
-)
-@click.option("--steps", "--num-inference-steps", "num_inference_steps", type=int, help="Denoising steps, 1..100.")
+    "--steps", "--num-inference-steps", "num_inference_steps", type=int, metavar="N",
+    help="Denoising steps, 1 to 100.  [default: the model's]",
+)  # fmt: skip
+@guidance_option
 @click.option(
-    "--guidance", "--guidance-scale", "guidance_scale", type=float, help="0..30; 1 or less: no guidance, half the work."
+    "--size", type=Size(), metavar="WxH", help="Width and height in pixels, such as 512x512.  [default: the model's]"
 )
-@click.option("--size", type=Size(), help="Width and height, such as 512x512.")
-@click.option("--width", type=int, help="Pixels, a multiple of 8.")
-@click.option("--height", type=int, help="Pixels, a multiple of 8.")
-@click.option("--seed", type=int, help="0..4294967295; the same seed gives the same picture.")
-@click.option("--scheduler", type=click.Choice(get_args(contract.SchedulerName)), help="The sampler.")
+@click.option("--width", type=int, metavar="PIXELS", help="Width, a multiple of 8.  [default: the model's]")
+@click.option("--height", type=int, metavar="PIXELS", help="Height, a multiple of 8.  [default: the model's]")
 @click.option(
-    "--format",
-    "image_format",
-    type=click.Choice(get_args(contract.ImageFormat)),
-    help="Default: by the suffix of -o, else png.",
-)
+    "--seed", type=int, metavar="N",
+    help="0 to 4294967295; the same seed gives the same image.  [default: random]",
+)  # fmt: skip
+@scheduler_option
 @click.option(
-    "-n", "--count", default=1, type=click.IntRange(1, _MAX_IMAGES), help="Pictures, with seeds SEED..SEED+N-1."
-)
+    "--format", "image_format", type=click.Choice(get_args(contract.ImageFormat)),
+    help="File format.  [default: by the suffix of -o, otherwise png]",
+)  # fmt: skip
 @click.option(
-    "--workers", default=8, type=click.IntRange(1, 256), show_default=True, help="Calls side by side with -n."
-)
+    "-n", "--count", default=1, show_default=True, type=click.IntRange(1, _MAX_IMAGES), metavar="N",
+    help="Number of images, with consecutive seeds.",
+)  # fmt: skip
 @click.option(
-    "--like",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Repeat the parameters inside this picture.",
-)
-@click.option("--force", is_flag=True, help="Replace existing files.")
-@click.option("--open", "open_it", is_flag=True, help="Show the picture when it is there.")
-@click.option("--local", is_flag=True, help="Draw on this machine.")
+    "--workers", default=8, show_default=True, type=click.IntRange(1, 256), metavar="N",
+    help="Concurrent requests with -n.",
+)  # fmt: skip
 @click.option(
-    "--model-dir", type=click.Path(path_type=Path), help="With --local: a baked model folder (LAMBDIFF_MODEL_DIR)."
-)
-@click.option("--quiet", "-q", is_flag=True, help="No progress, no notes.")
+    "--like", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    help="Reuse the parameters stored in this image; other options override them.",
+)  # fmt: skip
+@force_option
+@click.option("--open", "open_it", is_flag=True, help="Open the first image in the system's viewer.")
+@local_option
+@model_dir_option
+@click.option("--quiet", "-q", is_flag=True, help="Show neither progress nor notes.")
 @endpoint_options
 @json_option
 def generate(
@@ -73,60 +83,44 @@ def generate(
     force: bool, open_it: bool, local: bool, model_dir: Path | None, quiet: bool, url: str | None, region: str | None,
     profile: str | None, deployment: str | None, as_json: bool, **parameters: Any,
 ) -> int:  # fmt: skip
-    """Make a picture from PROMPT (- reads it from stdin).
+    """Generate an image from a prompt.
 
-    \b
-    lambdiff generate "a cat in a top hat" -o cat.png
-    lambdiff generate "a fox" -n 4 --seed 7 -o "fox-{seed}.webp"
-    lambdiff generate --like cat.png -o again.png
-    echo "a red apple" | lambdiff generate - -o - > apple.png
+    PROMPT describes the image; - reads it from stdin. Without a deployment, the built-in model generates the image on
+    this machine.
+
+    Examples:
+
+        lambdiff generate "a cat in a top hat" -o cat.png
+        lambdiff generate "a fox" -n 4 --seed 7 -o "fox-{seed}.webp"
+        lambdiff generate --like cat.png --steps 20 -o again.png
+        echo "a red apple" | lambdiff generate - -o - > apple.png
     """
     if out == "-" and (as_json or open_it or count > 1):
-        raise click.UsageError("-o - is one picture's bytes on stdout: leave out --json, --open and -n.")
-    request = _request(prompt, size, like, parameters)
-    request["image_format"] = output.choose_format(out, request.get("image_format"))
-    # Drawn here and not by the endpoint, so that every file's name can be checked before anything is paid for.
-    request.setdefault("seed", secrets.randbelow(contract.MAX_SEED + 2 - count))
-    contract.GenerateRequest.from_fields(request)
-    if request["seed"] + count - 1 > contract.MAX_SEED:
-        raise click.UsageError(f"With -n {count} the last seed would be over {contract.MAX_SEED}.")
+        raise click.UsageError("-o - writes a single image to stdout: omit --json, --open and -n.")
+    request = _complete(_request(prompt, size, like, parameters), out, count)
     plan = output.OutputPlan(out, request["prompt"], request["image_format"], count, force=force)
     plan.check([request["seed"] + i for i in range(count)])
-
-    def talk(text: str) -> None:
-        if not quiet:
-            click.echo(text, err=True)
-
+    results = Results(plan, request["seed"])
     with Client(url, region=region, deployment=deployment, profile=profile, local=local, model_dir=model_dir) as client:
-        if client.endpoint.local and not local:
-            talk("No deployment is configured: drawing with the built-in model on this machine.")
-        made: dict[int, dict[str, Any]] = {}
-        failed: dict[int, dict[str, Any]] = {}
-
-        def report() -> None:
-            images, failures = ([found[i] for i in sorted(found)] for found in (made, failed))
-            if as_json:
-                echo_json({"images": images, "failures": failures, **client.endpoint.describe()})
-            elif not plan.stdout:
-                for image in images:
-                    click.echo(image["file"])
-
+        if client.endpoint.local and not (local or quiet):
+            click.echo("No deployment is configured: using the built-in model on this machine.", err=True)
         try:
-            _draw(client, request, count, workers, plan, quiet, talk, made, failed)
+            _generate(client, request, count, workers, results, quiet=quiet)
         except KeyboardInterrupt:
-            report()
+            results.print(client.endpoint, as_json=as_json)
             raise
-    report()
-    if open_it and made:
-        click.launch(made[min(made)]["file"])
-    return max((failure["exit_code"] for failure in failed.values()), default=0)
+        results.print_messages(quiet=quiet)
+        results.print(client.endpoint, as_json=as_json)
+    if open_it and results.first_file:
+        click.launch(results.first_file)
+    return results.exit_code
 
 
 def _request(
-    prompt: str | None, size: tuple[int, int] | None, like: Path | None, flags: dict[str, Any]
+    prompt: str | None, size: tuple[int, int] | None, like: Path | None, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """The request's fields: those inside the picture that `--like` names, below those of the flags."""
-    given = {name: value for name, value in flags.items() if value is not None}
+    """The parameters that were given: those of the options override those of the image that --like names."""
+    given = {name: value for name, value in options.items() if value is not None}
     if size:
         if "width" in given or "height" in given:
             raise click.UsageError("Give either --size or --width and --height.")
@@ -136,55 +130,53 @@ def _request(
     if prompt is not None:
         given["prompt"] = prompt
     if like:
-        import msgspec
-
-        from lambdiff.protocol import metadata
-
-        recorded = msgspec.structs.asdict(metadata.read(like).request)
-        recorded.pop("image_format")  # the name of the new file decides
-        given = {**{name: value for name, value in recorded.items() if value is not None}, **given}
+        given = {**_stored_parameters(like), **given}
     if "prompt" not in given:
-        raise click.UsageError('There is no prompt. Example: lambdiff generate "a cat in a top hat" -o cat.png')
+        raise click.UsageError('The prompt is missing. Example: lambdiff generate "a cat in a top hat" -o cat.png')
     return given
 
 
-def _draw(
-    client: Client, request: dict[str, Any], count: int, workers: int, plan: output.OutputPlan, quiet: bool, talk: Any,
-    made: dict[int, dict[str, Any]], failed: dict[int, dict[str, Any]],
-) -> None:  # fmt: skip
-    """Make the pictures and write each as it comes; `made` and `failed` get a report of each, by its number."""
-    notes: dict[str, None] = {}
-    where = client.transport.url
+def _stored_parameters(file: Path) -> dict[str, Any]:
+    import msgspec
 
-    def keep(index: int, image: GeneratedImage) -> None:
-        file = plan.write(image, index, request["seed"] + index)
-        made[index] = {"file": file, **image.to_dict()}
-        remember_seconds(where, image.timings["total"])
-        notes.update(dict.fromkeys(f"Note: {warning}" for warning in image.warnings))
+    from lambdiff.protocol import metadata
 
-    with progress.terminal(expected_seconds(where), count, show=False if quiet else None) as bar:
+    stored = msgspec.structs.asdict(metadata.read(file).request)
+    del stored["image_format"]  # decided by the name of the new file
+    return {name: value for name, value in stored.items() if value is not None}
+
+
+def _complete(request: dict[str, Any], out: str | None, count: int) -> dict[str, Any]:
+    """The request with format and seed, validated.
+
+    The seed is drawn here and not by the endpoint, so that the names of all files can be checked before anything is
+    paid for.
+    """
+    image_format = output.choose_format(out, request.get("image_format"))
+    request = {"seed": secrets.randbelow(contract.MAX_SEED + 2 - count), **request, "image_format": image_format}
+    contract.GenerateRequest.from_fields(request)
+    if request["seed"] + count - 1 > contract.MAX_SEED:
+        raise click.UsageError(f"With -n {count} the last seed would exceed {contract.MAX_SEED}.")
+    return request
+
+
+def _generate(
+    client: Client, request: dict[str, Any], count: int, workers: int, results: Results, *, quiet: bool
+) -> None:
+    """Generate the images and add each to `results` as it arrives."""
+    url = client.transport.url
+
+    def on_result(index: int, result: GeneratedImage | Failure) -> None:
+        bar.advance()
+        results.add_any(index, result)
+        if isinstance(result, GeneratedImage):
+            remember_seconds(url, result.timings["total"])
+
+    with progress.terminal(expected_seconds(url), count, show=False if quiet else None) as bar:
         if count == 1:
-            keep(0, client.generate(**request, on_step=bar.on_step))
+            image = client.generate(**request, on_step=bar.on_step)
+            results.add(0, image)
+            remember_seconds(url, image.timings["total"])
         else:
-
-            def on_result(index: int, result: GeneratedImage | Failure) -> None:
-                bar.advance()
-                try:
-                    if isinstance(result, Failure):
-                        raise result.error
-                    keep(index, result)
-                except LambdiffError as error:
-                    failed[index] = {
-                        "seed": request["seed"] + index,
-                        "error": error.message,
-                        "fix": error.fix,
-                        "exit_code": error.exit_code,
-                    }
-
-            requests: list[Any] = [{**request, "seed": request["seed"] + i} for i in range(count)]
+            requests: list[Any] = [{**request, "seed": request["seed"] + index} for index in range(count)]
             client.generate_many(requests, max_workers=workers, on_result=on_result)
-    # Below the bar, not across it, and each once.
-    for note in notes:
-        talk(note)
-    for failure in failed.values():
-        click.echo(f"Error: seed {failure['seed']}: {failure['error']}\n  {failure['fix']}", err=True)

@@ -1,4 +1,4 @@
-"""`lambdiff info`: what a picture says about itself."""
+"""`lambdiff info`: show the parameters stored in an image."""
 
 from __future__ import annotations
 
@@ -8,32 +8,36 @@ import click
 import msgspec
 
 from lambdiff.cli import echo_json
+from lambdiff.cli.command import Command
 from lambdiff.cli.options import json_option
 from lambdiff.protocol import metadata
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @json_option
 def info(file: Path, as_json: bool) -> None:
-    """Show the prompt, seed and all other parameters inside a picture.
+    """Show the parameters stored in an image.
 
-    \b
-    lambdiff info cat.png
-    lambdiff generate --like cat.png -o again.png
+    FILE is a PNG, JPEG or WebP file that lambdiff, or a program of the Stable Diffusion world, has written.
+
+    Examples:
+
+        lambdiff info cat.png
+        lambdiff info cat.png --json
     """
-    recorded = metadata.read(file)
+    stored = metadata.read(file)
     if as_json:
-        echo_json(recorded)
+        echo_json(stored)
         return
-    for name, value in msgspec.structs.asdict(recorded.request).items():
+    for name, value in msgspec.structs.asdict(stored.request).items():
         if value not in {None, ""}:
             click.echo(f"{name:20} {_printable(str(value))}")
     for name in ("model", "revision", "version"):
-        if value := getattr(recorded, name):
+        if value := getattr(stored, name):
             click.echo(f"{name:20} {_printable(value)}")
 
 
 def _printable(text: str) -> str:
-    """Text of a file that anybody may have made, without the control characters that terminals obey."""
+    """Escape the control characters that a terminal would obey: anybody may have written the file."""
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)

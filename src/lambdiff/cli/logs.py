@@ -1,4 +1,4 @@
-"""`lambdiff logs`: what the function wrote."""
+"""`lambdiff logs`: print the log of a deployment."""
 
 from __future__ import annotations
 
@@ -7,32 +7,37 @@ import sys
 import click
 import msgspec
 
-from lambdiff.cli.options import json_option, stack_options
+from lambdiff.cli.command import Command
+from lambdiff.cli.options import json_option, since_option, stack_options
 
 
-@click.command()
+@click.command(cls=Command)
 @stack_options
-@click.option("--since", default="1h", show_default=True, metavar="TIME", help="10m, 2h, 3d, or an ISO 8601 time.")
-@click.option("--request-id", metavar="ID", help="Only this request's lines.")
-@click.option("--follow", "-f", is_flag=True, help="Go on until interrupted.")
+@since_option("1h")
+@click.option("--request-id", metavar="ID", help="Only print lines of this request.")
+@click.option("--follow", "-f", is_flag=True, help="Keep printing new lines until interrupted.")
 @json_option
 def logs(
     deployment: str | None, profile: str | None, *, since: str, request_id: str | None, follow: bool, as_json: bool
 ) -> None:
-    """Print a function's log, oldest first. With --json, one JSON object a line.
+    """Print the log of a deployment.
 
-    \b
-    lambdiff logs --since 10m
-    lambdiff logs --request-id 8f2b... --json
+    Prints the oldest line first. With --json, each line is a JSON object.
+
+    Examples:
+
+        lambdiff logs --since 10m
+        lambdiff logs --follow
+        lambdiff logs --request-id 8f2b0c1e-5d7a-4d8e-9a53-0c6f2f1f8a11 --json
     """
     from lambdiff.aws import logs as reading
     from lambdiff.aws.deployment import select
 
     start = reading.parse_time(since)
-    chosen = select(deployment, profile)
-    group = reading.group_of(chosen)
+    target = select(deployment, profile)
+    group = reading.group_of(target)
     read = reading.follow if follow else reading.read
-    for line in read(chosen.account, group, since=start, request_id=request_id):
+    for line in read(target.account, group, since=start, request_id=request_id):
         click.echo(msgspec.json.encode(line).decode() if as_json else f"{line.time}  {line.text}")
         if follow:
             sys.stdout.flush()

@@ -1,70 +1,115 @@
-"""Options that several commands share."""
+"""Options and parameter types that several commands share."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 import click
 
+from lambdiff.cli.flags import with_flags
+from lambdiff.protocol import contract
+
 if TYPE_CHECKING:
-    _ParamType = click.ParamType[tuple[int, int]]
+    _SizeBase = click.ParamType[tuple[int, int]]
+    _ListBase = click.ParamType[list[Any]]
 else:
-    _ParamType = click.ParamType  # not generic at run time before click 8.4
+    _SizeBase = _ListBase = click.ParamType  # not generic at run time before click 8.4
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Size(_SizeBase):
+    """A size in pixels, such as `512x512`."""
+
+    name = "WxH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Return (width, height)."""
+        match = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", str(value))  # noqa: RUF001 (a cross is accepted, too)
+        if not match:
+            self.fail(f"{value!r} is not a size such as 512x512", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+class CommaSeparated(_ListBase):
+    """Several values of one type, separated by commas."""
+
+    def __init__(self, item: Any) -> None:
+        self.item = item
+        self.name = f"{item.name},..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[Any]:
+        """Return the values in order."""
+        return [self.item.convert(part.strip(), param, ctx) for part in str(value).split(",")]
+
+
+json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+yes_option: Final = click.option("--yes", "-y", is_flag=True, help="Answer yes to every question.")
+force_option: Final = click.option("--force", is_flag=True, help="Overwrite existing output.")
+region_option: Final = click.option(
+    "--region", metavar="REGION", help="AWS region.  [env var: LAMBDIFF_REGION, AWS_REGION]"
+)
+profile_option: Final = click.option("--profile", metavar="NAME", help="AWS profile.  [env var: AWS_PROFILE]")
+deployment_option: Final = click.option(
+    "--deployment", metavar="NAME", help="Saved deployment to use.  [env var: LAMBDIFF_DEPLOYMENT]"
+)
+url_option: Final = click.option("--url", metavar="URL", help="Function URL to call.  [env var: LAMBDIFF_URL]")
+local_option: Final = click.option("--local", is_flag=True, help="Run on this machine instead of an endpoint.")
+model_dir_option: Final = click.option(
+    "--model-dir",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="With --local: folder of a baked model; the built-in model by default.  [env var: LAMBDIFF_MODEL_DIR]",
+)
+guidance_option: Final = click.option(
+    "--guidance", "--guidance-scale", "guidance_scale", type=float, metavar="SCALE",
+    help="Guidance scale, 0 to 30. 1 or less disables guidance, which halves the work.  [default: the model's]",
+)  # fmt: skip
+scheduler_option: Final = click.option(
+    "--scheduler", type=click.Choice(get_args(contract.SchedulerName)), help="Sampler.  [default: the model's]"
+)
+
+
+def since_option(default: str) -> Callable[[F], F]:
+    """Return the option for the first moment of a log to read."""
+    return click.option(
+        "--since", default=default, show_default=True, metavar="TIME",
+        help="Read the log from this time on: 10m, 2h or 3d ago, or an ISO 8601 time.",
+    )  # fmt: skip
+
+
 def endpoint_options(command: F) -> F:
-    """--url, --region, --profile, --deployment: which endpoint, and who asks."""
-    for option in (
-        click.option("--deployment", metavar="NAME", help="A saved deployment (LAMBDIFF_DEPLOYMENT)."),
-        click.option("--profile", metavar="NAME", help="The AWS profile to use (AWS_PROFILE)."),
-        click.option("--region", metavar="REGION", help="The endpoint's region (LAMBDIFF_REGION)."),
-        click.option("--url", metavar="URL", help="A Function URL (LAMBDIFF_URL)."),
-    ):
+    """Add the options that choose an endpoint and the AWS identity that calls it."""
+    for option in (profile_option, region_option, url_option, deployment_option):
         command = option(command)
     return command
 
 
 def stack_options(command: F) -> F:
-    """--deployment and --profile: of which deployment, and who asks."""
-    for option in (
-        click.option("--profile", metavar="NAME", help="The AWS profile to use (AWS_PROFILE)."),
-        click.option("--deployment", metavar="NAME", help="A saved deployment (LAMBDIFF_DEPLOYMENT)."),
-    ):
+    """Add the options that choose a saved deployment and the AWS identity that manages it."""
+    for option in (profile_option, deployment_option):
         command = option(command)
     return command
 
 
 def make_confirm(*, yes: bool, as_json: bool) -> Callable[[str], bool]:
-    """How a command asks: the caller, or nobody with --yes; with --json there is nobody to ask."""
+    """Return a function that asks a yes-or-no question on the terminal.
 
-    def ask(question: str) -> bool:
+    Args:
+        yes: answer yes without asking.
+        as_json: refuse to ask, because a program reads the output.
+    """
+
+    def confirm(question: str) -> bool:
+        question = with_flags(question)
         if yes:
             click.echo(f"{question} yes", err=True)
             return True
         if as_json:
-            raise click.UsageError("--json asks no questions; add --yes.")
+            raise click.UsageError("--json does not ask questions; add --yes.")
         return click.confirm(question, err=True)
 
-    return ask
-
-
-def json_option(command: F) -> F:
-    """--json: the report as one JSON document on stdout."""
-    return click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")(command)
-
-
-class Size(_ParamType):
-    """A size in pixels, `512x512`."""
-
-    name = "WxH"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """(width, height)."""
-        match = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", str(value))  # noqa: RUF001 (people do write the cross)
-        if not match:
-            self.fail(f"{value!r} is not a size; write it like 512x512", param, ctx)
-        return int(match[1]), int(match[2])
+    return confirm

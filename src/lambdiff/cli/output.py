@@ -1,4 +1,4 @@
-"""Which file each picture of a command goes to."""
+"""The file that each image of a command is written to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EXTENSION = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 
 
 def choose_format(out: str | None, given: str | None) -> str:
-    """The format to ask for: the one given, the suffix of the file, or PNG.
+    """Return the format to request: `given`, or that of the suffix of `out`, or PNG.
 
     Raises:
         InvalidRequest: the two contradict each other, or the suffix is unknown.
@@ -28,7 +28,7 @@ def choose_format(out: str | None, given: str | None) -> str:
     by_name = format_of(out)
     if given and given != by_name:
         raise InvalidRequest(
-            f"{out} is the name of a {by_name} file, and --format asks for {given}.", fix="Change one of them."
+            f"{out} has the suffix of a {by_name} file, but --format is {given}.", fix="Change one of them."
         )
     return by_name
 
@@ -36,18 +36,25 @@ def choose_format(out: str | None, given: str | None) -> str:
 class OutputPlan:
     """The names of a command's files.
 
-    `-o cat.png` with three pictures gives cat-1.png, cat-2.png, cat-3.png; a name with `{seed}` gets the seed; no
-    name at all is made of the prompt's words and never replaces a file.
+    For three images, `-o cat.png` gives cat-1.png, cat-2.png and cat-3.png. `{seed}` in the name is replaced by the
+    seed. Without `-o` the name is made of the prompt's words, and never that of an existing file.
+
+    Args:
+        out: the value of `-o`; `-` is stdout.
+        prompt: names the files if `out` is None.
+        image_format: gives the suffix if `out` is None.
+        count: how many images.
+        force: overwrite existing files.
     """
 
     def __init__(self, out: str | None, prompt: str, image_format: str, count: int, *, force: bool) -> None:
         self.stdout = out == "-"
         self._out, self._count, self._force = out, count, force
-        self._slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower())[:60].strip("-") or "picture"
+        self._slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower())[:60].strip("-") or "image"
         self._extension = _EXTENSION[image_format]
 
     def path(self, index: int, seed: int) -> Path:
-        """The file of picture `index` (from 0), drawn with `seed`."""
+        """Return the file of image `index` (from 0), which is generated with `seed`."""
         if self._out is None:
             return self._free(f"{self._slug}-{{}}" if self._count > 1 else self._slug, index)
         if "{seed}" in self._out:
@@ -56,7 +63,7 @@ class OutputPlan:
         return path.with_stem(f"{path.stem}-{index + 1}") if self._count > 1 else path
 
     def check(self, seeds: list[int]) -> None:
-        """Refuse files that could not be written, before anything is drawn.
+        """Refuse files that could not be written, before anything is generated.
 
         Raises:
             OutputError: a file exists, or a folder is missing or read-only.
@@ -67,7 +74,7 @@ class OutputPlan:
             check_free(self.path(index, seed), force=self._force)
 
     def write(self, image: GeneratedImage, index: int, seed: int) -> str:
-        """Write picture `index`, which was asked for with `seed`, and return the file's name (`-` for stdout).
+        """Write image `index`, which was generated with `seed`, and return the file's name (`-` for stdout).
 
         Raises:
             OutputError: it could not be written.
@@ -80,13 +87,13 @@ class OutputPlan:
                 raise
             except OSError as error:
                 raise OutputError(
-                    f"stdout could not be written: {error.strerror}.", fix="Write to a file with -o."
+                    f"Writing to stdout failed: {error.strerror}.", fix="Write to a file with -o FILE."
                 ) from None
             return "-"
         return str(write_whole(self.path(index, seed), image.content, force=self._force))
 
     def _free(self, stem: str, index: int) -> Path:
-        """The first unused name; numbers count up from the picture's own."""
+        """Return the first unused name; numbers count up from the image's own."""
         number = index + 1
         path = Path(stem.format(number) + self._extension)
         while path.exists() and not self._force:

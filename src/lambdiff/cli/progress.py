@@ -1,4 +1,4 @@
-"""Progress on a terminal: a bar on stderr, nothing in a pipe."""
+"""A progress bar on stderr, shown on a terminal only."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lambdiff.protocol.http import OnStep
 
 @contextlib.contextmanager
 def terminal(expected: float | None, count: int = 1, *, show: bool | None = None) -> Iterator[Any]:
-    """A bar on stderr while pictures are made; gives an object with `on_step` and `advance`.
+    """Show a bar on stderr while images are generated; yields an object with `on_step` and `advance`.
 
     Args:
-        expected: seconds that a picture took last time, or None.
-        count: how many pictures.
-        show: force on or off; by default on where stderr is a terminal.
+        expected: seconds that the last image took, or None.
+        count: how many images.
+        show: turn the bar on or off; by default it is on if stderr is a terminal.
     """
     if not (sys.stderr.isatty() if show is None else show):
         yield _Silent()
@@ -34,14 +34,14 @@ def terminal(expected: float | None, count: int = 1, *, show: bool | None = None
         TextColumn("{task.fields[hint]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield _Bar(bar, bar.add_task("drawing", total=count if count > 1 else None, hint=hint), count)
+        yield _Bar(bar, bar.add_task("generating", total=count if count > 1 else None, hint=hint), count)
 
 
 class _Silent:
     on_step: OnStep | None = None
 
     def advance(self) -> None:
-        """Nothing to show."""
+        """Show nothing."""
 
 
 class _Bar:
@@ -49,11 +49,11 @@ class _Bar:
         self._bar, self._task, self._count = bar, task, count
 
     def on_step(self, done: int, total: int) -> None:
-        """Show the steps of the one picture that is drawn on this machine."""
+        """Show the steps of a single image that is generated on this machine."""
         if self._count == 1:
             self._bar.update(self._task, description=f"step {done} of {total}", completed=done, total=total)
 
     def advance(self) -> None:
-        """One more picture is there."""
+        """Count one more image as finished."""
         if self._count > 1:
             self._bar.advance(self._task)

@@ -1,31 +1,34 @@
-"""`lambdiff rotate`: a new access key for the invoker."""
+"""`lambdiff rotate`: replace the access key of a deployment."""
 
 from __future__ import annotations
 
 import click
 
 from lambdiff.cli import echo_json
+from lambdiff.cli.command import Command
 from lambdiff.cli.options import json_option, stack_options
 
 
-@click.command()
+@click.command(cls=Command)
 @stack_options
 @json_option
 def rotate(deployment: str | None, profile: str | None, *, as_json: bool) -> None:
-    """Replace the key pair in the deployment's secret. The old key stops working at once.
+    """Replace the access key of a deployment.
 
-    \b
-    lambdiff rotate
+    The new key pair is written to the deployment's secret, and the old one stops working at once.
+
+    Examples:
+
+        lambdiff rotate
+        lambdiff rotate --deployment tiny
     """
     from lambdiff.aws.deployment import select
     from lambdiff.ops import rotate as rotating
     from lambdiff.stages import Stages
 
-    report = Stages()
-    done = rotating.rotate(select(deployment, profile), report)
+    stages = Stages()
+    rotated = rotating.rotate(select(deployment, profile), stages)
     if as_json:
-        echo_json(done)
+        echo_json(rotated)
     else:
-        report.say(
-            f"The key of {done.name} is now number {done.serial}; callers read it from the secret by themselves."
-        )
+        stages.say(f"Key rotated (serial {rotated.serial}); clients pick it up automatically.")

@@ -1,4 +1,4 @@
-"""`lambdiff schema`: the OpenAPI document."""
+"""`lambdiff schema`: print the OpenAPI document of an endpoint."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import json
 
 import click
 
+from lambdiff.cli.command import Command
 from lambdiff.protocol.openapi import openapi
 
 
-@click.command()
+@click.command(cls=Command)
 def schema() -> None:
-    """Print the OpenAPI 3.1 document of an endpoint, for client generators and gateways.
+    """Print the OpenAPI document of an endpoint.
 
-    \b
-    lambdiff schema > openapi.json
+    The document follows OpenAPI 3.1; use it with client generators and API gateways.
+
+    Examples:
+
+        lambdiff schema > openapi.json
     """
     click.echo(json.dumps(openapi(), indent=2))

@@ -1,22 +1,28 @@
-"""`lambdiff status`: what is deployed and how it is doing."""
+"""`lambdiff status`: show the state of a deployment."""
 
 from __future__ import annotations
 
 import click
 
 from lambdiff.cli import echo_json
+from lambdiff.cli.command import Command
+from lambdiff.cli.flags import with_flags
 from lambdiff.cli.options import json_option, stack_options
 
 
-@click.command()
+@click.command(cls=Command)
 @stack_options
 @json_option
 def status(deployment: str | None, profile: str | None, *, as_json: bool) -> int:
-    """Show a deployment's state, each value with its source. Exit code 5 if it is not healthy.
+    """Show the state of a deployment.
 
-    \b
-    lambdiff status
-    lambdiff status --deployment tiny --json
+    Each value is shown with its source, together with recent errors from the log. Nothing is invoked. Exits with code 5
+    if the deployment is not healthy.
+
+    Examples:
+
+        lambdiff status
+        lambdiff status --deployment tiny --json
     """
     from lambdiff.aws.deployment import select
     from lambdiff.ops import status as reading
@@ -27,7 +33,7 @@ def status(deployment: str | None, profile: str | None, *, as_json: bool) -> int
     else:
         width = max(len(name) for name in report.facts)
         for name, fact in report.facts.items():
-            click.echo(f"{name:<{width}}  {fact.value}  ({fact.source})")
+            click.echo(f"{name:<{width}}  {fact.value}  ({with_flags(fact.source)})")
         for line in report.errors:
             click.echo(f"{'error':<{width}}  {line}")
         click.echo(f"{'healthy':<{width}}  {'yes' if report.healthy else 'no'}")

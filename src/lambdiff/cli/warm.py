@@ -5,32 +5,42 @@ from __future__ import annotations
 import click
 
 from lambdiff.cli import echo_json
+from lambdiff.cli.command import Command
+from lambdiff.cli.flags import with_flags
 from lambdiff.cli.options import endpoint_options, json_option
 
 
-@click.command()
-@click.option("-n", "--count", default=1, show_default=True, type=click.IntRange(1, 256), help="Environments.")
+@click.command(cls=Command)
+@click.option(
+    "-n", "--count", default=1, show_default=True, type=click.IntRange(1, 256), metavar="N",
+    help="Number of environments.",
+)  # fmt: skip
 @endpoint_options
 @json_option
 def warm(
     count: int, url: str | None, region: str | None, profile: str | None, deployment: str | None, *, as_json: bool
 ) -> int:
-    """Draw N one-step pictures at once, so that the next N requests find the model loaded. Each is billed.
+    """Start environments before they are needed.
 
-    \b
-    lambdiff warm -n 4
+    Generates N one-step images concurrently, so that the next N requests find the model in memory. Each image is
+    billed. Exits with code 5 if a request fails.
+
+    Examples:
+
+        lambdiff warm
+        lambdiff warm -n 4
     """
     from lambdiff.client.client import Client
     from lambdiff.ops import warm as warming
     from lambdiff.stages import Stages
 
-    report = Stages()
+    stages = Stages()
     with Client(url=url, region=region, profile=profile, deployment=deployment) as client:
-        done = warming.warm(client, count, report)
+        warmed = warming.warm(client, count, stages)
     if as_json:
-        echo_json(done)
+        echo_json(warmed)
     else:
-        report.say(f"{done.answered} of {done.asked} answered, {done.loaded} of them loaded the model now.")
-        for message in done.failed:
-            report.say(f"  {message}")
-    return 0 if done.answered == done.asked else 5
+        stages.say(f"{warmed.answered} of {warmed.asked} requests succeeded; {warmed.loaded} loaded the model.")
+        for message in warmed.failed:
+            stages.say(with_flags(f"  {message}"))
+    return 0 if warmed.answered == warmed.asked else 5

@@ -1,32 +1,37 @@
-"""bench.py, against the handler in this process with an engine whose time is known."""
+"""plan.py, latency.py and latency_report.py, against the real handler with timings that the tests choose."""
 
 from __future__ import annotations
 
 import dataclasses
-import time
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from lambdiff import pricing
-from lambdiff.bench import latency
-from lambdiff.bench.latency import Bench, Fit, Point, Stats
+from lambdiff.bench.latency import Bench
+from lambdiff.bench.latency_report import ConfigurationResult, StepFit, fit_steps
+from lambdiff.bench.plan import make_plan
+from lambdiff.bench.stats import Stats
 from lambdiff.cli import cli
 from lambdiff.client import progress
 from lambdiff.client.client import Client
 from lambdiff.config import Deployment
 from lambdiff.errors import AccessDenied, EndpointFailed, EndpointRefused, InvalidRequest, LambdiffError
 from lambdiff.handler.app import App
+from lambdiff.protocol import contract
 from lambdiff.protocol.contract import GenerateRequest
 from lambdiff.protocol.http import HttpRequest, HttpResponse, OnStep
 from support.stub_engine import StubEngine
 
-URL = "https://abc123.lambda-url.eu-west-1.on.aws/"
+NETWORK, LOAD = 0.25, 4.0
+"""Seconds that a request spends outside the endpoint, and those that loading the model takes."""
+PHASES = {"encode": 0.5, "decode": 0.25, "compress": 0.25}
+"""Seconds of the other phases; each denoising step takes 0.5 s."""
 
 
-class RecordingEndpoint:
-    """The real handler over the stub engine; remembers what was asked for."""
+class RecordingTransport:
+    """The real handler over the stub engine, on a clock of its own; records the requests."""
 
     url = "in process"
 
@@ -34,22 +39,38 @@ class RecordingEndpoint:
         self.app = App(lambda: engine, raise_errors=True)
         self.requests: list[GenerateRequest] = []
         self.fail: dict[int, LambdiffError] = {}
+        self.now = 0.0
+
+    def clock(self) -> float:
+        """Seconds that all requests have taken so far."""
+        return self.now
 
     def request(self, method: str, body: bytes = b"", on_step: OnStep | None = None) -> HttpResponse:
-        if method == "POST":
-            request = GenerateRequest.from_json(body)
-            self.requests.append(request)
-            assert request.num_inference_steps is not None
-            if error := self.fail.get(request.num_inference_steps):
-                raise error
+        self.now += NETWORK
         headers = {"content-type": "application/json"}
-        return self.app.handle(HttpRequest(method=method, headers=headers, body=body), on_step)
+        request = HttpRequest(method=method, headers=headers, body=body)
+        return self.generate(request, on_step) if method == "POST" else self.app.handle(request, on_step)
+
+    def generate(self, request: HttpRequest, on_step: OnStep | None) -> HttpResponse:
+        """Let the handler generate an image, and replace its timings."""
+        fields = GenerateRequest.from_json(request.body)
+        self.requests.append(fields)
+        assert fields.num_inference_steps is not None
+        if error := self.fail.get(fields.num_inference_steps):
+            raise error
+        reply = self.app.handle(request, on_step)
+        timings = {**PHASES, "denoise": fields.num_inference_steps / 2}
+        if "load" in contract.decode_timings(reply.headers[contract.TIMING_HEADER]):
+            timings["load"] = LOAD
+        self.now += sum(timings.values())
+        header = contract.encode_timings({"queue": 0.125, **timings})
+        return dataclasses.replace(reply, headers={**reply.headers, contract.TIMING_HEADER: header})
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to release."""
 
     @property
-    def asked(self) -> list[tuple[int | None, int | None]]:
+    def configurations(self) -> list[tuple[int | None, int | None]]:
         """(steps, width) of each request, in order."""
         return [(request.num_inference_steps, request.width) for request in self.requests]
 
@@ -61,108 +82,103 @@ def engine() -> StubEngine:
 
 
 @pytest.fixture
-def endpoint(engine: StubEngine) -> RecordingEndpoint:
-    """What the client calls."""
-    return RecordingEndpoint(engine)
+def transport(engine: StubEngine) -> RecordingTransport:
+    """What the client sends its requests through."""
+    return RecordingTransport(engine)
 
 
 @pytest.fixture
-def client(endpoint: RecordingEndpoint) -> Client:
-    """A client that sends its requests to `endpoint`."""
-    return Client(transport=endpoint)
+def client(transport: RecordingTransport) -> Client:
+    """A client of an endpoint whose memory is unknown."""
+    return Client(transport=transport)
 
 
-def point(steps: int, seconds: float | None, width: int = 64) -> Point:
-    """A measured point with just what a fit needs."""
-    return Point(
-        num_inference_steps=steps, width=width, height=64, pictures=1, cold=0, engine=None, phases={},
-        seconds=None if seconds is None else Stats(median=seconds, min=seconds, max=seconds), dollars_per_image=None,
+def make_bench(client: Client, *, rounds: int = 1, **parameters: Any) -> Bench:
+    """A benchmark on the transport's clock that has not run yet."""
+    clock = client.transport.clock
+    return Bench(client, make_plan(client, **parameters, clock=clock), rounds=rounds, clock=clock)
+
+
+def result(steps: int, seconds: float | None, width: int = 64) -> ConfigurationResult:
+    """A result with just what a fit needs."""
+    return ConfigurationResult(
+        num_inference_steps=steps, width=width, height=64, images=1, cold_starts=0, engine_seconds=None,
+        latency_seconds=None if seconds is None else Stats(median=seconds, min=seconds, max=seconds),
+        phase_seconds={}, dollars_per_image=None,
     )  # fmt: skip
 
 
-def test_rounds_go_over_the_points_in_turn(client: Client, endpoint: RecordingEndpoint) -> None:
-    """Each kind once to warm up, then all kinds in every round: a slow minute touches all of them."""
-    Bench(client, latency.plan(client, steps=[1, 3], sizes=[(64, 64), (128, 64)]), rounds=2).run()
-    assert endpoint.asked == [(1, 64), (3, 64), (1, 128), (3, 128)] * 3
+def test_each_round_measures_every_configuration(client: Client, transport: RecordingTransport) -> None:
+    """The warm-up and each round go through all configurations, so that a slow minute affects all of them."""
+    make_bench(client, steps=[1, 3], sizes=[(64, 64), (128, 64)], rounds=2).run()
+    assert transport.configurations == [(1, 64), (3, 64), (1, 128), (3, 128)] * 3
 
 
-def test_no_prompt_and_no_seed_is_sent_twice(client: Client, endpoint: RecordingEndpoint) -> None:
-    """Or the engine's memory of prompts would make every picture but the first too cheap."""
-    Bench(client, latency.plan(client, "x" * 2000, steps=[1, 2]), rounds=2).run()
-    assert len({request.prompt for request in endpoint.requests}) == 6
-    assert len({request.seed for request in endpoint.requests}) == 6
-    assert all(len(request.prompt) <= 2000 for request in endpoint.requests)
+def test_no_prompt_and_no_seed_is_sent_twice(client: Client, transport: RecordingTransport) -> None:
+    """Otherwise the engine's cache of prompt embeddings would make all images but the first too cheap."""
+    make_bench(client, prompt="x" * 2000, steps=[1, 2], rounds=2).run()
+    assert len({request.prompt for request in transport.requests}) == 6
+    assert len({request.seed for request in transport.requests}) == 6
+    assert all(len(request.prompt) <= 2000 for request in transport.requests)
 
 
-def test_the_warm_up_is_told_apart(client: Client, engine: StubEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The picture that loads the model is the start, and in no median."""
-    honest = engine.load
-
-    def slow() -> None:
-        if not engine.loaded:
-            time.sleep(0.3)
-        honest()
-
-    monkeypatch.setattr(engine, "load", slow)
-    measured = Bench(client, latency.plan(client, steps=[1]), rounds=3)
-    measured.run()
-    report = measured.report()
-    assert report.start.first is not None
-    assert report.start.load is not None
-    assert report.start.first >= report.start.load >= 0.3
-    (only,) = report.points
-    assert (only.pictures, only.cold) == (3, 0)
-    assert only.seconds is not None
-    assert only.seconds.max < 0.3
-    assert "load" not in only.phases
+def test_the_warm_up_counts_as_startup_only(client: Client) -> None:
+    """The image that loads the model is in the startup figures and in no median."""
+    bench = make_bench(client, steps=[1], rounds=3)
+    bench.run()
+    report = bench.report()
+    assert report.startup.health_seconds == NETWORK
+    assert report.startup.load_seconds == LOAD
+    assert report.startup.first_image_seconds == NETWORK + 1.5 + LOAD
+    (only,) = report.results
+    assert (only.images, only.cold_starts) == (3, 0)
+    assert only.latency_seconds == Stats(median=NETWORK + 1.5, min=NETWORK + 1.5, max=NETWORK + 1.5)
+    assert "load" not in only.phase_seconds
 
 
-def test_a_cold_start_in_between_is_counted_but_not_measured(client: Client, engine: StubEngine) -> None:
-    """A model that is gone again, as in a new environment, is no fact about steps and sizes."""
-    measured = Bench(client, latency.plan(client, steps=[1]), rounds=3)
+def test_a_later_cold_start_is_counted_but_not_measured(client: Client, engine: StubEngine) -> None:
+    """A model that is loaded again, as in a new environment, says nothing about steps and sizes."""
+    bench = make_bench(client, steps=[1], rounds=3)
     calls = 0
 
-    def forget() -> None:
+    def unload() -> None:
         nonlocal calls
         calls += 1
         if calls == 2:
             engine.loads = 0
 
-    measured.run(forget)
-    (only,) = measured.report().points
-    assert (only.pictures, only.cold) == (2, 1)
+    bench.run(unload)
+    (only,) = bench.report().results
+    assert (only.images, only.cold_starts) == (2, 1)
 
 
-def test_seconds_are_the_callers_and_phases_the_endpoints(client: Client, engine: StubEngine) -> None:
-    """What the caller waits holds what the engine takes, which is the sum of its phases."""
-    engine.step_seconds = 0.02
-    measured = Bench(client, latency.plan(client, steps=[5]), rounds=3)
-    measured.run()
-    (only,) = measured.report().points
-    assert only.seconds is not None
-    assert only.engine is not None
-    assert 0.1 <= only.phases["denoise"] <= only.engine.median <= only.seconds.median
-    assert set(only.phases) == {"encode", "denoise", "decode", "compress"}
-    assert only.seconds.min <= only.seconds.median <= only.seconds.max
+def test_latency_is_the_callers_and_phases_are_the_endpoints(client: Client) -> None:
+    """The engine's time is the sum of its phases without the queue; latency adds the network."""
+    bench = make_bench(client, steps=[5], rounds=3)
+    bench.run()
+    (only,) = bench.report().results
+    assert only.phase_seconds == {**PHASES, "denoise": 2.5}
+    assert only.engine_seconds == Stats(median=3.5, min=3.5, max=3.5)
+    assert only.latency_seconds == Stats(median=3.75, min=3.75, max=3.75)
 
 
-def test_the_line_through_the_medians() -> None:
-    """By least squares, for each size with two numbers of steps or more; what failed is on no line."""
-    points = [point(4, 1.4), point(8, 2.2), point(12, 3.0), point(4, 9.0, 128), point(8, None, 128)]
-    assert latency.fits(points) == [Fit(width=64, height=64, fixed=0.6, per_step=0.2)]
-    (fit,) = latency.fits([point(1, 1.0), point(2, 2.0), point(3, 6.0)])
-    assert (fit.per_step, fit.fixed) == (2.5, -2.0)
+def test_a_line_is_fitted_through_the_medians() -> None:
+    """Least squares, for each size with two or more numbers of steps; configurations that failed are left out."""
+    results = [result(4, 1.4), result(8, 2.2), result(12, 3.0), result(4, 9.0, 128), result(8, None, 128)]
+    assert fit_steps(results) == [StepFit(width=64, height=64, fixed_seconds=0.6, seconds_per_step=0.2)]
+    (fit,) = fit_steps([result(1, 1.0), result(2, 2.0), result(3, 6.0)])
+    assert (fit.seconds_per_step, fit.fixed_seconds) == (2.5, -2.0)
 
 
-def test_without_steps_half_the_models_and_the_models_are_measured(client: Client) -> None:
-    """So that there is a line; sizes are the model's."""
-    generations = latency.plan(client).generations
+def test_by_default_the_models_steps_and_half_of_them_are_measured(client: Client) -> None:
+    """Two numbers of steps give a line; the size is the model's."""
+    generations = make_plan(client).generations
     assert [(each.num_inference_steps, each.width, each.height) for each in generations] == [(1, 64, 64), (2, 64, 64)]
 
 
-def test_what_is_given_twice_is_measured_once(client: Client) -> None:
-    """Steps and sizes."""
-    assert len(latency.plan(client, steps=[2, 2, 1], sizes=[(64, 64)] * 2).generations) == 2
+def test_duplicates_are_measured_once(client: Client) -> None:
+    """Steps and sizes that are given twice make one configuration."""
+    assert len(make_plan(client, steps=[2, 2, 1], sizes=[(64, 64)] * 2).generations) == 2
 
 
 @pytest.mark.parametrize(
@@ -175,101 +191,101 @@ def test_what_is_given_twice_is_measured_once(client: Client) -> None:
         ({"scheduler": "pndm"}, EndpointRefused),
     ],
 )
-def test_bad_values_are_refused_before_a_picture(
-    client: Client, endpoint: RecordingEndpoint, wrong: dict[str, Any], kind: type[LambdiffError]
+def test_bad_values_are_refused_before_an_image(
+    client: Client, transport: RecordingTransport, wrong: dict[str, Any], kind: type[LambdiffError]
 ) -> None:
-    """Those of the contract, and those that this model cannot draw: the same errors as of `Client.generate`."""
+    """Values outside the contract or the model's limits raise the same errors as `Client.generate`."""
     with pytest.raises(kind) as planned:
-        latency.plan(client, **wrong)
+        make_plan(client, **wrong)
     assert planned.type is kind
     assert planned.value.fix or kind is InvalidRequest
-    assert endpoint.requests == []
+    assert transport.requests == []
 
 
-def test_what_breaks_is_given_up_and_the_rest_measured(client: Client, endpoint: RecordingEndpoint) -> None:
-    """Steps that end in a time-out are asked for once, and the report says why they have no figures."""
-    endpoint.fail[9] = EndpointFailed("The function's time was almost up.")
-    measured = Bench(client, latency.plan(client, steps=[9, 1]), rounds=2)
+def test_a_failing_configuration_is_given_up(client: Client, transport: RecordingTransport) -> None:
+    """It is requested once, the report has its error, and the others are measured."""
+    transport.fail[9] = EndpointFailed("The function's time was almost up.")
+    bench = make_bench(client, steps=[9, 1], rounds=2)
     ticks: list[None] = []
-    measured.run(lambda: ticks.append(None))
-    assert [steps for steps, _ in endpoint.asked] == [9, 1, 1, 1]
-    assert len(ticks) == measured.pictures == 6
-    broken, whole = measured.report().points
-    assert (broken.pictures, broken.seconds, broken.error) == (0, None, "The function's time was almost up.")
-    assert (whole.pictures, whole.error) == (2, None)
+    bench.run(lambda: ticks.append(None))
+    assert [steps for steps, _ in transport.configurations] == [9, 1, 1, 1]
+    assert len(ticks) == bench.images == 6
+    failed, measured = bench.report().results
+    assert (failed.images, failed.latency_seconds) == (0, None)
+    assert failed.error == "The function's time was almost up."
+    assert (measured.images, measured.error) == (2, None)
 
 
-def test_the_command_says_what_to_do_about_it(
-    client: Client, endpoint: RecordingEndpoint, monkeypatch: pytest.MonkeyPatch
+def test_the_command_prints_the_error_and_its_fix(
+    client: Client, transport: RecordingTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of steps that were given up, the error and its fix; the exit code is the error's."""
+    """For a configuration that was given up; the exit code is the error's."""
     monkeypatch.setattr("lambdiff.client.client.Client", lambda *_, **__: client)
-    endpoint.fail[9] = EndpointFailed("The function's time was almost up.", fix="Ask for fewer steps.")
+    transport.fail[9] = EndpointFailed("The function's time was almost up.", fix="Pass fewer `steps=`.")
     arguments = ["bench", "--local", "--steps", "9,1", "--rounds", "1"]
-    result = CliRunner().invoke(cli, arguments, standalone_mode=False)
-    said = "Error: 9 steps, 64x64: The function's time was almost up.\n  Ask for fewer steps.\n"
-    assert result.stderr.endswith(said)
-    assert result.return_value == 5
+    ran = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    assert ran.stderr.endswith("Error: 9 steps, 64x64: The function's time was almost up.\n  Pass fewer --steps.\n")
+    assert ran.return_value == 5
 
 
-def test_nothing_measured_is_an_error(client: Client, endpoint: RecordingEndpoint) -> None:
-    """And a refusal of the caller ends it at once."""
-    endpoint.fail[1] = EndpointFailed("broken")
+def test_nothing_measured_is_an_error(client: Client, transport: RecordingTransport) -> None:
+    """If all configurations fail, the first error is raised; a refusal of the caller ends the run at once."""
+    transport.fail[1] = EndpointFailed("broken")
     with pytest.raises(EndpointFailed, match="broken"):
-        Bench(client, latency.plan(client, steps=[1])).run()
-    endpoint.fail[1] = AccessDenied("no", status=403)
-    before = len(endpoint.requests)
+        make_bench(client, steps=[1]).run()
+    transport.fail[1] = AccessDenied("no", status=403)
+    before = len(transport.requests)
     with pytest.raises(AccessDenied):
-        Bench(client, latency.plan(client, steps=[1, 2])).run()
-    assert len(endpoint.requests) == before + 1
+        make_bench(client, steps=[1, 2]).run()
+    assert len(transport.requests) == before + 1
 
 
 def test_an_interruption_leaves_a_report(client: Client) -> None:
-    """Of what came before it."""
-    measured = Bench(client, latency.plan(client, steps=[1, 2]), rounds=2)
+    """The report has the images that were generated before."""
+    bench = make_bench(client, steps=[1, 2], rounds=2)
 
     def stop() -> None:
-        if measured.measured[0].samples:
+        if bench.series[0].samples:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measured.run(stop)
-    assert [each.pictures for each in measured.report().points] == [1, 0]
+        bench.run(stop)
+    assert [each.images for each in bench.report().results] == [1, 0]
 
 
-def with_price(client: Client) -> None:
-    """Let the client believe that it calls a deployment with 10,240 MB."""
-    deployment = Deployment(name="priced", url=URL, region="eu-west-1", memory_mb=10_240)
+def set_memory(client: Client) -> None:
+    """Let the client call a deployment with 10,240 MB, whose price is known."""
+    url = "https://abc123.lambda-url.eu-west-1.on.aws/"
+    deployment = Deployment(name="priced", url=url, region="eu-west-1", memory_mb=10_240)
     client.endpoint = dataclasses.replace(client.endpoint, deployment=deployment)
 
 
-def test_cost_is_by_the_endpoints_time(client: Client) -> None:
-    """The price of the function's seconds; an endpoint of unknown memory has no known cost."""
-    measured = Bench(client, latency.plan(client, steps=[1]), rounds=1)
-    measured.run()
-    assert measured.report().points[0].dollars_per_image is None
-    assert measured.report().prices_of is None
-    with_price(client)
-    measured = Bench(client, latency.plan(client, steps=[1]), rounds=1)
-    measured.run()
-    (only,) = measured.report().points
-    assert only.engine is not None
-    assert only.dollars_per_image == pytest.approx(pricing.invocation(10_240, only.engine.median), abs=2e-8)
-    assert measured.report().prices_of == "2026-09"
+def test_cost_follows_the_endpoints_time(client: Client) -> None:
+    """The phases' seconds are priced without the network; if the memory is unknown, so is the cost."""
+    bench = make_bench(client, steps=[1])
+    bench.run()
+    assert bench.report().results[0].dollars_per_image is None
+    assert bench.report().prices_as_of is None
+    set_memory(client)
+    bench = make_bench(client, steps=[1])
+    bench.run()
+    (only,) = bench.report().results
+    assert only.dollars_per_image == pytest.approx(pricing.invocation(10_240, 1.5))
+    assert bench.report().prices_as_of == "2026-09"
 
 
-def test_the_price_beforehand_is_the_last_pictures(client: Client) -> None:
-    """None where the time or the price is not known: nothing is made up."""
-    measured = Bench(client, latency.plan(client, steps=[1]), rounds=1)
+def test_the_expected_cost_is_that_of_the_last_image(client: Client) -> None:
+    """None while the price is unknown: nothing is guessed."""
+    bench = make_bench(client, steps=[1])
     progress.remember_seconds("in process", 5.0)
-    assert measured.expectation() is None
-    with_price(client)
-    assert measured.expectation() == (5.0, pricing.invocation(10_240, 5.0))
+    assert bench.expected_cost() is None
+    set_memory(client)
+    assert bench.expected_cost() == (5.0, pricing.invocation(10_240, 5.0))
     progress.remember_seconds("in process", 6.0)
-    assert measured.expectation() == (6.0, pricing.invocation(10_240, 6.0))
+    assert bench.expected_cost() == (6.0, pricing.invocation(10_240, 6.0))
 
 
-def test_without_a_known_time_there_is_no_price(client: Client) -> None:
-    """The price alone says nothing about an image that was never timed."""
-    with_price(client)
-    assert Bench(client, latency.plan(client, steps=[1]), rounds=1).expectation() is None
+def test_without_an_earlier_image_no_cost_is_expected(client: Client) -> None:
+    """The price alone says nothing about how long an image takes."""
+    set_memory(client)
+    assert make_bench(client, steps=[1]).expected_cost() is None

@@ -1,4 +1,4 @@
-"""The commands around a deployment: exit codes, text and --json."""
+"""The commands that manage a deployment: exit codes, text and JSON."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from support.made_stack import OUTPUTS, make_function, make_logs, make_stack, sa
 
 
 def run(*arguments: str, answer: str | None = None) -> Result:
-    """Run a command; its exceptions are kept in the result."""
+    """Run a command; an exception is kept in the result."""
     return CliRunner().invoke(cli, arguments, input=answer, standalone_mode=False)
 
 
 def document(*arguments: str) -> Any:
-    """The one JSON document of a command that succeeds."""
+    """Return the JSON document that a successful command prints."""
     result = run(*arguments, "--json")
     assert result.exception is None, result.output
     return json.loads(result.stdout)
@@ -27,7 +27,7 @@ def document(*arguments: str) -> Any:
 
 @pytest.fixture(autouse=True)
 def deployed(aws: None) -> None:
-    """A deployment that was used once."""
+    """A deployment that has generated one image."""
     make_stack()
     make_function(reserved=10)
     make_logs(
@@ -38,7 +38,7 @@ def deployed(aws: None) -> None:
 
 
 def test_status() -> None:
-    """A table with sources, or the same as JSON; 0 while healthy."""
+    """Values with their sources, as text or JSON; exit code 0 if healthy."""
     result = run("status")
     assert result.return_value == 0
     assert "stack         CREATE_COMPLETE  (CloudFormation)" in result.stdout
@@ -47,40 +47,40 @@ def test_status() -> None:
 
 
 def test_logs() -> None:
-    """Lines with their time; with --json an object a line."""
+    """Lines with their time; with --json, one object per line."""
     assert "REPORT RequestId: r" in run("logs").stdout
     lines = [json.loads(line) for line in run("logs", "--json", "--since", "5m").stdout.splitlines()]
     assert [set(line) for line in lines] == [{"time", "stream", "text"}] * 2
 
 
 def test_cost() -> None:
-    """A price for a picture and for months."""
+    """The cost of an image and of a month."""
     result = run("cost")
-    assert "1 pictures, 0 cold starts; billed (median): 2.00 s warm, none cold" in result.stdout
+    assert "1 images, 0 cold starts; median billed: 2.00 s warm, none cold" in result.stdout
     assert "10,000 a month" in result.stdout
     assert document("cost")["seconds_warm"] == 2.0
 
 
-def test_cost_before_the_first_picture() -> None:
-    """It says what to do rather than to guess."""
-    assert "No picture since 0s: draw one first" in run("cost", "--since", "0s").stdout
+def test_cost_before_the_first_image() -> None:
+    """It says what to do instead of guessing."""
+    assert "No image since 0s: generate one first" in run("cost", "--since", "0s").stdout
 
 
 def test_rotate() -> None:
-    """The new serial."""
+    """The new serial, as text and as JSON."""
     assert document("rotate")["serial"] == 2
-    assert "is now number 3" in run("rotate").stderr
+    assert "Key rotated (serial 3)" in run("rotate").stderr
 
 
-def test_destroy_asks() -> None:
-    """No by default; with --yes everything goes."""
+def test_destroy_asks_first() -> None:
+    """The answer no deletes nothing; with --yes everything is deleted."""
     assert run("destroy", answer="n\n").exception is not None
     assert document("destroy", "--yes")["removed"][0] == "stack lambdiff"
     assert isinstance(run("status").exception, ConfigurationError)
 
 
 def test_destroy_does_not_guess() -> None:
-    """With --yes and several deployments one must be named, or running it twice would delete two."""
+    """With --yes and several deployments one must be named; otherwise a second run would delete another one."""
     save_deployment(name="other", stack="lambdiff-other")
     error = run("destroy", "--yes").exception
     assert isinstance(error, ConfigurationError)
@@ -88,18 +88,18 @@ def test_destroy_does_not_guess() -> None:
     assert document("destroy", "--yes", "--deployment", "lambdiff")["removed"][0] == "stack lambdiff"
 
 
-def test_json_asks_nobody() -> None:
-    """A script that forgot --yes gets a usage error, not a question it cannot see."""
+def test_json_never_asks() -> None:
+    """A script without --yes gets a usage error, not a question that nobody sees."""
     result = run("destroy", "--json")
     assert "add --yes" in str(result.exception)
 
 
 def test_doctor() -> None:
-    """One line a finding; the endpoint of this test does not exist, so the verdict is 3."""
-    found = {each["check"]: each for each in json.loads(run("doctor", "--json").stdout)}
-    assert found["credentials"]["verdict"] == "good"
-    assert found["stack"] == {"check": "stack", "verdict": "good", "detail": "CREATE_COMPLETE", "fix": ""}
-    assert found["endpoint"]["verdict"] == "bad"
+    """One line for each check; exit code 3, because the endpoint of this test does not exist."""
+    findings = {each["check"]: each for each in json.loads(run("doctor", "--json").stdout)}
+    assert findings["credentials"]["verdict"] == "good"
+    assert findings["stack"] == {"check": "stack", "verdict": "good", "detail": "CREATE_COMPLETE", "fix": ""}
+    assert findings["endpoint"]["verdict"] == "bad"
     result = run("doctor")
     assert result.return_value == 3
     assert "good  region: us-east-1" in result.stdout
@@ -115,6 +115,6 @@ def test_doctor() -> None:
         (("warm", "-n", "0"), "not in the range"),
     ],
 )
-def test_mistakes_are_explained(arguments: tuple[str, ...], words: str) -> None:
-    """Before anything is done."""
+def test_usage_errors(arguments: tuple[str, ...], words: str) -> None:
+    """Wrong usage is explained before anything is done."""
     assert words in str(run(*arguments).exception)

@@ -19,7 +19,7 @@ from lambdiff.cli.flags import with_flags
 @click.option("--steps", "--num-inference-steps", "num_inference_steps", type=int)
 @click.option("--force", is_flag=True)
 @click.option("--static-shapes/--dynamic-shapes", default=None)
-@click.option("--no-smoke", "smoke", flag_value=False, default=True)
+@click.option("--smoke/--no-smoke", default=True)
 @click.option("-x", "short")
 def command(**_: Any) -> None:
     """A command with an option of every kind."""

@@ -1,4 +1,4 @@
-"""output.py: names of files."""
+"""output.py: names and formats of files."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from lambdiff.errors import InvalidRequest, OutputError
     ],
 )
 def test_the_format_follows_the_name(out: str | None, given: str | None, chosen: str) -> None:
-    """The suffix decides, else the flag, else PNG."""
+    """The suffix decides, then the option, then PNG."""
     assert choose_format(out, given) == chosen
 
 
 @pytest.mark.parametrize(("out", "given"), [("a.gif", None), ("a", None), ("a.png", "jpeg")])
-def test_names_that_say_no_format_are_refused(out: str, given: str | None) -> None:
-    """Unknown suffixes and contradictions are errors before anything is drawn."""
+def test_names_without_a_usable_format_are_refused(out: str, given: str | None) -> None:
+    """Unknown suffixes and contradictions are errors before anything is generated."""
     with pytest.raises(InvalidRequest):
         choose_format(out, given)
 
@@ -43,26 +43,26 @@ def test_names_that_say_no_format_are_refused(out: str, given: str | None) -> No
     ],
 )
 def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str | None, count: int, names: list[str]) -> None:
-    """Numbers count from one, `{seed}` is the seed, and no name is made of the prompt."""
+    """Numbers count from one, `{seed}` is replaced by the seed, and without a name the prompt's words are used."""
     monkeypatch.chdir(tmp_path)
     plan = OutputPlan(out, "A cat, in a TOP hat!", "png", count, force=False)
     assert [str(plan.path(i, 7 + i)) for i in range(count)] == names
 
 
-def test_a_made_up_name_never_replaces_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second picture of the same prompt gets a number."""
+def test_a_name_made_of_the_prompt_never_replaces_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second image of the same prompt gets a number."""
     monkeypatch.chdir(tmp_path)
     Path("a-cat.png").touch()
     assert str(OutputPlan(None, "a cat", "png", 1, force=False).path(0, 1)) == "a-cat-2.png"
 
 
-def test_existing_files_are_refused_before_drawing(tmp_path: Path) -> None:
-    """One of many names that is taken stops the command early."""
+def test_existing_files_are_refused_before_generating(tmp_path: Path) -> None:
+    """A single name that is taken stops the command early."""
     (tmp_path / "cat-2.png").touch()
-    with pytest.raises(OutputError, match=r"cat-2\.png exists"):
+    with pytest.raises(OutputError, match=r"cat-2\.png"):
         OutputPlan(str(tmp_path / "cat.png"), "a cat", "png", 3, force=False).check([1, 2, 3])
 
 
 def test_a_prompt_without_letters_still_has_a_name() -> None:
     """Emoji and other scripts do not give an empty file name."""
-    assert str(OutputPlan(None, "猫", "jpeg", 1, force=False).path(0, 1)) == "picture.jpg"
+    assert str(OutputPlan(None, "猫", "jpeg", 1, force=False).path(0, 1)) == "image.jpg"
