@@ -1,11 +1,11 @@
 """The client: a prompt goes in, an image comes out. Start reading at `Client.generate`."""
 
-from __future__ import annotations
-
+# Annotations are evaluated here, so that `help()` shows the values of a Literal and not the name of its alias.
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import Any, Self
 
 import msgspec
 
@@ -14,15 +14,10 @@ from lambdiff.client.batch import Batch, OnResult, run_batch
 from lambdiff.client.error_mapping import raise_for_problem
 from lambdiff.client.image import GeneratedImage
 from lambdiff.client.parameters import GenerationParameters, build_request
+from lambdiff.client.transport import Transport
 from lambdiff.errors import NOT_JSON, ConfigurationError, EndpointFailed
 from lambdiff.protocol.contract import Health, ImageFormat, SchedulerName
 from lambdiff.protocol.http import OnStep
-
-if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
-    from lambdiff.client.transport import Transport
 
 
 class Client:

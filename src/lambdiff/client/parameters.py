@@ -5,8 +5,7 @@
 compares all of them with the contract.
 """
 
-from __future__ import annotations
-
+# Annotations are evaluated here, so that `Required` is seen at run time too.
 from typing import Required, TypedDict, Unpack
 
 from lambdiff.protocol.contract import GenerateRequest, ImageFormat, SchedulerName

@@ -1,7 +1,6 @@
 """`lambdiff.generate`: one image, from a client that is kept for the next call."""
 
-from __future__ import annotations
-
+# Annotations are evaluated here, so that `help()` shows the values of a Literal and not the name of its alias.
 import os
 import threading
 from typing import Any, Final

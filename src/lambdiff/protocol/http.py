@@ -1,4 +1,4 @@
-"""An HTTP request and reply as client and handler exchange them, whatever carried them."""
+"""A request and its reply as client and handler exchange them, whatever carries them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-OnStep = Callable[[int, int], "bool | None"]
-"""Called after each denoising step with (steps done, steps in all); True cancels the request."""
+OnStep = Callable[[int, int], bool | None]
+"""Called after each denoising step with (steps done, steps in total); return True to cancel the request."""
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,10 @@ class HttpRequest:
 
     Attributes:
         headers: names in lower case.
-        body: decoded; empty where there is none.
+        body: decoded; empty if there is none.
         request_id: printable ASCII, at most 64 characters.
-        deadline: `time.monotonic()` at which the function is killed; None where nothing kills it.
-        sent_at: seconds since 1970 at which the edge took the request; None where it does not say.
+        deadline: the `time.monotonic()` at which the function is killed; None if nothing kills it.
+        sent_at: seconds since 1970 at which the Function URL received the request; None if that is not known.
     """
 
     method: str
@@ -41,12 +41,12 @@ class HttpResponse:
 
     @property
     def content_type(self) -> str:
-        """The media type alone: `image/png`."""
+        """The media type without parameters, for instance `image/png`."""
         return media_type(self.headers.get("content-type", ""))
 
 
 def media_type(content_type: str) -> str:
-    """A Content-Type without its parameters, in lower case.
+    """Return a Content-Type in lower case and without its parameters.
 
     Example:
         >>> media_type("Application/JSON; charset=utf-8")

@@ -1,0 +1,34 @@
+"""The names that `lambdiff` exports."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+import lambdiff
+from lambdiff import errors
+
+
+def test_every_exported_name_can_be_imported() -> None:
+    """Each name in `__all__` has a value, and `dir` lists the same names."""
+    for name in lambdiff.__all__:
+        assert getattr(lambdiff, name) is not None
+    assert sorted(dir(lambdiff)) == sorted(lambdiff.__all__)
+    assert len(set(lambdiff.__all__)) == len(lambdiff.__all__)
+
+
+def test_every_error_is_exported() -> None:
+    """An error can be caught without knowing its module."""
+    classes = {
+        name for name, each in vars(errors).items() if inspect.isclass(each) and each.__module__ == "lambdiff.errors"
+    }
+    assert classes <= set(lambdiff.__all__)
+    assert all(getattr(lambdiff, name) is getattr(errors, name) for name in classes)
+
+
+@pytest.mark.parametrize("name", ["genrate", "Faliure", "client_", "_client"])
+def test_a_misspelt_name_is_an_attribute_error(name: str) -> None:
+    """The message names module and attribute, as Python's own does."""
+    with pytest.raises(AttributeError, match=f"module 'lambdiff' has no attribute '{name}'"):
+        getattr(lambdiff, name)
