@@ -15,6 +15,7 @@ from __future__ import annotations
 import inspect
 import posixpath
 import re
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -159,7 +160,7 @@ def _paragraphs(help_text: str) -> Iterator[str]:
         if not lines:
             continue
         if lines[0].strip() == "\b":
-            yield from ("```sh", *lines[1:], "```", "")
+            yield from ("```sh", *textwrap.dedent("\n".join(lines[1:])).splitlines(), "```", "")
         else:
             yield from (*lines, "")
 

@@ -14,8 +14,7 @@ from typing import Any, Final
 import click
 
 from lambdiff._version import __version__
-from lambdiff.cli.command import MarkdownHelp
-from lambdiff.cli.flags import with_flags_in
+from lambdiff.cli.flags import with_flags, with_flags_in
 from lambdiff.errors import LambdiffError
 
 # name -> (module:function, the first line of its help), so that `--help` imports none of the modules
@@ -39,7 +38,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 }
 
 
-class LazyGroup(MarkdownHelp, click.Group):
+class LazyGroup(click.Group):
     """A group that imports the module of a command when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -54,6 +53,16 @@ class LazyGroup(MarkdownHelp, click.Group):
         command: click.Command = getattr(importlib.import_module(f"lambdiff.cli.{module}"), function)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; parameters that an error of the library names become the flags of this command."""
+        try:
+            return super().invoke(ctx)
+        except LambdiffError as error:
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            if command is not None:
+                error.message, error.fix = with_flags(error.message, command), with_flags(error.fix, command)
+            raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
@@ -67,6 +76,7 @@ def cli() -> None:
 
     Examples:
 
+    \b
         lambdiff generate "a cat in a top hat" -o cat.png
         lambdiff deploy
     """

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lambdiff.cli import bench_output
-from lambdiff.cli.command import Command
 from lambdiff.cli.options import (
     CommaSeparated,
     Size,
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from lambdiff.client.client import Client
 
 
-@click.command(cls=Command)
+@click.command()
 @click.option(
     "--steps", "--num-inference-steps", "steps", type=CommaSeparated(click.INT), metavar="N,...",
     help="Numbers of denoising steps.  [default: half of the model's, and the model's]",
@@ -63,6 +62,7 @@ def bench(
 
     Examples:
 
+    \b
         lambdiff bench --local --steps 4,8,12
         lambdiff bench --steps 8,25 --size 256x256,512x512
         lambdiff bench --memory 3008,5120,10240 --steps 8

@@ -7,12 +7,11 @@ import click
 from lambdiff import config
 from lambdiff.aws import stacks
 from lambdiff.cli import echo_json
-from lambdiff.cli.command import Command
 from lambdiff.cli.options import json_option, profile_option, region_option
 from lambdiff.client import endpoint
 
 
-@click.command(cls=Command)
+@click.command()
 @click.option("--name", default="default", show_default=True, metavar="NAME", help="Name of the deployment.")
 @click.option("--url", metavar="URL", help="Function URL to call.")
 @click.option("--stack", metavar="NAME", help="CloudFormation stack whose outputs have the URL and the secret.")
@@ -32,6 +31,7 @@ def configure(
 
     Examples:
 
+    \b
         lambdiff configure --stack lambdiff --region eu-central-1
         lambdiff configure --url https://abc.lambda-url.eu-central-1.on.aws/
     """

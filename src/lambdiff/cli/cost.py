@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from lambdiff.cli import echo_json
-from lambdiff.cli.command import Command
 from lambdiff.cli.options import json_option, since_option, stack_options
 
 if TYPE_CHECKING:
     from lambdiff.ops.costs import Cost
 
 
-@click.command(cls=Command)
+@click.command()
 @stack_options
 @since_option("30d")
 @json_option
@@ -25,6 +24,7 @@ def cost(deployment: str | None, profile: str | None, *, since: str, as_json: bo
 
     Examples:
 
+    \b
         lambdiff cost
         lambdiff cost --since 2h --json
     """

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lambdiff.cli import echo_json
-from lambdiff.cli.command import Command
 from lambdiff.cli.options import json_option, make_confirm, profile_option, region_option, yes_option
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from lambdiff.stages import Stages
 
 
-@click.command(cls=Command)
+@click.command()
 @click.option(
     "--model", default="built-in", show_default=True, metavar="built-in|NAME|FOLDER",
     help="Model to serve: the built-in one, one that `lambdiff models` lists, or the folder of a baked one.",
@@ -84,6 +83,7 @@ def deploy(
 
     Examples:
 
+    \b
         lambdiff deploy
         lambdiff deploy --model tiny-sd --name tiny --memory 3008
         lambdiff deploy --auth role --concurrency 2 --dry-run

@@ -5,11 +5,10 @@ from __future__ import annotations
 import click
 
 from lambdiff.cli import echo_json
-from lambdiff.cli.command import Command
 from lambdiff.cli.options import json_option, make_confirm, stack_options, yes_option
 
 
-@click.command(cls=Command)
+@click.command()
 @stack_options
 @yes_option
 @json_option
@@ -20,6 +19,7 @@ def destroy(deployment: str | None, profile: str | None, *, yes: bool, as_json: 
 
     Examples:
 
+    \b
         lambdiff destroy
         lambdiff destroy --deployment tiny --yes
     """

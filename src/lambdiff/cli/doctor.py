@@ -5,12 +5,11 @@ from __future__ import annotations
 import click
 
 from lambdiff.cli import echo_json
-from lambdiff.cli.command import Command
 from lambdiff.cli.flags import with_flags
 from lambdiff.cli.options import json_option, region_option, stack_options
 
 
-@click.command(cls=Command)
+@click.command()
 @stack_options
 @region_option
 @json_option
@@ -22,6 +21,7 @@ def doctor(deployment: str | None, profile: str | None, *, region: str | None, a
 
     Examples:
 
+    \b
         lambdiff doctor
         lambdiff doctor --deployment tiny --json
     """

@@ -10,7 +10,6 @@ from typing import Any, get_args
 import click
 
 from lambdiff.cli import output, progress
-from lambdiff.cli.command import Command
 from lambdiff.cli.options import (
     Size,
     endpoint_options,
@@ -31,7 +30,7 @@ from lambdiff.protocol import contract
 _MAX_IMAGES = 1_000
 
 
-@click.command(cls=Command)
+@click.command()
 @click.argument("prompt", required=False)
 @click.option(
     "-o", "--output", "out", metavar="FILE",
@@ -90,6 +89,7 @@ def generate(
 
     Examples:
 
+    \b
         lambdiff generate "a cat in a top hat" -o cat.png
         lambdiff generate "a fox" -n 4 --seed 7 -o "fox-{seed}.webp"
         lambdiff generate --like cat.png --steps 20 -o again.png

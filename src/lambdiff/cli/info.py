@@ -8,12 +8,11 @@ import click
 import msgspec
 
 from lambdiff.cli import echo_json
-from lambdiff.cli.command import Command
 from lambdiff.cli.options import json_option
 from lambdiff.protocol import metadata
 
 
-@click.command(cls=Command)
+@click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @json_option
 def info(file: Path, as_json: bool) -> None:
@@ -23,6 +22,7 @@ def info(file: Path, as_json: bool) -> None:
 
     Examples:
 
+    \b
         lambdiff info cat.png
         lambdiff info cat.png --json
     """

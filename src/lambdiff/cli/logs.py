@@ -7,11 +7,10 @@ import sys
 import click
 import msgspec
 
-from lambdiff.cli.command import Command
 from lambdiff.cli.options import json_option, since_option, stack_options
 
 
-@click.command(cls=Command)
+@click.command()
 @stack_options
 @since_option("1h")
 @click.option("--request-id", metavar="ID", help="Only print lines of this request.")
@@ -26,6 +25,7 @@ def logs(
 
     Examples:
 
+    \b
         lambdiff logs --since 10m
         lambdiff logs --follow
         lambdiff logs --request-id 8f2b0c1e-5d7a-4d8e-9a53-0c6f2f1f8a11 --json

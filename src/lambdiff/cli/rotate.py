@@ -5,11 +5,10 @@ from __future__ import annotations
 import click
 
 from lambdiff.cli import echo_json
-from lambdiff.cli.command import Command
 from lambdiff.cli.options import json_option, stack_options
 
 
-@click.command(cls=Command)
+@click.command()
 @stack_options
 @json_option
 def rotate(deployment: str | None, profile: str | None, *, as_json: bool) -> None:
@@ -19,6 +18,7 @@ def rotate(deployment: str | None, profile: str | None, *, as_json: bool) -> Non
 
     Examples:
 
+    \b
         lambdiff rotate
         lambdiff rotate --deployment tiny
     """

@@ -6,11 +6,10 @@ import json
 
 import click
 
-from lambdiff.cli.command import Command
 from lambdiff.protocol.openapi import openapi
 
 
-@click.command(cls=Command)
+@click.command()
 def schema() -> None:
     """Print the OpenAPI document of an endpoint.
 
@@ -18,6 +17,7 @@ def schema() -> None:
 
     Examples:
 
+    \b
         lambdiff schema > openapi.json
     """
     click.echo(json.dumps(openapi(), indent=2))

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from lambdiff.cli.command import Command
-
 if TYPE_CHECKING:
     from lambdiff.auth.credentials import Keys
     from lambdiff.handler.app import App
@@ -36,7 +34,7 @@ This key pair is valid until the server stops:
   export AWS_SECRET_ACCESS_KEY={secret_access_key}"""
 
 
-@click.command(cls=Command)
+@click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=9000, show_default=True, metavar="PORT",
@@ -67,6 +65,7 @@ def serve(host: str, port: int, region: str, concurrency: int, timeout: float, m
 
     Examples:
 
+    \b
         lambdiff serve --port 9000
         LAMBDIFF_URL=http://127.0.0.1:9000/ lambdiff generate "a cat in a top hat" -o cat.png
     """

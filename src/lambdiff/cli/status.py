@@ -5,12 +5,11 @@ from __future__ import annotations
 import click
 
 from lambdiff.cli import echo_json
-from lambdiff.cli.command import Command
 from lambdiff.cli.flags import with_flags
 from lambdiff.cli.options import json_option, stack_options
 
 
-@click.command(cls=Command)
+@click.command()
 @stack_options
 @json_option
 def status(deployment: str | None, profile: str | None, *, as_json: bool) -> int:
@@ -21,6 +20,7 @@ def status(deployment: str | None, profile: str | None, *, as_json: bool) -> int
 
     Examples:
 
+    \b
         lambdiff status
         lambdiff status --deployment tiny --json
     """

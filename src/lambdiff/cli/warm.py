@@ -5,12 +5,11 @@ from __future__ import annotations
 import click
 
 from lambdiff.cli import echo_json
-from lambdiff.cli.command import Command
 from lambdiff.cli.flags import with_flags
 from lambdiff.cli.options import endpoint_options, json_option
 
 
-@click.command(cls=Command)
+@click.command()
 @click.option(
     "-n", "--count", default=1, show_default=True, type=click.IntRange(1, 256), metavar="N",
     help="Number of environments.",
@@ -27,6 +26,7 @@ def warm(
 
     Examples:
 
+    \b
         lambdiff warm
         lambdiff warm -n 4
     """
