@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from lambdiff.bake import graph_rewrites, sources
 from lambdiff.bake.sources import ModelTraits, Progress
 from lambdiff.engine import deepcache
+from lambdiff.engine.core import core
 from lambdiff.errors import ModelError
 
 # Largest relative error (Frobenius norm) of a converted part; the reasons are rounding at f32 and storage below.
@@ -179,7 +180,7 @@ def _check_unet(config: dict[str, Any], text_width: int, channels: int) -> None:
 
 def _check_features(unet: Path) -> None:
     try:
-        deepcache.outer(openvino.Core().read_model(unet))
+        deepcache.outer(core().read_model(unet))
     except ValueError as error:
         raise ModelError(str(error), fix="Bake without --deepcache.") from None
 
@@ -225,7 +226,7 @@ def _part(module: nn.Module, inputs: dict[str, Tensor], path: Path, precision: s
     openvino.save_model(model, path, compress_to_fp16=precision != "f32")
     progress(f"comparing {path.stem}")
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
-    found = openvino.Core().compile_model(path, "CPU", settings)({k: v.numpy() for k, v in other.items()})[0]
+    found = core().compile_model(path, "CPU", settings)({k: v.numpy() for k, v in other.items()})[0]
     error = _check(
         f"The converted {path.stem}",
         found,

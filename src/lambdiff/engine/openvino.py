@@ -44,6 +44,7 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino  # noqa: E402 -- after the line above
 
 from lambdiff.engine import deepcache  # noqa: E402 -- imports openvino too
+from lambdiff.engine.core import core  # noqa: E402
 from lambdiff.engine.mapped_weights import Weights  # noqa: E402
 
 Array = NDArray[np.float32]
@@ -113,7 +114,7 @@ class OpenVinoEngine:
         with self._loading:
             if self.loaded:
                 return
-            self._core = openvino.Core()
+            self._core = core()
             if self._precision is None:
                 listed = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
                 self._precision = "bf16" if listed and cpu.has_bf16() else "f32"
