@@ -9,6 +9,7 @@ import click
 
 from lambdiff.cli import echo_json
 from lambdiff.cli.flags import with_flags
+from lambdiff.cli.text import counted
 
 if TYPE_CHECKING:
     from lambdiff.bench.latency import Bench
@@ -22,7 +23,7 @@ def announcement(bench: Bench) -> str:
     from lambdiff.pricing import dollars
 
     endpoint = bench.client.endpoint
-    task = f"Generating {bench.images} images, {len(bench.series)} of them to warm up"
+    task = f"Generating {counted(bench.images, 'image')}, {len(bench.series)} of them to warm up"
     if endpoint.local:
         return with_flags(f"{task}, on {endpoint}.")
     if expected := bench.expected_cost():
@@ -40,7 +41,8 @@ def show_latency(report: LatencyReport, *, as_json: bool) -> None:
         return
     startup = report.startup
     click.echo(f"{report.model}, {report.engine}, {report.threads} threads: {with_flags(report.endpoint)}")
-    click.echo(f"{report.scheduler}, guidance {report.guidance_scale:g}; medians of {report.rounds} rounds, in seconds")
+    rounds = counted(report.rounds, "round")
+    click.echo(f"{report.scheduler}, guidance {report.guidance_scale:g}; medians of {rounds}, in seconds")
     if startup.first_image_seconds is not None:
         load = startup.load_seconds
         loading = "the model was in memory" if load is None else f"{load:.2f} s of it to load the model"
@@ -55,9 +57,9 @@ def show_latency(report: LatencyReport, *, as_json: bool) -> None:
             f"Cents per image exclude cold starts; time in the engine at us-east-1 prices as of {report.prices_as_of}."
         )
     for result in report.results:
-        name = f"{result.num_inference_steps} steps, {result.width}x{result.height}"
+        name = f"{counted(result.num_inference_steps, 'step')}, {result.width}x{result.height}"
         if result.cold_starts:
-            click.echo(f"{name}: {result.cold_starts} cold starts are not counted.", err=True)
+            click.echo(f"{name}: {counted(result.cold_starts, 'cold start')} not counted.", err=True)
         _show_error(name, result)
 
 
@@ -78,7 +80,7 @@ def show_memory(report: MemorySweepReport, *, as_json: bool) -> None:
         echo_json(report)
         return
     click.echo(
-        f"{report.function}, {report.architecture}: {report.num_inference_steps} steps, "
+        f"{report.function}, {report.architecture}: {counted(report.num_inference_steps, 'step')}, "
         f"{report.width}x{report.height}; prices as of {report.prices_as_of}\n"
         "first: a new environment's first image; seconds: what the caller waits; cents: for the billed seconds\n"
     )

@@ -8,6 +8,7 @@ import click
 
 from lambdiff.cli import echo_json
 from lambdiff.cli.options import json_option, since_option, stack_options
+from lambdiff.cli.text import counted
 
 if TYPE_CHECKING:
     from lambdiff.ops.costs import Cost
@@ -48,7 +49,8 @@ def _print(report: Cost, since: str) -> None:
     else:
         warm = "none" if report.seconds_warm is None else f"{report.seconds_warm:.2f} s"
         cold = "none" if report.seconds_cold is None else f"{report.seconds_cold:.2f} s"
-        click.echo(f"{report.images} images, {report.cold_starts} cold starts; median billed: {warm} warm, {cold} cold")
+        starts = counted(report.cold_starts, "cold start")
+        click.echo(f"{counted(report.images, 'image')}, {starts}; median billed: {warm} warm, {cold} cold")
         click.echo(f"per image     {dollars(report.dollars_per_image)}, cold starts included")
         click.echo(f"free tier     {report.free_images:,} images a month")
     for part, amount in report.idle.items():

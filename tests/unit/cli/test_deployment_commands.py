@@ -56,7 +56,7 @@ def test_logs() -> None:
 def test_cost() -> None:
     """The cost of an image and of a month."""
     result = run("cost")
-    assert "1 images, 0 cold starts; median billed: 2.00 s warm, none cold" in result.stdout
+    assert "1 image, 0 cold starts; median billed: 2.00 s warm, none cold" in result.stdout
     assert "10,000 a month" in result.stdout
     assert document("cost")["seconds_warm"] == 2.0
 
