@@ -14,7 +14,7 @@ from lambdiff.errors import InvalidRequest
 from lambdiff.protocol import contract
 from lambdiff.protocol.openapi import openapi
 
-COMMITTED = Path(__file__).parents[2] / "docs" / "openapi.json"
+COMMITTED = Path(__file__).parents[3] / "docs" / "openapi.json"
 
 
 def test_the_document_is_valid_openapi() -> None:
