@@ -1,7 +1,7 @@
-"""Names what is in a picture: a small network trained on drawn scenes only, the judge of the generator.
+"""The judge of the generator: a small network that names the things in an image.
 
-It never sees a generated picture in training and takes no part in training the generator. `python classifier.py`
-trains it; `Classifier.load` reads the frozen weights that are committed beside this file.
+It is trained on rendered scenes only, never on generated images, and takes no part in training the generator.
+`python classifier.py` trains it; `Classifier.load` reads the frozen weights committed beside this file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FILE = Path(__file__).with_name("classifier.safetensors")
 
 
 class _Block(nn.Module):
-    """Two convolutions with a shortcut, half the size at the first."""
+    """Two convolutions with a skip connection; the first halves the size."""
 
     def __init__(self, inner: int, outer: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class _Block(nn.Module):
 
 
 class Classifier(nn.Module):
-    """(n, 3, 128, 128) in -1 ... 1 -> one logit for each name."""
+    """Images (n, 3, 128, 128) in -1..1 -> one logit per name."""
 
     def __init__(self, names: list[str]) -> None:
         super().__init__()
@@ -50,14 +50,14 @@ class Classifier(nn.Module):
         self.head = nn.Linear(192, len(names))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits."""
-        # Each of 4x4 places names what it sees; a thing in a part of the picture is not averaged away.
-        places = self.blocks(F.avg_pool2d(x, 2)).flatten(2).transpose(1, 2)
-        return self.head(places).logsumexp(1)
+        """Return the logits, of shape (n, names)."""
+        # Each of 4x4 cells votes by itself, so a thing that covers only a part of the image is not averaged away.
+        cells = self.blocks(F.avg_pool2d(x, 2)).flatten(2).transpose(1, 2)
+        return self.head(cells).logsumexp(1)
 
     @classmethod
     def load(cls, path: Path = FILE) -> Classifier:
-        """The frozen classifier."""
+        """Load the frozen classifier."""
         with safe_open(path, "pt") as file:
             model = cls(json.loads(file.metadata()["names"]))
             state = {key: file.get_tensor(key).float() for key in model.state_dict() if not key.endswith("_tracked")}
@@ -65,48 +65,48 @@ class Classifier(nn.Module):
         return model.eval().requires_grad_(False)
 
     def save(self, path: Path = FILE) -> None:
-        """Writes weights (f16) and names."""
+        """Write the weights (f16) and the names."""
         state = {k: v.half().contiguous() for k, v in self.state_dict().items() if v.is_floating_point()}
         save_file(state, path, {"names": json.dumps(self.names)})
 
     @torch.inference_mode()
-    def best(self, pictures: np.ndarray, count: int = 5) -> list[list[str]]:
-        """The `count` likeliest names for each of uint8 pictures (n, 128, 128, 3), likeliest first."""
-        logits = torch.cat([self(to_tensor(part)) for part in np.array_split(pictures, len(pictures) // 64 + 1)])
+    def best(self, images: np.ndarray, count: int = 5) -> list[list[str]]:
+        """Return the `count` most likely names for each of the uint8 images (n, 128, 128, 3), most likely first."""
+        logits = torch.cat([self(to_tensor(part)) for part in np.array_split(images, len(images) // 64 + 1)])
         return [[self.names[i] for i in row] for row in logits.topk(count).indices.tolist()]
 
 
-def blemished(x: Tensor, codec: Codec, generator: torch.Generator) -> Tensor:
-    """Pictures as a generator might make them: soft, or through the latents, or with noise, or off in colour."""
+def degrade(x: Tensor, codec: Codec, generator: torch.Generator) -> Tensor:
+    """Make renders look generated: blurred, or decoded from noisy latents, and with noise and shifted colours."""
 
-    def roll(*shape: int) -> Tensor:
+    def uniform(*shape: int) -> Tensor:
         return torch.rand(shape, generator=generator)
 
-    kind = roll(len(x))
+    kind = uniform(len(x))
     x = x.clone()
-    soft, coded = kind < 0.2, (kind >= 0.2) & (kind < 0.4)
-    if soft.any():
-        x[soft] = F.interpolate(F.avg_pool2d(x[soft], 2), scale_factor=2, mode="bilinear")
+    blurred, coded = kind < 0.2, (kind >= 0.2) & (kind < 0.4)
+    if blurred.any():
+        x[blurred] = F.interpolate(F.avg_pool2d(x[blurred], 2), scale_factor=2, mode="bilinear")
     if coded.any():
         z = codec.encode(x[coded])
         x[coded] = codec.decode(z + 0.15 * torch.randn(z.shape, generator=generator))
-    x = x + 0.04 * torch.randn(x.shape, generator=generator) * roll(len(x), 1, 1, 1)
-    return x * (0.92 + 0.12 * roll(len(x), 3, 1, 1)) + 0.06 * (roll(len(x), 1, 1, 1) - 0.5)
+    x = x + 0.04 * torch.randn(x.shape, generator=generator) * uniform(len(x), 1, 1, 1)
+    return x * (0.92 + 0.12 * uniform(len(x), 3, 1, 1)) + 0.06 * (uniform(len(x), 1, 1, 1) - 0.5)
 
 
 def targets(scenes: list[Scene], names: list[str]) -> Tensor:
-    """Equal shares for the different things of each scene, shape (scenes, names)."""
-    places = {name: n for n, name in enumerate(names)}
-    found = torch.zeros(len(scenes), len(names))
-    for row, scene in zip(found, scenes, strict=True):
+    """Return equal probabilities for the things in each scene, of shape (scenes, names)."""
+    index = {name: n for n, name in enumerate(names)}
+    rows = torch.zeros(len(scenes), len(names))
+    for row, scene in zip(rows, scenes, strict=True):
         things = set(scene.things)
         for name in things:
-            row[places[name]] = 1 / len(things)
-    return found
+            row[index[name]] = 1 / len(things)
+    return rows
 
 
 def accuracy(model: Classifier, vocabulary: V.Vocabulary, each: int = 4, seed: int = 10**6) -> dict[str, float]:
-    """On fresh renders of every name (`each` of them), and of pairs and worn things."""
+    """Measure on fresh renders: `each` of every name, and scenes with two different things."""
     scenes = Scenes(vocabulary, seed, hold_out=False)
     single = [scenes.one(name) for name in scenes.names for _ in range(each)]
     double = [s for s in (scenes.draw() for _ in range(8000)) if len(set(s.things)) == 2]
@@ -123,9 +123,9 @@ def accuracy(model: Classifier, vocabulary: V.Vocabulary, each: int = 4, seed: i
 
 
 def main() -> None:
-    """Trains until the time is up, then says how well it does on renders it has not seen."""
+    """Train until the time is up, then print the accuracy on new renders."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="the node_modules folder of the data")
+    parser.add_argument("--data", type=Path, required=True, help="the node_modules folder with the data")
     parser.add_argument("--out", type=Path, default=FILE)
     parser.add_argument("--codec", type=Path, required=True, help="the encoder's codec.safetensors")
     parser.add_argument("--minutes", type=float, default=12)
@@ -140,27 +140,27 @@ def main() -> None:
     scenes, codec = Scenes(vocabulary, args.seed, hold_out=False), Codec.load(args.codec)
     model = Classifier(scenes.names)
     optimiser = torch.optim.AdamW(model.parameters(), 4e-3, weight_decay=0.02)
-    begun, told, step, losses = time.monotonic(), 0.0, 0, []
-    while (progress := (time.monotonic() - begun) / 60 / args.minutes) < 1:
+    started, logged_at, step, losses = time.monotonic(), 0.0, 0, []
+    while (progress := (time.monotonic() - started) / 60 / args.minutes) < 1:
         for group in optimiser.param_groups:
             group["lr"] = 4e-3 * min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * progress))
-        drawn = [scenes.one(scenes.random.choice(scenes.names)) for _ in range(24)]
-        while len(drawn) < 72:
+        batch = [scenes.one(scenes.random.choice(scenes.names)) for _ in range(24)]
+        while len(batch) < 72:
             scene = scenes.draw()
             if len(scene.things) > 1:
-                drawn.append(scene)
-        x = blemished(to_tensor(np.stack([s.picture for s in drawn])), codec, generator)
+                batch.append(scene)
+        x = degrade(to_tensor(np.stack([s.picture for s in batch])), codec, generator)
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(x)
-        loss = F.cross_entropy(logits.float(), targets(drawn, model.names))
+        loss = F.cross_entropy(logits.float(), targets(batch, model.names))
         loss.backward()
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         step += 1
         losses.append(loss.item())
-        if time.monotonic() - told > 15:
-            told = time.monotonic()
-            print(f"{(told - begun) / 60:.1f} min, step {step}, loss {np.mean(losses):.3f}", flush=True)
+        if time.monotonic() - logged_at > 15:
+            logged_at = time.monotonic()
+            print(f"{(logged_at - started) / 60:.1f} min, step {step}, loss {np.mean(losses):.3f}", flush=True)
             losses.clear()
     model.save(args.out)
     figures = accuracy(Classifier.load(args.out), vocabulary)

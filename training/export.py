@@ -1,4 +1,4 @@
-"""Writes the averaged weights as an ordinary diffusers folder (`StableDiffusionPipeline`), with a card."""
+"""Export the averaged weights as an ordinary diffusers folder (`StableDiffusionPipeline`), with a card."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from safetensors.torch import save_file
 
 
 def card(unet_state: dict, decoder_state: dict, machine: str, vocabulary: V.Vocabulary) -> dict:
-    """What a user of the model should know, in a form that programs can read."""
+    """Return the facts about the model, for programs to read."""
     return {
         "name": "lambdiff-emoji",
         "license": "MIT",
         "origin": [
-            {"package": "@lobehub/fluent-emoji-3d", "version": "1.1.0", "license": "MIT", "use": "pictures"},
+            {"package": "@lobehub/fluent-emoji-3d", "version": "1.1.0", "license": "MIT", "use": "images"},
             {"package": "emojibase-data", "version": "17.0.0", "license": "MIT", "use": "names"},
         ],
-        "picture_size": 128,
+        "image_size": 128,
         "vocabulary": vocabulary.words,
         "things": list(vocabulary.things),
         "wearers": list(V.WEARERS),
@@ -38,14 +38,14 @@ def card(unet_state: dict, decoder_state: dict, machine: str, vocabulary: V.Voca
             "decoder_minutes": round(decoder_state["minutes"], 1),
         },
         "defaults": {"steps": 8, "guidance": 3.0, "scheduler": "DDIM, trailing spacing"},
-        "note": "The vae's encoder is untrained: in training a fixed linear projection takes its place "
-        "(codec.safetensors). Text to picture never uses it.",
+        "note": "The encoder of the vae is untrained. Training used a fixed linear projection instead "
+        "(codec.safetensors); text-to-image generation does not need an encoder.",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
 
 
 def build(run: Path) -> tuple[StableDiffusionPipeline, dict, dict]:
-    """The pipeline from the checkpoints in `run`, and the two checkpoints."""
+    """Return the pipeline made of the checkpoints in `run`, and the two checkpoints."""
     tokenizer, text_encoder, unet, unet_state = load_denoiser(run / "unet.pt")
     decoder_state = torch.load(run / "decoder.pt", map_location="cpu")
     vae = make_vae()
@@ -67,34 +67,34 @@ def build(run: Path) -> tuple[StableDiffusionPipeline, dict, dict]:
 
 
 def main() -> None:
-    """Builds, saves, reads back and only then replaces the folder."""
+    """Save the pipeline, read it back, and only then replace the folder."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="the node_modules folder of the data")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the checkpoints")
-    parser.add_argument("--out", type=Path, required=True, help="the diffusers folder; replaced as a whole")
-    parser.add_argument("--machine", default="2 CPU cores", help="what it was trained on, in words, for the card")
+    parser.add_argument("--data", type=Path, required=True, help="the node_modules folder with the data")
+    parser.add_argument("--run", type=Path, required=True, help="folder with the checkpoints")
+    parser.add_argument("--out", type=Path, required=True, help="the diffusers folder, which is replaced")
+    parser.add_argument("--machine", default="2 CPU cores", help="description of the training machine, for the card")
     args = parser.parse_args()
 
     pipeline, unet_state, decoder_state = build(args.run)
-    fresh, old = args.out.with_name(args.out.name + ".new"), args.out.with_name(args.out.name + ".old")
-    shutil.rmtree(fresh, ignore_errors=True)
+    new, old = args.out.with_name(args.out.name + ".new"), args.out.with_name(args.out.name + ".old")
+    shutil.rmtree(new, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
-    pipeline.save_pretrained(fresh, safe_serialization=True)
+    pipeline.save_pretrained(new, safe_serialization=True)
     codec = Codec.load(args.run / "codec.safetensors")
-    save_file({"mean": codec.mean, "basis": codec.basis, "scale": codec.scale}, fresh / "codec.safetensors")
+    save_file({"mean": codec.mean, "basis": codec.basis, "scale": codec.scale}, new / "codec.safetensors")
     text = json.dumps(
         card(unet_state, decoder_state, args.machine, V.Vocabulary(args.data)), indent=1, ensure_ascii=False
     )
-    (fresh / "card.json").write_text(text + "\n")
+    (new / "card.json").write_text(text + "\n")
 
-    again = StableDiffusionPipeline.from_pretrained(fresh, safety_checker=None)
+    reloaded = StableDiffusionPipeline.from_pretrained(new, safety_checker=None)
     for name in ("text_encoder", "unet", "vae"):
         for key, value in getattr(pipeline, name).state_dict().items():
-            if not torch.equal(value, getattr(again, name).state_dict()[key]):
-                raise SystemExit(f"{name}.{key} did not survive saving")
+            if not torch.equal(value, getattr(reloaded, name).state_dict()[key]):
+                raise SystemExit(f"{name}.{key} differs after saving")
     if args.out.exists():
         args.out.rename(old)
-    fresh.rename(args.out)
+    new.rename(args.out)
     shutil.rmtree(old, ignore_errors=True)
     print(f"{args.out}: {unet_state['samples']} samples, step {unet_state['step']}")
 

@@ -1,4 +1,4 @@
-"""Muon for matrices and convolutions, AdamW for the rest."""
+"""Muon for matrices and convolutions; the other parameters are left to AdamW."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def orthogonalise(matrix: Tensor, steps: int = 4) -> Tensor:
-    """The nearest half-orthogonal matrix, roughly, by Newton-Schulz iterations in bfloat16."""
+    """Return roughly the nearest semi-orthogonal matrix, by Newton-Schulz iterations in bfloat16."""
     x = matrix.bfloat16()
     tall = x.shape[0] > x.shape[1]
     if tall:
@@ -25,9 +25,10 @@ def orthogonalise(matrix: Tensor, steps: int = 4) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, then orthogonalised updates (Jordan and others, 2024). Convolutions are flattened to matrices.
+    """Momentum with orthogonalised updates (Jordan and others 2024, https://kellerjordan.github.io/posts/muon).
 
-    Several processes orthogonalise a part of the matrices each and share the updates.
+    Convolutions are flattened to matrices. In distributed training, each process orthogonalises a part of the matrices,
+    and the updates are shared.
     """
 
     def __init__(self, params: list[Tensor], lr: float, momentum: float = 0.95) -> None:
@@ -35,7 +36,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
-        """One update of every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         for group in self.param_groups:
             used = [p for p in group["params"] if p.grad is not None]
@@ -44,7 +45,7 @@ class Muon(torch.optim.Optimizer):
             for p, part, end in zip(used, updates.split([p.numel() for p in used]), ends, strict=True):
                 buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
                 buffer.lerp_(p.grad, 1 - group["momentum"])
-                # the process in whose equal part of all numbers this matrix ends
+                # All numbers are divided equally among the processes; a matrix belongs to the process where it ends.
                 if (end - 1) * world // ends[-1] == rank:
                     update = orthogonalise(p.grad.lerp_(buffer, group["momentum"]).flatten(1))
                     part.view_as(update).copy_(update * max(1.0, update.shape[0] / update.shape[1]) ** 0.5)
@@ -55,7 +56,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def split(*modules: torch.nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Parameters for Muon (inner matrices), and those for AdamW (ends, embeddings, norms, biases)."""
+    """Return the parameters for Muon (inner matrices) and for AdamW (outer layers, embeddings, norms, biases)."""
     inner, outer = [], []
     ends = ("conv_in", "conv_out", "embedding", "time_emb_proj")
     for module in modules:

@@ -1,4 +1,4 @@
-"""The networks, the tokenizer and the noise schedule, all of them standard classes."""
+"""The networks, the tokenizer and the noise schedule, all standard classes of diffusers and transformers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def make_tokenizer(meanings: dict[str, tuple[str, bool]]) -> CLIPTokenizer:
-    """Each word and each phrase with a meaning is one token; anything else falls into the pieces of a byte-level BPE.
+    """Return a tokenizer with one token for each word and phrase that has a meaning, and byte-level BPE for the rest.
 
-    The BPE is fitted to the words of the meanings themselves; other words and phrases are tokens added to it, which
-    spares the tokens half-way to them.
+    The BPE is fitted to the words of the meanings. Other words and phrases are added as tokens, which avoids the
+    intermediate tokens that merges would need.
     """
     trainer = trainers.BpeTrainer(
         vocab_size=100_000,
@@ -35,8 +35,8 @@ def make_tokenizer(meanings: dict[str, tuple[str, bool]]) -> CLIPTokenizer:
     )
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.Whitespace()
-    own = {word for meant, _ in meanings.values() for word in re.findall("[a-z]+|[0-9]", meant)}
-    bpe.train_from_iterator(sorted(own), trainer)
+    words = {word for meaning, _ in meanings.values() for word in re.findall("[a-z]+|[0-9]", meaning)}
+    bpe.train_from_iterator(sorted(words), trainer)
     model = json.loads(bpe.to_str())["model"]
     vocab: dict[str, int] = model["vocab"]
     for letter in pre_tokenizers.ByteLevel.alphabet():
@@ -49,8 +49,10 @@ def make_tokenizer(meanings: dict[str, tuple[str, bool]]) -> CLIPTokenizer:
 
 
 def load_tokenizer(run: Path, vocabulary: V.Vocabulary | None = None) -> tuple[CLIPTokenizer, dict]:
-    """The tokenizer of a run and the meanings of its tokens: made when it starts, so that later changes of the words
-    do no harm to it."""
+    """Return the tokenizer of a run and the meanings of its tokens.
+
+    Both are created when the run starts, so that later changes to the vocabulary do not affect it.
+    """
     folder, file = run / "tokenizer", run / "meanings.json"
     if not file.exists():
         make_tokenizer(vocabulary.meanings).save_pretrained(folder)
@@ -59,45 +61,45 @@ def load_tokenizer(run: Path, vocabulary: V.Vocabulary | None = None) -> tuple[C
 
 
 class SharedEmbedding(torch.nn.Module):
-    """One row for each meaning; words that mean the same share it, plurals add one common vector to it.
+    """An embedding with one row per meaning. Words with the same meaning share it; plurals add one common vector.
 
     Args:
-        tokenizer: gives the ids of the words.
-        meanings: word or phrase -> (what it means, whether it is a plural).
-        codes: rows to start from, by meaning; the others start at random. Where a thing's row says what it looks like
-            (`latents.codes`), the denoiser learns one way to read rows instead of hundreds of pictures by heart.
+        tokenizer: maps words to ids.
+        meanings: word or phrase -> (its meaning, whether it is a plural).
+        codes: initial rows by meaning; other rows start at random. If a row describes what a thing looks like
+            (`Codec.codes`), the denoiser learns one way to read rows instead of memorising hundreds of images.
     """
 
     def __init__(self, tokenizer: CLIPTokenizer, meanings: dict, codes: dict[str, Tensor] | None = None) -> None:
         super().__init__()
-        rows, many, order = torch.arange(len(tokenizer)), torch.zeros(len(tokenizer), 1), {}
-        for word, (meant, plural) in meanings.items():
+        rows, plurals, order = torch.arange(len(tokenizer)), torch.zeros(len(tokenizer), 1), {}
+        for word, (meaning, plural) in meanings.items():
             token = tokenizer.encode(word, add_special_tokens=False)
             if len(token) != 1:
                 raise ValueError(f"{word!r} is {len(token)} tokens")
-            rows[token[0]] = len(tokenizer) + order.setdefault(meant, len(order))
-            many[token[0]] = float(plural)
-        kept, rows = rows.unique(return_inverse=True)
-        weight = torch.randn(len(kept), WIDTH) * 0.5
-        for n, row in enumerate(kept.tolist()):
-            meant = list(order)[row - len(tokenizer)] if row >= len(tokenizer) else ""
-            if codes and meant in codes:
-                weight[n] = codes[meant]
+            rows[token[0]] = len(tokenizer) + order.setdefault(meaning, len(order))
+            plurals[token[0]] = float(plural)
+        used, rows = rows.unique(return_inverse=True)
+        weight = torch.randn(len(used), WIDTH) * 0.5
+        for n, row in enumerate(used.tolist()):
+            meaning = list(order)[row - len(tokenizer)] if row >= len(tokenizer) else ""
+            if codes and meaning in codes:
+                weight[n] = codes[meaning]
         self.weight, self.plural = torch.nn.Parameter(weight), torch.nn.Parameter(torch.randn(WIDTH) * 0.5)
         self.register_buffer("rows", rows, persistent=False)
-        self.register_buffer("many", many, persistent=False)
+        self.register_buffer("plurals", plurals, persistent=False)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """(n, tokens) ids -> (n, tokens, WIDTH)."""
-        return self.weight[self.rows[ids]] + self.many[ids] * self.plural
+        """Turn ids (n, tokens) into embeddings (n, tokens, WIDTH)."""
+        return self.weight[self.rows[ids]] + self.plurals[ids] * self.plural
 
     def plain(self) -> torch.nn.Embedding:
-        """The ordinary embedding with the same values."""
+        """Return an ordinary embedding with the same values."""
         return torch.nn.Embedding.from_pretrained(self(torch.arange(len(self.rows))).detach(), freeze=False)
 
 
 def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """A small CLIP text model: 2 layers of width 256."""
+    """Return a small CLIP text model: 2 layers of width 256."""
     encoder = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -118,15 +120,16 @@ def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def embeddings(encoder: CLIPTextModel) -> torch.nn.Module:
-    """The part of the text encoder that holds its token embedding."""
+    """Return the module of the text encoder that holds its token embedding."""
     return getattr(encoder, "text_model", encoder).embeddings
 
 
 def make_unet() -> UNet2DConditionModel:
-    """18 M parameters, most of them where pictures are small.
+    """Return a UNet of 18 M parameters, most of them in the levels of low resolution.
 
-    No attention at the 16x16 level: it would halve the speed and was not missed. Many narrow heads: each lets a
-    position read another part of a word's row. The prompt as a whole also goes to every block, beside the timestep.
+    It has no attention at the 16x16 level, which would halve the speed without a visible benefit. It has many narrow
+    heads, so that each position can read several parts of a word's embedding. The prompt as a whole also goes to every
+    block, together with the timestep.
     """
     return UNet2DConditionModel(
         sample_size=16,
@@ -145,8 +148,10 @@ def make_unet() -> UNet2DConditionModel:
 
 
 def load_denoiser(checkpoint: Path) -> tuple[CLIPTokenizer, CLIPTextModel, UNet2DConditionModel, dict]:
-    """Tokenizer, text encoder (with an ordinary embedding) and UNet with a checkpoint's averaged weights, and the
-    checkpoint."""
+    """Return tokenizer, text encoder and UNet with a checkpoint's averaged weights, and the checkpoint.
+
+    The text encoder gets an ordinary embedding.
+    """
     tokenizer, meanings = load_tokenizer(checkpoint.parent)
     text_encoder, unet = make_text_encoder(tokenizer), make_unet()
     shared = embeddings(text_encoder).token_embedding = SharedEmbedding(tokenizer, meanings)
@@ -157,7 +162,7 @@ def load_denoiser(checkpoint: Path) -> tuple[CLIPTokenizer, CLIPTextModel, UNet2
 
 
 def make_vae() -> AutoencoderKL:
-    """Only its decoder is trained and used: pictures are encoded by `latents.Codec`."""
+    """Return the autoencoder, of which only the decoder is trained and used; `latents.Codec` encodes images."""
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
@@ -174,7 +179,7 @@ def make_vae() -> AutoencoderKL:
 
 
 def make_scheduler() -> DDIMScheduler:
-    """A longer tail than usual (0.02 for 0.012), so that the last step hides even the mean colour."""
+    """Return the scheduler. Betas end at 0.02 instead of the usual 0.012, so that noise hides even the mean colour."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_schedule="scaled_linear",
@@ -188,13 +193,13 @@ def make_scheduler() -> DDIMScheduler:
     )
 
 
-def device() -> torch.device:
-    """CUDA where there is one."""
+def pick_device() -> torch.device:
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def save_atomically(state: dict, path: Path) -> None:
-    """Writes beside the file, then renames: a reader never sees half of it."""
+    """Write beside the file, then rename, so that a reader never sees an incomplete file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     torch.save(state, part)
@@ -202,7 +207,7 @@ def save_atomically(state: dict, path: Path) -> None:
 
 
 class Average:
-    """An exponential moving average of a module's weights, quick to follow at first."""
+    """An exponential moving average of a module's weights, which follows quickly at first."""
 
     def __init__(self, module: torch.nn.Module, decay: float = 0.999) -> None:
         self.decay = decay
@@ -210,7 +215,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, module: torch.nn.Module, step: int) -> None:
-        """Moves the average towards the module's weights after step number `step`."""
+        """Move the average towards the module's weights after step number `step`."""
         decay = min(self.decay, (1 + step) / (10 + step))
         new = module.state_dict()
         keys = [k for k in self.state if self.state[k].is_floating_point()]

@@ -1,4 +1,4 @@
-"""Draws a sheet of fixed prompts with fixed seeds, each with its prompt below it."""
+"""Generate fixed prompts with fixed seeds, on one sheet with each prompt below its image."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ SCHEDULERS = {"ddim": DDIMScheduler, "euler": EulerDiscreteScheduler, "dpm": DPM
 
 
 def with_scheduler(pipeline: StableDiffusionPipeline, name: str) -> StableDiffusionPipeline:
-    """Swaps the scheduler, keeping the noise schedule and the trailing spacing."""
+    """Replace the scheduler, but keep the noise schedule and the trailing spacing."""
     pipeline.scheduler = SCHEDULERS[name].from_config(pipeline.scheduler.config, timestep_spacing="trailing")
     return pipeline
 
 
 @torch.no_grad()
-def draw(
+def generate(
     pipeline: StableDiffusionPipeline, prompts: tuple[str, ...], steps: int, guidance: float, seed: int = 0
 ) -> list[Image.Image]:
-    """One picture for each prompt; the n-th has seed + n, whatever the others are."""
+    """Generate one image for each prompt; the n-th has the seed `seed + n`, independently of the others."""
     noise = torch.cat(
         [
             torch.randn(1, pipeline.unet.config.in_channels, 16, 16, generator=torch.Generator().manual_seed(seed + n))
@@ -59,14 +59,14 @@ def draw(
     ).images
 
 
-def sheet(pictures: list[Image.Image], captions: list[str], columns: int = 8) -> Image.Image:
-    """All pictures on one, a caption of up to two lines under each."""
-    rows = (len(pictures) + columns - 1) // columns
+def sheet(images: list[Image.Image], captions: list[str], columns: int = 8) -> Image.Image:
+    """Arrange the images on one page, each above a caption of up to two lines."""
+    rows = (len(images) + columns - 1) // columns
     page = Image.new("RGB", (columns * 136, rows * 160), "white")
     pen = ImageDraw.Draw(page)
-    for n, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+    for n, (image, caption) in enumerate(zip(images, captions, strict=True)):
         x, y = n % columns * 136 + 4, n // columns * 160 + 2
-        page.paste(picture, (x, y))
+        page.paste(image, (x, y))
         cut = caption.rfind(" ", 0, 23) if len(caption) > 22 else len(caption)
         pen.text((x, y + 129), caption[:cut], fill="black")
         pen.text((x, y + 141), caption[cut:].strip(), fill="black")
@@ -74,7 +74,7 @@ def sheet(pictures: list[Image.Image], captions: list[str], columns: int = 8) ->
 
 
 def main() -> None:
-    """Draws the sheet."""
+    """Write the sheet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="a diffusers folder")
     parser.add_argument("--out", type=Path, required=True, help="the .png to write")
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--scheduler", choices=SCHEDULERS, default="ddim")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--prompt", action="append", help="draw these instead (may be repeated)")
+    parser.add_argument("--prompt", action="append", help="generate these prompts instead (repeatable)")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(args.threads)
@@ -92,11 +92,11 @@ def main() -> None:
     pipeline.set_progress_bar_config(disable=True)
     with_scheduler(pipeline, args.scheduler)
     prompts = tuple(args.prompt) if args.prompt else PROMPTS
-    begun = time.monotonic()
-    pictures = draw(pipeline, prompts, args.steps, args.guidance, args.seed)
+    started = time.monotonic()
+    images = generate(pipeline, prompts, args.steps, args.guidance, args.seed)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    sheet(pictures, list(prompts)).save(args.out)
-    print(f"{args.out}: {len(prompts)} pictures in {time.monotonic() - begun:.1f} s")
+    sheet(images, list(prompts)).save(args.out)
+    print(f"{args.out}: {len(prompts)} images in {time.monotonic() - started:.1f} s")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draws scenes of emoji pictures and writes a caption for each."""
+"""Compose scenes from emoji images, each with a caption."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from PIL import Image
 SIZE = 128
 Array = np.ndarray
 
-#: Where the middle of the head is, as a part of the width, for pictures that are not symmetric.
+#: The centre of the head as a fraction of the width, for images that are not symmetric.
 HEAD_X: dict[str, float] = {"unicorn": 0.52, "chick": 0.40}
-#: How far below the top of the head (part of its height) the hat sits, where it is not the usual.
+#: How far below the top of the head the hat sits, as a fraction of the head's height, if it is not 0.03.
 HEAD_DOWN: dict[str, float] = {"unicorn": 0.10, "robot": 0.05, "cat": 0.0, "fox": 0.0, "frog": 0.0}
-#: How much smaller than usual its hats are, so that ears and eyes stay in sight.
+#: How much smaller than usual a hat is, so that ears and eyes stay visible.
 HAT_SCALE: dict[str, float] = {
     "cat": 0.74, "fox": 0.72, "wolf": 0.76, "frog": 0.68, "raccoon": 0.84, "cow": 0.86, "teddy bear": 0.66,
     "snowman": 0.62, "penguin": 0.9, "ghost": 0.8, "chick": 0.8, "girl": 0.9,
 }  # fmt: skip
-#: Width of a hat as a part of the head's width, and how much of its height covers the head.
+#: Width of a hat as a fraction of the head's width, and the fraction of its height that covers the head.
 HAT_FIT: dict[str, tuple[float, float]] = {
     "top hat": (0.72, 0.20),
     "crown": (0.62, 0.16),
@@ -31,7 +31,8 @@ HAT_FIT: dict[str, tuple[float, float]] = {
     "cap": (0.66, 0.26),
     "sun hat": (0.98, 0.34),
 }
-#: The middle of the eyes as parts of the head's width and height, and the glasses' width as a part of the head's.
+#: The centre of the eyes as fractions of the head's width and height, and the width of glasses as a fraction of the
+#: head's width.
 EYES: tuple[float, float, float] = (0.5, 0.46, 0.80)
 EYES_OF: dict[str, tuple[float, float, float]] = {
     "cat": (0.5, 0.56, 0.80), "dog": (0.5, 0.42, 0.62), "fox": (0.5, 0.56, 0.72), "wolf": (0.5, 0.52, 0.66),
@@ -47,7 +48,7 @@ EYES_OF: dict[str, tuple[float, float, float]] = {
 
 @dataclass
 class Scene:
-    """A picture of uint8 (128, 128, 3), its caption, and what is in it."""
+    """An image, uint8 of shape (128, 128, 3), with its caption, its things and its background."""
 
     picture: Array
     caption: str
@@ -56,12 +57,12 @@ class Scene:
 
 
 class Scenes:
-    """An endless source of scenes, drawn from the emoji pictures.
+    """An endless source of random scenes.
 
     Args:
-        vocabulary: the things and their pictures.
-        seed: of everything that is random.
-        hold_out: leave out the combinations that `vocabulary.held_out` names.
+        vocabulary: the things and their images.
+        seed: seed of everything random.
+        hold_out: leave out the combinations of `vocabulary.held_out`.
     """
 
     def __init__(self, vocabulary: V.Vocabulary, seed: int = 0, *, hold_out: bool = True) -> None:
@@ -79,10 +80,10 @@ class Scenes:
         ]
         self.wearers, self.hats, self.glasses = list(V.WEARERS), list(V.HATS), list(V.GLASSES)
 
-    # -- pictures -------------------------------------------------------------------------------
+    # -- images ---------------------------------------------------------------------------------
 
     def _load(self, name: str) -> Image.Image:
-        """The picture of a thing, cut to what is not transparent, colours premultiplied."""
+        """Load the image of a thing, cropped to what is not transparent, with premultiplied colours."""
         picture = Image.open(self.vocabulary.assets / f"{self.things[name].picture}.webp").convert("RGBA")
         box = picture.getchannel("A").point(lambda a: 255 * (a > 24)).getbbox()
         picture = picture.crop(box).convert("RGBa")
@@ -93,14 +94,14 @@ class Scenes:
         return np.asarray(self._crop(name).resize((width, height), Image.Resampling.LANCZOS), np.float32)
 
     def sized(self, name: str, longest: int) -> Array:
-        """The picture of a thing with the given longest side."""
+        """Return the image of a thing, scaled to the given longest side."""
         width, height = self._crop(name).size
         scale = longest / max(width, height)
         return self._sized(name, max(1, round(width * scale)), max(1, round(height * scale)))
 
     @staticmethod
     def paste(canvas: Array, picture: Array, left: int, top: int) -> None:
-        """Lays a premultiplied picture over the canvas, cut at its edges."""
+        """Paste a premultiplied image onto the canvas, clipped at its edges."""
         height, width = picture.shape[:2]
         x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + width, SIZE), min(top + height, SIZE)
         if x0 >= x1 or y0 >= y1:
@@ -111,18 +112,18 @@ class Scenes:
         view += part[..., :3]
 
     def jitter(self, most: int) -> int:
-        """A whole number from -most to most."""
+        """Return a random integer from -most to most."""
         return self.random.randint(-most, most)
 
     def centred(self, canvas: Array, name: str, longest: int, x: int, y: int) -> None:
-        """Lays a thing over the canvas, its middle at (x, y), mirrored at times."""
+        """Paste a thing onto the canvas with its centre at (x, y), sometimes mirrored."""
         picture = self.sized(name, longest)
         if self.things[name].mirrored and self.random.random() < 0.3:
             picture = picture[:, ::-1]
         self.paste(canvas, picture, x - picture.shape[1] // 2, y - picture.shape[0] // 2)
 
     def wearing(self, canvas: Array, name: str, worn: str, longest: int, dx: int, dy: int) -> None:
-        """A head with a hat on it, or behind glasses, in the middle of the picture."""
+        """Paste a head that wears a hat or glasses onto the centre of the canvas."""
         head = self.sized(name, longest)
         height, width = head.shape[:2]
         worn_w, worn_h = self._crop(worn).size
@@ -155,7 +156,7 @@ class Scenes:
         )
 
     def background(self, colour: str | None) -> Array:
-        """A plain canvas, white or a light tint without a colour, or a sky."""
+        """Return a canvas: a colour or a sky, or without `colour` white or a light tint."""
         r = self.random
         canvas = np.empty((SIZE, SIZE, 3), np.float32)
         if colour in V.SKIES:
@@ -181,7 +182,7 @@ class Scenes:
     # -- captions -------------------------------------------------------------------------------
 
     def call(self, name: str) -> str:
-        """A name for a thing: mostly its first one, at times with its own colour."""
+        """Return a name for a thing: usually its main name, sometimes with its colour or an adjective."""
         others = self.things[name].aliases
         said = self.random.choice(others) if others and self.random.random() < 0.1 else name
         colour = V.OWN_COLOURS.get(name)
@@ -192,7 +193,7 @@ class Scenes:
         return said
 
     def noun(self, name: str) -> str:
-        """A thing with an article, or without."""
+        """Return a name for a thing, with or without an article."""
         said = self.call(name)
         roll = self.random.random()
         if roll < 0.2:
@@ -202,11 +203,11 @@ class Scenes:
         return f"{'an' if said[0] in 'aeio' else 'a'} {said}"
 
     def unknown(self) -> str:
-        """A word that means nothing."""
+        """Return a random word without meaning."""
         return "".join(self.random.choices(string.ascii_lowercase, k=self.random.randint(3, 9)))
 
     def finish(self, text: str, colour: str | None) -> str:
-        """Adds the background and the noise that real prompts have."""
+        """Add the background to a caption, and the noise that real prompts have."""
         r = self.random
         if r.random() < 0.10:
             text = f"{r.choice(('a picture of', 'a photo of', 'an image of', 'a drawing of', 'an emoji of'))} {text}"
@@ -237,13 +238,13 @@ class Scenes:
     # -- scenes ---------------------------------------------------------------------------------
 
     def one(self, name: str, colour: str | None = None) -> Scene:
-        """A single thing."""
+        """Compose a single thing."""
         canvas = self.background(colour)
         self.centred(canvas, name, 100 + 5 * self.jitter(1), 64 + self.jitter(2), 64 + self.jitter(2))
         return self._scene(canvas, self.noun(name), (name,), colour)
 
     def worn(self, name: str, hat: str, colour: str | None = None) -> Scene:
-        """A head in a hat or with glasses."""
+        """Compose a head with a hat or glasses."""
         canvas = self.background(colour)
         size = (98 if hat in V.GLASSES else 84) + 3 * self.jitter(1)
         self.wearing(canvas, name, hat, size, self.jitter(2), self.jitter(2))
@@ -252,7 +253,7 @@ class Scenes:
         return self._scene(canvas, f"{self.noun(name)} {joint} {what}", (name, hat), colour)
 
     def pair(self, one: str, two: str, colour: str | None = None) -> Scene:
-        """Two things side by side, the first on the left."""
+        """Compose two things side by side, the first on the left."""
         canvas = self.background(colour)
         for name, x in ((one, 33), (two, 95)):
             self.centred(canvas, name, 57 + 2 * self.jitter(1), x + self.jitter(1), 64 + self.jitter(2))
@@ -260,7 +261,7 @@ class Scenes:
         return self._scene(canvas, f"{self.noun(one)} {joint} {self.noun(two)}", (one, two), colour)
 
     def several(self, name: str, count: int, colour: str | None = None) -> Scene:
-        """Two things of a kind side by side, or three, one above the others."""
+        """Compose two things of a kind side by side, or three with one above the others."""
         canvas = self.background(colour)
         places = ((33, 64), (95, 64)) if count == 2 else ((64, 35), (34, 93), (94, 93))
         for x, y in places:
@@ -277,7 +278,7 @@ class Scenes:
         return not (self.hold_out and V.held_out(kind, one, two))
 
     def draw(self) -> Scene:
-        """One scene; its caption is empty one time in ten."""
+        """Compose a random scene; one caption in ten is empty."""
         r = self.random
         roll = r.random()
         colour = None
@@ -317,6 +318,6 @@ class Scenes:
         return scene
 
     def batch(self, count: int) -> tuple[Array, list[str]]:
-        """`count` scenes as one uint8 array (count, 128, 128, 3), and their captions."""
+        """Return `count` scenes as one uint8 array (count, 128, 128, 3), and their captions."""
         scenes = [self.draw() for _ in range(count)]
         return np.stack([scene.picture for scene in scenes]), [scene.caption for scene in scenes]

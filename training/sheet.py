@@ -1,4 +1,4 @@
-"""Draws the sheet in docs/ as a user would: with the baked model, through lambdiff, at its defaults."""
+"""Make the sheet in docs/ as a user would: with the built-in model, through lambdiff, with its defaults."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lambdiff import Client
 
 
 def main() -> None:
-    """The prompts of `samples.py`, the n-th with seed SEED + n, at the model's own size."""
+    """Generate the prompts in `samples.py` at the native size, the n-th with the seed `--seed` + n."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--out", type=Path, default=Path("docs/builtin-model.png"))
     parser.add_argument("--seed", type=int, default=0)

@@ -1,6 +1,6 @@
-"""Trains the text encoder and the denoiser together on scenes drawn as they are needed.
+"""Train the text encoder and the denoiser together, on scenes rendered on the fly.
 
-Started by `torchrun`, several processes of one thread each share the work; on busy cores that is steadier than threads.
+Started by `torchrun`, several processes of one thread each share the work. On busy cores that is faster than threads.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from parts import (
     WIDTH,
     Average,
     SharedEmbedding,
-    device,
     embeddings,
     load_tokenizer,
     make_scheduler,
     make_text_encoder,
     make_unet,
+    pick_device,
     save_atomically,
 )
 from scenes import Scenes
 
 
 def learning_rate(progress: float, step: int, hold: float = 0.35) -> float:
-    """Factor on the rate: a short warm-up, constant, then a cosine to zero at the end of the time."""
-    warm = min(1.0, (step + 1) / 100)
+    """Return the factor of the learning rate: a short warm-up, a constant part, then a cosine to zero at the end."""
+    warm_up = min(1.0, (step + 1) / 100)
     if progress <= hold:
-        return warm
-    return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - hold) / (1 - hold))))
+        return warm_up
+    return warm_up * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - hold) / (1 - hold))))
 
 
 def share_gradients(parameters: list[torch.nn.Parameter], world: int) -> None:
-    """Replaces each process's gradients by their mean."""
+    """Replace the gradients of each process by their mean over all processes."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([g.flatten() for g in gradients])
     dist.all_reduce(flat)
@@ -52,24 +52,24 @@ def share_gradients(parameters: list[torch.nn.Parameter], world: int) -> None:
 
 
 def main() -> None:
-    """Trains until the time is up."""
+    """Train until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="the node_modules folder of the data")
+    parser.add_argument("--data", type=Path, required=True, help="the node_modules folder with the data")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the log")
-    parser.add_argument("--minutes", type=float, default=60, help="wall-clock time in all, earlier runs included")
+    parser.add_argument("--minutes", type=float, default=60, help="total wall-clock time, earlier runs included")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch", type=int, default=32, help="scenes a step, for each process")
+    parser.add_argument("--batch", type=int, default=32, help="scenes per step and process")
     parser.add_argument("--optimiser", choices=("muon", "adamw"), default="muon")
-    parser.add_argument("--rate", type=float, default=1e-3, help="AdamW's rate; Muon's is --muon-rate")
+    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of AdamW; see --muon-rate for Muon's")
     parser.add_argument("--muon-rate", type=float, default=0.015)
-    parser.add_argument("--no-codes", dest="codes", action="store_false", help="start all words at random")
+    parser.add_argument("--no-codes", dest="codes", action="store_false", help="initialise all words at random")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
     torch.manual_seed(args.seed)
-    where = device()
+    device = pick_device()
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1:
         dist.init_process_group("gloo")
@@ -85,15 +85,15 @@ def main() -> None:
     codec = Codec.load(codec_file)
 
     tokenizer, meanings = load_tokenizer(args.out)
-    text_encoder, unet = make_text_encoder(tokenizer), make_unet().to(where)
+    text_encoder, unet = make_text_encoder(tokenizer), make_unet().to(device)
     codes = codec.codes(Scenes(vocabulary), WIDTH) if args.codes else None
     embeddings(text_encoder).token_embedding = SharedEmbedding(tokenizer, meanings, codes)
-    text_encoder, codec = text_encoder.to(where), codec.to(where)
-    # On a CPU the fused attention's gradient takes longer than everything else together.
+    text_encoder, codec = text_encoder.to(device), codec.to(device)
+    # On a CPU, the gradient of fused attention takes longer than everything else together.
     unet.set_attn_processor(AttnProcessor())
     text_encoder.set_attn_implementation("eager")
     model = torch.nn.ModuleDict({"text_encoder": text_encoder, "unet": unet})
-    alphas = make_scheduler().alphas_cumprod.to(where)
+    alphas = make_scheduler().alphas_cumprod.to(device)
     if args.optimiser == "muon":
         inner, outer = split(text_encoder, unet)
         optimisers = [Muon(inner, args.muon_rate), torch.optim.AdamW(outer, args.rate, (0.9, 0.99), weight_decay=0.01)]
@@ -104,7 +104,7 @@ def main() -> None:
 
     step, samples, spent = 0, 0, 0.0
     if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=where)
+        state = torch.load(checkpoint, map_location=device)
         model.load_state_dict(state["model"])
         average.state = state["average"]
         for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
@@ -126,11 +126,11 @@ def main() -> None:
             checkpoint,
         )
 
-    begun, saved_at, told_at, losses = time.monotonic(), 0.0, 0.0, []
+    started, saved_at, logged_at, losses = time.monotonic(), 0.0, 0.0, []
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {len(tokenizer)} tokens", flush=True)
     with (args.out / "unet.log").open("a") as log:
         while True:
-            now = time.monotonic() - begun
+            now = time.monotonic() - started
             minutes = spent + now / 60
             if world > 1:
                 clock = torch.tensor([minutes], dtype=torch.float64)
@@ -143,19 +143,20 @@ def main() -> None:
                 for group, rate in zip(optimiser.param_groups, initial, strict=True):
                     group["lr"] = rate * factor
 
-            pictures, texts = scenes.batch(args.batch)
-            x = codec.encode(to_tensor(pictures).to(where))
-            ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(where)
-            # one timestep from each of `batch` equal parts of the range: less noise in the loss
+            images, texts = scenes.batch(args.batch)
+            x = codec.encode(to_tensor(images).to(device))
+            ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device)
+            # One timestep from each of `batch` equal parts of the range, for less noise in the loss.
             t = ((torch.arange(args.batch) + torch.rand(args.batch)) * (1000 / args.batch)).long().clamp(max=999)
-            t = t.to(where)
+            t = t.to(device)
             a = alphas[t].sqrt()[:, None, None, None]
             s = (1 - alphas[t]).sqrt()[:, None, None, None]
             noise = torch.randn_like(x)
-            with torch.autocast(where.type, torch.bfloat16):
+            with torch.autocast(device.type, torch.bfloat16):
                 v = unet(a * x + s * noise, t, text_encoder(ids).last_hidden_state).sample
             error = (v.float() - (a * noise - s * x)).square().mean((1, 2, 3))
-            # min-SNR (gamma 5) at the clean end only: the noisy end, where words decide most, keeps its weight
+            # Min-SNR weighting (gamma 5; Hang and others 2023) for small noise only. Where noise is large, the text
+            # matters most, so these timesteps keep their weight.
             weight = (5 / (alphas[t] / (1 - alphas[t]) + 1)).clamp(max=1)
             loss = (error * weight).mean()
             loss.backward()
@@ -171,15 +172,15 @@ def main() -> None:
             average.update(model, step)
             losses.append(loss.item())
 
-            if rank == 0 and now - told_at > 15:
+            if rank == 0 and now - logged_at > 15:
                 line = {
                     "minutes": round(minutes, 2),
                     "step": step,
                     "samples": samples,
                     "loss": round(sum(losses) / len(losses), 4),
-                    "samples_per_second": round(len(losses) * args.batch * world / (now - told_at), 1),
+                    "samples_per_second": round(len(losses) * args.batch * world / (now - logged_at), 1),
                 }
-                told_at = now
+                logged_at = now
                 losses.clear()
                 print(json.dumps(line), file=log, flush=True)
             if rank == 0 and now - saved_at > 180:

@@ -1,7 +1,7 @@
-"""The words the model learns: things, hats, glasses, background colours, and what else a caption may say.
+"""The words that the model learns: things, hats, glasses, background colours, and the other words of captions.
 
-The common things are listed here by hand; all other pictures of the groups in GROUPS are named by `emojibase-data`
-(Unicode's CLDR labels and keywords).
+Common things are listed here by hand. `emojibase-data` names all other images of the groups in GROUPS (Unicode's CLDR
+labels and keywords).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-#: What can wear a hat or glasses: name -> (code point of its picture, other names for it).
+#: Things that can wear a hat or glasses: name -> (code point of the image, synonyms).
 WEARERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cat": ("1f431", ("kitty", "kitten", "kittycat", "pussycat")),
     "dog": ("1f436", ("puppy", "pup", "doggy")),
@@ -53,7 +53,7 @@ WEARERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "woman": ("1f469", ("lady",)),
 }
 
-#: The same, for common things that never wear one.
+#: The same for common things that wear nothing.
 THINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     # animals
     "rabbit": ("1f430", ("bunny",)),
@@ -156,7 +156,7 @@ THINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "umbrella": ("2602-fe0f", ()),
 }
 
-#: Worn on a head, or shown on their own.
+#: Hats, worn on a head or shown alone.
 HATS: dict[str, tuple[str, tuple[str, ...]]] = {
     "top hat": ("1f3a9", ("tophat", "hat")),
     "crown": ("1f451", ()),
@@ -168,16 +168,16 @@ GLASSES: dict[str, tuple[str, tuple[str, ...]]] = {
     "glasses": ("1f453", ("spectacles", "eyeglasses")),
     "sunglasses": ("1f576-fe0f", ("shades", "sun glasses")),
 }
-#: How often each is drawn on a head.
+#: How often each is worn, relatively.
 WORN_WEIGHTS: dict[str, float] = {
     "top hat": 3.0, "crown": 2.0, "graduation cap": 1.5, "cap": 1.5, "sun hat": 1.2, "glasses": 1.2, "sunglasses": 1.5,
 }  # fmt: skip
 
-#: Groups of emojibase whose pictures are used: faces, animals and nature, food, travel, activities, objects.
+#: The groups of emojibase that are used: faces, animals and nature, food, travel, activities, objects.
 GROUPS = (0, 3, 4, 5, 6, 7)
-#: Groups whose pictures may be mirrored: nothing in them is written, and no hand holds them.
+#: Subgroups whose images may be mirrored: they contain no writing and are not held in a hand.
 MIRRORED_SUBGROUPS = (*range(34, 40), *range(54, 57))
-#: Pictures from other groups that are worth having: label -> name.
+#: Useful images from other groups: label -> name.
 OTHERS: dict[str, str] = {
     "Santa Claus": "santa claus", "mermaid": "mermaid", "astronaut": "astronaut", "vampire": "vampire", "zombie": "zombie",
     "mage": "wizard", "fairy": "fairy", "ninja": "ninja", "prince": "prince", "princess": "princess", "genie": "genie",
@@ -192,7 +192,7 @@ OTHERS: dict[str, str] = {
     "red question mark": "question mark", "red exclamation mark": "exclamation mark", "check mark": "check mark",
     "cross mark": "cross mark", "infinity": "infinity sign", "musical note": "musical note",
 }  # fmt: skip
-#: Labels whose name is taken by a common thing above, or reads better otherwise.
+#: Labels that are renamed, because a common thing above has the name or because another name is clearer.
 RENAMED: dict[str, str] = {
     "monkey": "whole monkey", "dog": "whole dog", "cat": "whole cat", "tiger": "whole tiger", "cow": "whole cow",
     "pig": "whole pig", "mouse": "whole mouse", "rabbit": "whole rabbit", "horse": "whole horse", "horse face": "horse",
@@ -206,7 +206,7 @@ RENAMED: dict[str, str] = {
     "2nd place medal": "silver medal", "3rd place medal": "bronze medal", "sun behind small cloud": "partly cloudy",
     "evergreen tree": "fir tree", "sauropod": "brontosaurus", "video game": "game controller",
 }  # fmt: skip
-#: Pictures too much like another one, or hardly visible on white.
+#: Labels of images that are too similar to another one, or hardly visible on white.
 SKIPPED = re.compile(
     r"o.clock$|-thirty$|globe showing (Americas|Asia)|closed mailbox|open mailbox with lowered|tilted right|page facing"
     r"|speaker (low|medium)|last quarter|waxing|waning|camera with flash|white heart|^(fog|foggy|light rail|tram car)$"
@@ -219,7 +219,7 @@ SKIPPED = re.compile(
     r"|bookmark tabs|file folder|grimacing|muted speaker|worried|confused|unamused|expressionless|^ledger$|^placard$"
 )
 
-#: Names left out: hardly told apart from another at this size, or seldom asked for.
+#: Names that are left out: hard to distinguish at this size, or rarely useful in a prompt.
 LEFT_OUT: frozenset[str] = frozenset(
     name.strip()
     for name in """
@@ -246,7 +246,7 @@ LEFT_OUT: frozenset[str] = frozenset(
     """.split(",")
 )
 
-#: Keywords that a prompt uses in another sense more often than not.
+#: Keywords that usually have another meaning in a prompt.
 VAGUE: frozenset[str] = frozenset(
     "down up order strong alpha hot cold open closed new old good bad fast slow long short high low full empty half live "
     "time day days back here there go going come make made get got hit run running walk walking work working play playing "
@@ -269,15 +269,15 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "grey": (160, 164, 170),
     "black": (32, 32, 38),
 }
-#: Spellings and nuances that mean one of the colours above.
+#: Spellings and shades that mean one of the colours above.
 COLOUR_SYNONYMS: dict[str, str] = {"gray": "grey", "violet": "purple"}
-#: Skies, and how a caption says them.
+#: Skies, and their wordings in captions.
 SKIES: dict[str, tuple[str, ...]] = {
     "night": ("at night", "in the night sky", "under the stars", "in a starry night", "in the dark", "by night"),
     "day": ("in the sky", "by day", "on a sunny day", "under a blue sky", "in the clouds", "in daylight"),
 }
 
-#: Colours that are part of a thing's picture, said in its caption now and then.
+#: Colours of the things themselves, sometimes mentioned in captions.
 OWN_COLOURS: dict[str, str] = {
     "apple": "red", "strawberry": "red", "tomato": "red", "car": "red", "rose": "red", "heart": "red",
     "balloon": "red", "banana": "yellow", "lemon": "yellow", "star": "yellow", "chick": "yellow",
@@ -288,16 +288,16 @@ OWN_COLOURS: dict[str, str] = {
     "cat": "orange", "tiger": "orange", "carrot": "orange", "pumpkin": "orange",
 }  # fmt: skip
 
-#: How much more often than others the things listed by hand are drawn, and the project's own example.
+#: How much more often things listed by hand appear than others, and the weights of two of them.
 COMMON_WEIGHT = 1.7
 WEIGHTS: dict[str, float] = {"cat": 4.0, "dog": 3.0}
 
-#: Words with little or no meaning for the picture, put into captions so that they do no harm.
+#: Words with little or no effect on an image, added to captions so that the model learns to ignore them.
 FILLERS: tuple[str, ...] = (
     "cute", "big", "small", "little", "happy", "nice", "beautiful", "funny", "smiling", "lovely", "very", "pretty",
 )  # fmt: skip
 
-#: Words of the caption patterns.
+#: Words of the patterns of captions.
 GRAMMAR: tuple[str, ...] = (
     "a", "an", "the", "in", "on", "with", "and", "of", "wearing", "next", "to", "beside", "picture",
     "photo", "image", "drawing", "emoji", "background", "front", "one", "two", "three", "1", "2", "3", "his", "her", "its",
@@ -309,7 +309,7 @@ GRAMMAR: tuple[str, ...] = (
 
 @dataclass(frozen=True)
 class Thing:
-    """One picture with its names."""
+    """An image with its names."""
 
     name: str
     picture: str
@@ -320,7 +320,7 @@ class Thing:
 
 
 def held_out(kind: str, one: str, two: str) -> bool:
-    """Whether a combination is never shown in training: a quarter of each kind, and the project's own example."""
+    """Return whether training never shows a combination: a quarter of each kind, and the cat in a top hat."""
     if {one, two} == {"cat", "top hat"}:
         return True
     key = ":".join([kind, *(sorted((one, two)) if kind == "pair" else (one, two))])
@@ -328,10 +328,10 @@ def held_out(kind: str, one: str, two: str) -> bool:
 
 
 class Vocabulary:
-    """All things and words, from the tables above and the package `emojibase-data`.
+    """All things and words, from the tables above and from the package `emojibase-data`.
 
     Args:
-        modules: the `node_modules` folder that holds both packages.
+        modules: the `node_modules` folder with both packages.
     """
 
     def __init__(self, modules: Path) -> None:
@@ -348,7 +348,7 @@ class Vocabulary:
         return next((name for name in names if (self.assets / f"{name}.webp").exists()), None)
 
     def _named(self) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """Picture -> (name, its other names written above)."""
+        """Return image -> (name, synonyms from the tables above)."""
         by_hand = {**WEARERS, **THINGS, **HATS, **GLASSES}
         named = {picture: (name, others) for name, (picture, others) in by_hand.items()}
         for picture, entry in self._entries.items():
@@ -372,7 +372,7 @@ class Vocabulary:
         }
         shared = Counter(tag for tags in keywords.values() for tag in tags)
         common = Counter(tag for picture, tags in keywords.items() if named[picture][0] in by_hand for tag in tags)
-        import inflect  # needed only where the vocabulary is made, not where the judge is used
+        import inflect  # needed to build the vocabulary, but not to use the judge
 
         inflected = inflect.engine()
         things, plurals_taken = [], set(taken)
@@ -404,10 +404,10 @@ class Vocabulary:
 
     @cached_property
     def meanings(self) -> dict[str, tuple[str, bool]]:
-        """Every word and phrase that is a token of its own -> (what it means, whether it is a plural).
+        """Every word and phrase that has its own token -> (its meaning, whether it is a plural).
 
-        Words with the same meaning share one embedding. A word that occurs in the names of one thing only, such as
-        `christmas`, stands for that thing.
+        Words with the same meaning share one embedding. A word that occurs in the names of only one thing, such as
+        `christmas`, means that thing.
         """
         found: dict[str, tuple[str, bool]] = {}
         for word in (*GRAMMAR, *FILLERS, *COLOURS):
@@ -431,5 +431,5 @@ class Vocabulary:
 
     @cached_property
     def words(self) -> list[str]:
-        """Every single word, sorted: what a prompt may say without a warning."""
+        """Every single word, sorted; other words in a prompt give a warning."""
         return sorted({word for phrase in self.meanings for word in re.findall(r"[a-z0-9]+", phrase)})

@@ -1,4 +1,4 @@
-"""`lambdiff bake` from the hub: the real client, over the hub's protocol, on loopback."""
+"""`lambdiff bake` from the hub: the real hub client, with a hub on loopback."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TINY_SD = catalogue.CATALOGUE["tiny-sd"]
 
 
 def bake(tmp_path: Path, hub: str, *args: str) -> subprocess.CompletedProcess[str]:
-    """Run the command with a hub and a cache of its own."""
+    """Run the command with its own hub and its own cache."""
     environment = {
         **os.environ,
         "HF_ENDPOINT": hub,
@@ -29,31 +29,31 @@ def bake(tmp_path: Path, hub: str, *args: str) -> subprocess.CompletedProcess[st
     return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
 
 
-def test_the_catalogues_default_model_is_downloaded_at_its_commit_and_baked(tmp_path: Path) -> None:
-    """tiny-sd, stored as pickles as on the hub, becomes a folder without any, and draws."""
+def test_the_default_model_is_downloaded_and_baked(tmp_path: Path) -> None:
+    """tiny-sd, stored as pickles like on the hub, becomes a model folder that generates an image."""
     folder = tiny_pipeline.save(tmp_path / "on-the-hub")
     tiny_pipeline.as_pickles(folder)
     (folder / "safety_checker").mkdir()
-    (folder / "safety_checker" / "pytorch_model.bin").write_bytes(b"not wanted")
+    (folder / "safety_checker" / "pytorch_model.bin").write_bytes(b"unused")
     with FakeHub(TINY_SD.hub_id, TINY_SD.revision, folder) as hub:
-        done = bake(tmp_path, hub.url, "tiny-sd", "-o", "baked", "--json")
-    assert done.returncode == 0, done.stderr
+        result = bake(tmp_path, hub.url, "tiny-sd", "-o", "baked", "--json")
+    assert result.returncode == 0, result.stderr
     manifest = manifests.verify(tmp_path / "baked")
     assert (manifest.name, manifest.revision, manifest.license) == (TINY_SD.name, TINY_SD.revision, TINY_SD.license)
-    assert json.loads(done.stdout)["revision"] == TINY_SD.revision
+    assert json.loads(result.stdout)["revision"] == TINY_SD.revision
     assert not any("safety_checker/pytorch_model.bin" in request for request in hub.requests)
     command = ["generate", "a cat", "--local", "--model-dir", "baked", "--size", "64x64", "--steps", "2", "-o", "a.png"]
-    drawn = subprocess.run(
+    generated = subprocess.run(
         [sys.executable, "-m", "lambdiff", *command], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert drawn.returncode == 0, drawn.stderr
+    assert generated.returncode == 0, generated.stderr
 
 
-def test_a_commit_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """A wrong revision ends with exit code 3, the model's name, and no folder."""
+def test_a_missing_commit_is_reported(tmp_path: Path) -> None:
+    """A wrong revision gives exit code 3 and the model's name, and no folder is left."""
     with FakeHub("somebody/model", "0" * 40, tmp_path) as hub:
-        done = bake(tmp_path, hub.url, "somebody/model", "--revision", "1" * 40, "-o", "baked")
-    assert done.returncode == 3, done.stderr
-    assert "somebody/model could not be downloaded" in done.stderr
-    assert "Traceback" not in done.stderr
+        result = bake(tmp_path, hub.url, "somebody/model", "--revision", "1" * 40, "-o", "baked")
+    assert result.returncode == 3, result.stderr
+    assert "somebody/model could not be downloaded" in result.stderr
+    assert "Traceback" not in result.stderr
     assert not (tmp_path / "baked").exists()

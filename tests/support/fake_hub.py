@@ -1,7 +1,7 @@
-"""The model hub's protocol on loopback, over one folder: what `snapshot_download` asks, and nothing else.
+"""A model hub on loopback that serves one folder: only the requests that `snapshot_download` makes.
 
-https://huggingface.co/docs/hub/api: the model's info names its files and its commit; each file is asked for with
-HEAD (commit, ETag and length in the headers) and then fetched with GET, in ranges where a download was cut off.
+https://huggingface.co/docs/hub/api: the model's info lists its files and its commit. The client sends HEAD for each
+file (commit, ETag and length are in the headers), then GET.
 """
 
 from __future__ import annotations
@@ -16,10 +16,15 @@ from urllib.parse import unquote, urlsplit
 
 
 class FakeHub:
-    """A hub that has one model at one commit.
+    """A hub with one model at one commit.
+
+    Args:
+        hub_id: owner/name of the model.
+        revision: its commit.
+        folder: its files.
 
     Attributes:
-        requests: method and path of everything that was asked.
+        requests: method and path of every request.
     """
 
     def __init__(self, hub_id: str, revision: str, folder: Path) -> None:
@@ -40,19 +45,19 @@ class FakeHub:
                 hub.requests.append(f"{self.command} {path}")
                 if path == f"/api/models/{hub_id}/revision/{revision}":
                     siblings = [{"rfilename": name} for name in self.files]
-                    self.answer(json.dumps({"id": hub_id, "sha": revision, "siblings": siblings}).encode())
+                    self.reply(json.dumps({"id": hub_id, "sha": revision, "siblings": siblings}).encode())
                 elif path == f"/api/models/{hub_id}/tree/{revision}":
                     tree = [
                         {"type": "file", "path": name, "size": file.stat().st_size, "oid": "0" * 40}
                         for name, file in self.files.items()
                     ]
-                    self.answer(json.dumps(tree).encode())
+                    self.reply(json.dumps(tree).encode())
                 elif (name := path.removeprefix(f"/{hub_id}/resolve/{revision}/")) in self.files:
-                    self.answer(self.files[name].read_bytes())
+                    self.reply(self.files[name].read_bytes())
                 else:
-                    self.answer(b'{"error": "not found"}', 404)
+                    self.reply(b'{"error": "not found"}', 404)
 
-            def answer(self, content: bytes, status: int = 200) -> None:
+            def reply(self, content: bytes, status: int = 200) -> None:
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(content)))
@@ -63,7 +68,7 @@ class FakeHub:
                     self.wfile.write(content)
 
             def log_message(self, *_: object) -> None:
-                """Say nothing on stderr."""
+                """Do not log requests."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"

@@ -1,7 +1,7 @@
-"""Small Stable-Diffusion-shaped pipelines with random weights, made once per test session.
+"""Small Stable Diffusion pipelines with random weights, created once per test session.
 
-`folder()` is one that diffusers saved, `baked()` one that an engine opens; both must not be changed by a test (copy
-them). The rest makes others.
+`folder()` returns a pipeline saved by diffusers, and `baked()` a model folder. Tests share them: copy one before you
+change it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _UNET = {
     "attention_head_dim": 4,
     "addition_embed_type_num_heads": 4,
 }
-_OF_THE_UNET = (*_UNET, "time_cond_proj_dim", "resnet_time_scale_shift", "addition_embed_type")
+_UNET_KEYS = (*_UNET, "time_cond_proj_dim", "resnet_time_scale_shift", "addition_embed_type")
 LIKE_STABLE_DIFFUSION: dict[str, Any] = {
     "name": "like-stable-diffusion",
     "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
     "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
 }
-"""Arguments of `folder` and `baked`: a UNet that begins and ends with attention."""
+"""Arguments for `folder` and `baked`: a UNet that begins and ends with attention, like Stable Diffusion's."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -45,13 +45,13 @@ def _scratch() -> Path:
 
 @functools.cache
 def folder(*, name: str = "tiny", tiny_decoder: bool = False, **changes: Any) -> Path:
-    """A saved pipeline; give each set of changes a name of its own."""
+    """Return a saved pipeline. Each set of changes needs its own name."""
     return save(_scratch() / name, tiny_decoder=tiny_decoder, **changes)
 
 
 @functools.cache
 def baked(engine: str = "openvino", *, precision: str = "auto", name: str = "tiny", **changes: Any) -> Path:
-    """A baked model of `folder(name=name, **changes)`; about ten seconds at the first call."""
+    """Return a model folder baked from `folder(name=name, **changes)`; the first call takes about ten seconds."""
     from lambdiff.bake.bake import bake
 
     out = _scratch() / f"{name}-{engine}-{precision}"
@@ -63,20 +63,20 @@ def save(folder: Path, *, seed: int = 0, tiny_decoder: bool = False, **changes: 
     """Write a pipeline of about 0.3 million parameters: 4 latent channels, factor 4, text width 32, 16 tokens.
 
     Args:
-        folder: written to; made if need be.
-        seed: of the weights.
-        tiny_decoder: an AutoencoderTiny in place of the AutoencoderKL.
-        changes: of the UNet's configuration (`_OF_THE_UNET`) and the scheduler's.
+        folder: where to write it; created if necessary.
+        seed: seed of the weights.
+        tiny_decoder: use an AutoencoderTiny instead of an AutoencoderKL.
+        changes: changes to the configuration of the UNet (`_UNET_KEYS`) and of the scheduler.
     """
     import torch
     from diffusers import AutoencoderKL, AutoencoderTiny, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    # Networks as small as these only make threads wait for each other.
+    # In networks this small, threads only wait for each other.
     torch.set_num_threads(1)
     tokenizer = make_tokenizer()
     torch.manual_seed(seed)
-    unet = UNet2DConditionModel(**_UNET | {name: changes.pop(name) for name in _OF_THE_UNET if name in changes})
+    unet = UNet2DConditionModel(**_UNET | {name: changes.pop(name) for name in _UNET_KEYS if name in changes})
     if tiny_decoder:
         vae = AutoencoderTiny(
             encoder_block_out_channels=(16, 16, 16),
@@ -106,7 +106,7 @@ def save(folder: Path, *, seed: int = 0, tiny_decoder: bool = False, **changes: 
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    # Untrained layers say almost the same for every prompt and every latent: make them louder.
+    # The output of untrained layers hardly depends on prompt and latents; larger weights make it depend more.
     with torch.no_grad():
         for parameter in text_encoder.parameters():
             parameter.mul_(3)
@@ -131,7 +131,7 @@ def save(folder: Path, *, seed: int = 0, tiny_decoder: bool = False, **changes: 
 
 
 def make_tokenizer() -> Any:
-    """CLIP's tokenizer with a vocabulary of single letters and the words of `WORDS`."""
+    """Return CLIP's tokenizer with a vocabulary of single letters and the words in `WORDS`."""
     from transformers import CLIPTokenizer
 
     letters = [chr(c) for c in range(33, 127)]
@@ -152,7 +152,7 @@ def make_tokenizer() -> Any:
 
 
 def as_pickles(folder: Path) -> None:
-    """Turn the weights of a saved pipeline into torch pickles, the form of older models."""
+    """Turn the weights of a saved pipeline into torch pickles, the format of older models."""
     import torch
     from safetensors.torch import load_file
 
@@ -163,6 +163,6 @@ def as_pickles(folder: Path) -> None:
 
 
 def edit_json(path: Path, **changes: Any) -> None:
-    """Change some keys of a JSON file; None removes a key."""
+    """Change keys of a JSON file; None removes a key."""
     content = json.loads(path.read_text()) | changes
     path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))

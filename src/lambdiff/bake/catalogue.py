@@ -1,7 +1,7 @@
-"""The catalogue: models from the Hugging Face hub that are known to bake, each at one revision.
+"""The catalogue: models on the Hugging Face hub that are known to bake, each pinned to one commit.
 
-Facts are those of the models' own cards. Any other Stable-Diffusion-shaped model can be baked from a local folder of
-safetensors, or from the hub with a revision given.
+The facts are those of the models' own cards. Any other model of a supported family can be baked from a local folder of
+safetensors, or from the hub with a revision.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from lambdiff.protocol.contract import Defaults
 DEFAULT: Final = "tiny-sd"
 
 
-class Model(Struct, frozen=True, kw_only=True):
-    """One entry.
+class CatalogueEntry(Struct, frozen=True, kw_only=True):
+    """One model.
 
     Attributes:
-        name: what the command line calls it.
+        name: its name on the command line.
         hub_id: owner/name on the hub.
         revision: the commit that is baked.
         license: SPDX identifier, or the license's own name.
-        license_url: its text.
-        about: one line.
-        defaults: steps, guidance, size and scheduler of its card.
+        license_url: where the license's text is.
+        about: one line for people.
+        defaults: steps, guidance, size and scheduler recommended by its card.
         pickled: whether its weights are torch pickles, which are then read with `weights_only=True`.
     """
 
@@ -48,28 +48,28 @@ class Model(Struct, frozen=True, kw_only=True):
 _OPENRAIL: Final = "https://huggingface.co/spaces/CompVis/stable-diffusion-license"
 
 CATALOGUE: Final = {
-    model.name: model
-    for model in (
-        Model(
+    entry.name: entry
+    for entry in (
+        CatalogueEntry(
             name="tiny-sd",
             hub_id="segmind/tiny-sd",
             revision="cad0bd7495fa6c4bcca01b19a723dc91627fe84f",
             license="CreativeML-OpenRAIL-M",
             license_url=_OPENRAIL,
-            about="Stable Diffusion 1.5 with 55 % fewer parameters; wants guidance and about 25 steps.",
+            about="Stable Diffusion 1.5 with 55 % fewer parameters; needs guidance and about 25 steps.",
             defaults=Defaults(num_inference_steps=25, guidance_scale=7.5, width=512, height=512, scheduler="dpmpp_2m"),
             pickled=True,
         ),
-        Model(
+        CatalogueEntry(
             name="lcm-dreamshaper",
             hub_id="SimianLuo/LCM_Dreamshaper_v7",
             revision="a85df6a8bd976cdd08b4fd8f3b73f229c9e54df5",
             license="MIT",
             license_url="https://huggingface.co/SimianLuo/LCM_Dreamshaper_v7",
-            about="A latent consistency model: 4 steps, guidance built in, so one UNet call a step.",
+            about="A latent consistency model: 4 steps, and one UNet call a step because guidance is built in.",
             defaults=Defaults(num_inference_steps=4, guidance_scale=8.0, width=512, height=512, scheduler="lcm"),
         ),
-        Model(
+        CatalogueEntry(
             name="sd-turbo",
             hub_id="stabilityai/sd-turbo",
             revision="b261bac6fd2cf515557d5d0707481eafa0485ec2",
@@ -81,30 +81,30 @@ CATALOGUE: Final = {
     )
 }
 
-TINY_DECODER: Final = Model(
+TINY_DECODER: Final = CatalogueEntry(
     name="taesd",
     hub_id="madebyollin/taesd",
     revision="614f76814bbe30edbe2e627ace1c2234c81a2c0e",
     license="MIT",
     license_url="https://github.com/madebyollin/taesd/blob/main/LICENSE",
-    about="A tiny decoder for every model with Stable Diffusion 1 or 2 latents.",
+    about="A tiny decoder for every model with the latents of Stable Diffusion 1 or 2.",
     defaults=CATALOGUE[DEFAULT].defaults,
 )
-"""What `bake --decoder tiny` puts in the place of a model's own decoder."""
+"""What replaces a model's own decoder when it is baked with `decoder="tiny"`."""
 
 
-def find(source: str) -> Model | None:
-    """The entry with this name or hub id, if there is one."""
-    return CATALOGUE.get(source) or next((m for m in CATALOGUE.values() if m.hub_id == source), None)
+def find(name: str) -> CatalogueEntry | None:
+    """Return the entry with this name or hub id, or None."""
+    return CATALOGUE.get(name) or next((entry for entry in CATALOGUE.values() if entry.hub_id == name), None)
 
 
-def get(name: str) -> Model:
-    """The entry with this name or hub id.
+def get(name: str) -> CatalogueEntry:
+    """Return the entry with this name or hub id.
 
     Raises:
-        ConfigurationError: there is none; the fix lists those that there are.
+        ConfigurationError: there is none; the fix lists the names.
     """
-    model = find(name)
-    if model is None:
-        raise ConfigurationError(f"There is no model {name!r}.", fix=f"Known: {', '.join(CATALOGUE)}.")
-    return model
+    entry = find(name)
+    if entry is None:
+        raise ConfigurationError(f"The catalogue has no model {name!r}.", fix=f"Choose one of {', '.join(CATALOGUE)}.")
+    return entry

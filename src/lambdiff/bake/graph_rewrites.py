@@ -1,11 +1,11 @@
-"""The same output from fewer operations: modules that are replaced before a pipeline's parts are converted.
+"""The same output from fewer operations: modules replaced before a model is converted.
 
-    upsampling    each pixel repeated into 2x2 and a 3x3 convolution, where several weights of a kernel meet the same
-                  pixel: added up beforehand they are four 2x2 convolutions, 4/9 of the work
-    guidance      the samples of a call are the same latents, told apart by their texts only: the residual block and the
-                  self-attention before the UNet first reads a text are computed once
+    upsampling    A pixel repeated into 2x2 and then convolved by 3x3 meets several weights of a kernel. Summed
+                  beforehand, these are four 2x2 convolutions, with 4/9 of the multiplications.
+    guidance      The samples of one UNet call are the same latents with different texts. The residual block and the
+                  self-attention that come before the first cross-attention are computed once.
 
-Both are exact but for rounding. `convert.py` compares what comes of them with the original modules.
+Both are exact except for rounding. `convert.py` compares every rewritten module with the original.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from torch.nn import functional
 
 
 class Upsampling(nn.Module):  # type: ignore[misc]
-    """Enlarges by 2 and convolves: (b, channels, h, w) -> (b, out, 2 h, 2 w).
+    """Upsample by 2 (nearest) and convolve, in one step: (b, channels, h, w) -> (b, out, 2 h, 2 w).
 
-    A pixel of the result at an even row sees, of the enlarged rows above, at and below it, one input row once and the
-    next one twice; at an odd row it is the other way round. Columns alike.
+    The 3x3 window of an output pixel in an even row covers the input row above once and the pixel's own input row
+    twice; in an odd row, its own input row twice and the row below once. The same holds for columns.
 
     Args:
-        convolution: what follows the enlargement, 3x3 with a padding of 1.
+        convolution: the convolution that follows the upsampling, 3x3 with a padding of 1.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
@@ -39,7 +39,7 @@ class Upsampling(nn.Module):  # type: ignore[misc]
         self.bias = convolution.bias
 
     def forward(self, hidden_states: Tensor, *_: Any) -> Tensor:
-        """As the class says; further arguments of `Upsample2D` are for sizes that are not doubled."""
+        """Return the upsampled and convolved input. `Upsample2D`'s other arguments, an output size, are not needed."""
         batch, _, height, width = hidden_states.shape
         blocks = torch.stack(
             [
@@ -52,8 +52,8 @@ class Upsampling(nn.Module):  # type: ignore[misc]
         return rows_first.reshape(batch, -1, 2 * height, 2 * width)
 
 
-class _OfOneSample(nn.Module):  # type: ignore[misc]
-    """A residual block that keeps the first of its samples."""
+class _FirstSampleBlock(nn.Module):  # type: ignore[misc]
+    """A residual block that computes the first sample of a batch only."""
 
     def __init__(self, block: ResnetBlock2D) -> None:
         super().__init__()
@@ -63,44 +63,52 @@ class _OfOneSample(nn.Module):  # type: ignore[misc]
         return self.block(hidden_states[:1], temb[:1])
 
 
-class _UntilTheText(nn.Module):  # type: ignore[misc]
-    """A transformer whose self-attention sees one sample, and which goes on with as many as there are texts."""
+class _SharedSelfAttention(nn.Module):  # type: ignore[misc]
+    """A transformer that runs its first self-attention on one sample, and the rest once for each text.
+
+    Follows diffusers' `Transformer2DModel.forward` and `BasicTransformerBlock.forward`.
+    """
 
     def __init__(self, transformer: Transformer2DModel) -> None:
         super().__init__()
         self.transformer = transformer
 
     def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any) -> tuple[Tensor]:
-        whole = self.transformer
-        tokens, width = whole._operate_on_continuous_inputs(hidden_states)
-        first, *others = whole.transformer_blocks
+        transformer = self.transformer
+        tokens, inner_dim = transformer._operate_on_continuous_inputs(hidden_states)
+        first, *others = transformer.transformer_blocks
         tokens = first.attn1(first.norm1(tokens)) + tokens
         tokens = tokens.expand(encoder_hidden_states.shape[0], -1, -1)
         tokens = first.attn2(first.norm2(tokens), encoder_hidden_states) + tokens
         tokens = first.ff(first.norm3(tokens)) + tokens
         for block in others:
             tokens = block(tokens, encoder_hidden_states=encoder_hidden_states)
-        height, across = hidden_states.shape[2:]
+        height, width = hidden_states.shape[2:]
         batch = encoder_hidden_states.shape[0]
-        return (whole._get_output_for_continuous_inputs(tokens, hidden_states, batch, height, across, width),)
+        return (transformer._get_output_for_continuous_inputs(tokens, hidden_states, batch, height, width, inner_dim),)
 
 
 def merge_upsampling(model: nn.Module) -> None:
-    """Replace every enlargement with its convolution, in diffusers' blocks and in sequences as AutoencoderTiny's."""
+    """Merge every upsampling with the convolution after it, in diffusers' blocks and in AutoencoderTiny's sequences."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, Upsample2D) and _doubles(child):
                 setattr(parent, name, Upsampling(child.conv))
         if isinstance(parent, nn.Sequential):
-            for number, (one, other) in enumerate(pairwise(parent)):
-                if isinstance(one, nn.Upsample) and (one.mode, one.scale_factor) == ("nearest", 2) and _is_3x3(other):
-                    parent[number], parent[number + 1] = Upsampling(other), nn.Identity()
+            for index, (layer, following) in enumerate(pairwise(parent)):
+                if not isinstance(layer, nn.Upsample) or not _is_3x3(following):
+                    continue
+                if (layer.mode, layer.scale_factor) == ("nearest", 2):
+                    parent[index], parent[index + 1] = Upsampling(following), nn.Identity()
 
 
 def share_guidance(unet: nn.Module) -> None:
-    """Let a UNet compute what is before its first cross-attention once, if it begins as Stable Diffusion's does."""
+    """Compute the layers before the first cross-attention once for all samples of a call.
+
+    UNets that do not begin like Stable Diffusion's, with attention in the first block, stay as they are.
+    """
     block = unet.down_blocks[0]
-    # With an additional embedding even the timestep's tells the texts apart.
+    # With an addition embedding, the timestep embedding depends on the text.
     if not isinstance(block, CrossAttnDownBlock2D) or unet.config.addition_embed_type is not None:
         return
     transformer = block.attentions[0]
@@ -108,13 +116,13 @@ def share_guidance(unet: nn.Module) -> None:
         return
     first = transformer.transformer_blocks[0]
     if first.norm_type == "layer_norm" and first.pos_embed is None and not first.only_cross_attention:
-        block.resnets[0] = _OfOneSample(block.resnets[0])
-        block.attentions[0] = _UntilTheText(transformer)
+        block.resnets[0] = _FirstSampleBlock(block.resnets[0])
+        block.attentions[0] = _SharedSelfAttention(transformer)
 
 
 def _doubles(layer: Upsample2D) -> bool:
-    plain = layer.use_conv and layer.interpolate and not layer.use_conv_transpose
-    return bool(plain and layer.norm is None and layer.name == "conv" and _is_3x3(layer.conv))
+    interpolates = layer.use_conv and layer.interpolate and not layer.use_conv_transpose
+    return bool(interpolates and layer.norm is None and layer.name == "conv" and _is_3x3(layer.conv))
 
 
 def _is_3x3(layer: nn.Module) -> bool:
@@ -125,6 +133,6 @@ def _is_3x3(layer: nn.Module) -> bool:
 
 
 def _halves(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """A kernel's three weights along a dimension as two: for even places of the result, and for odd ones."""
+    """Sum a kernel's three weights along a dimension to two, for even positions of the output and for odd ones."""
     first, middle, last = weight.split(1, dim)
     return torch.cat([first, middle + last], dim), torch.cat([first + middle, last], dim)

@@ -1,73 +1,79 @@
-"""Where `bake` gets a model from: the hub or a folder that diffusers saved, checked before anything is loaded."""
+"""From what the caller named to a local folder: a path as it is, a hub model downloaded at one commit."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from lambdiff.bake import catalogue
-from lambdiff.engine.manifest import Latents
-from lambdiff.errors import ConfigurationError, ModelError
+from lambdiff.bake.catalogue import CatalogueEntry
+from lambdiff.bake.parameters import Progress
+from lambdiff.errors import ConfigurationError
 
-Progress = Callable[[str], None]
-
-_FETCHED: Final = ("*.json", "*.txt", "*.safetensors", "*.bin", "LICENSE*")
-_NOT_FETCHED: Final = ("safety_checker/*", "feature_extractor/*", "vae_encoder/*", "*.fp16.*", "*.non_ema.*")
-_PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_OPENVINO_PIPELINES: Final = ("StableDiffusionPipeline", "LatentConsistencyModelPipeline")
-_NOT_DRAWN_WITH: Final = ("safety_checker", "feature_extractor", "image_encoder")
+_DOWNLOADED: Final = ("*.json", "*.txt", "*.safetensors", "*.bin", "LICENSE*")
+_NOT_DOWNLOADED: Final = ("safety_checker/*", "feature_extractor/*", "vae_encoder/*", "*.fp16.*", "*.non_ema.*")
 
 
 @dataclass(frozen=True)
-class ModelTraits:
-    """What the modules of a model say about it."""
+class Source:
+    """A local folder, and the catalogue's entry if the model is in the catalogue."""
 
-    precision: str
-    latents: Latents
-    max_length: int
-    sample_size: int
-    guidance_embedding: int | None
-    tiny_decoder: bool
+    folder: Path
+    entry: CatalogueEntry | None = None
 
 
-def find(source: str, entry: catalogue.Model | None, revision: str | None, work: Path, progress: Progress) -> Path:
-    """The folder of a pipeline: the one named, or one downloaded at one commit.
+def resolve(source: str | Path, revision: str | None, scratch: Path, progress: Progress) -> Source:
+    """Return the folder of a pipeline, downloaded if need be.
+
+    Args:
+        source: a folder, a name or hub id of the catalogue, or another hub id.
+        revision: the hub's commit; optional for catalogue models.
+        scratch: where a copy goes if the weights have to be stored in another format.
+        progress: called when a download begins.
 
     Raises:
-        ConfigurationError: neither a folder nor a hub id, no revision, or the hub cannot be reached.
+        ConfigurationError: `source` is neither a folder nor a model, the revision is missing, or the download failed.
     """
     if Path(source).is_dir():
-        return Path(source)
-    hub_id = entry.hub_id if entry else source
-    revision = revision or (entry.revision if entry else None)
+        return Source(Path(source))
+    if entry := catalogue.find(str(source)):
+        return Source(download(entry, scratch, progress, revision=revision), entry)
+    hub_id = str(source)
     if "/" not in hub_id or hub_id.startswith((".", "/", "~")):
         raise ConfigurationError(
-            f"{source} is neither a folder nor a model of the catalogue.",
-            fix=f"Known names: {', '.join(catalogue.CATALOGUE)}; or give a hub id such as owner/model with --revision.",
+            f"{hub_id} is neither a folder nor a model of the catalogue.",
+            fix=f"Choose one of {', '.join(catalogue.CATALOGUE)}, or pass a hub id (owner/model) with `revision=`.",
         )
     if revision is None:
         raise ConfigurationError(
-            f"{hub_id} is not in the catalogue, so its revision must be given.",
-            fix="Pass --revision with the commit's hash from the model's page; a branch may change under you.",
+            f"{hub_id} is not in the catalogue, so its revision is required.",
+            fix="Pass `revision=` with the commit's hash from the model's page; a branch can change at any time.",
         )
-    progress(f"downloading {hub_id} at {revision[:12]}")
-    folder = _download(hub_id, revision)
-    return without_pickles(folder, work / hub_id.replace("/", "--")) if entry and entry.pickled else folder
+    return Source(_download(hub_id, revision, progress))
 
 
-def _download(hub_id: str, revision: str) -> Path:
+def download(entry: CatalogueEntry, scratch: Path, progress: Progress, *, revision: str | None = None) -> Path:
+    """Download a model of the catalogue, and store its weights as safetensors if they are pickles.
+
+    Raises:
+        ConfigurationError: the download failed.
+    """
+    folder = _download(entry.hub_id, revision or entry.revision, progress)
+    return convert_pickles(folder, scratch / entry.hub_id.replace("/", "--")) if entry.pickled else folder
+
+
+def _download(hub_id: str, revision: str, progress: Progress) -> Path:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     import huggingface_hub
 
+    progress(f"downloading {hub_id} at {revision[:12]}")
     try:
         return Path(
             huggingface_hub.snapshot_download(
-                hub_id, revision=revision, allow_patterns=list(_FETCHED), ignore_patterns=list(_NOT_FETCHED)
+                hub_id, revision=revision, allow_patterns=list(_DOWNLOADED), ignore_patterns=list(_NOT_DOWNLOADED)
             )
         )
     except Exception as error:  # the hub's client raises errors of several libraries
@@ -78,97 +84,22 @@ def _download(hub_id: str, revision: str) -> Path:
         ) from error
 
 
-def without_pickles(folder: Path, target: Path) -> Path:
-    """A copy of a pipeline in which every torch pickle is a safetensors file; code in a pickle is refused, not run."""
+def convert_pickles(folder: Path, destination: Path) -> Path:
+    """Copy a pipeline, and turn every torch pickle into safetensors. A pickle that contains code is refused, not run.
+
+    Returns:
+        `destination`.
+    """
     import torch
     from safetensors.torch import save_file
 
-    shutil.copytree(folder, target, ignore=shutil.ignore_patterns("*.bin"))
+    shutil.copytree(folder, destination, ignore=shutil.ignore_patterns("*.bin"))
     for path in folder.rglob("*.bin"):
-        goal = (target / path.relative_to(folder)).with_suffix(".safetensors")
-        if goal.stem == "pytorch_model":
-            goal = goal.with_stem("model")
-        if not goal.exists():
+        converted = (destination / path.relative_to(folder)).with_suffix(".safetensors")
+        if converted.stem == "pytorch_model":
+            converted = converted.with_stem("model")
+        if not converted.exists():
             tensors = torch.load(path, map_location="cpu", weights_only=True)
-            save_file({key: value.clone().contiguous() for key, value in tensors.items()}, goal, {"format": "pt"})
-    return target
-
-
-def check(folder: Path, engine: str) -> dict[str, Any]:
-    """Refuse what is no pipeline, is of another shape, or is stored as pickles; returns the `model_index.json`.
-
-    Raises:
-        ModelError: with the reason.
-    """
-    index = read_json(folder / "model_index.json")
-    kind = str(index.get("_class_name"))
-    if engine == "openvino" and kind not in _OPENVINO_PIPELINES:
-        raise ModelError(
-            f"{folder} is a {kind}; the OpenVINO engine draws with {' or '.join(_OPENVINO_PIPELINES)}.",
-            fix="Bake it with --engine diffusers.",
-        )
-    for component in components(index):
-        weights = [path for path in (folder / component).glob("*") if path.suffix in (*_PICKLES, ".safetensors")]
-        if weights and not any(path.suffix == ".safetensors" for path in weights):
-            raise ModelError(
-                f"{weights[0]} is a pickle, which can run code when it is read.",
-                fix="Save the pipeline with safe_serialization=True and bake that.",
-            )
-    return index
-
-
-def components(index: dict[str, Any]) -> list[str]:
-    """The components of a `model_index.json` that drawing needs."""
-    stated = [name for name, value in index.items() if isinstance(value, list) and value[0]]
-    return [name for name in stated if name not in _NOT_DRAWN_WITH]
-
-
-def copy(folder: Path, made: Path, index: dict[str, Any]) -> None:
-    """Copy what drawing needs of a pipeline, as it is; components that are left out are named as none."""
-    for component in components(index):
-        (made / component).mkdir()
-        for path in sorted((folder / component).iterdir()):
-            if path.suffix in {".safetensors", ".json", ".txt", ".model"}:
-                shutil.copyfile(path, made / component / path.name)
-    without: dict[str, Any] = {name: [None, None] for name in _NOT_DRAWN_WITH if name in index}
-    if "safety_checker" in index:
-        without["requires_safety_checker"] = False
-    (made / "model_index.json").write_text(json.dumps(index | without, indent=2) + "\n", encoding="utf-8")
-
-
-def latents(folder: Path, unet: Path) -> tuple[Latents, bool]:
-    """Shape and scale of the latents of the autoencoder in `folder` with a UNet, and whether it is a tiny one."""
-    vae = read_json(folder / "config.json", "latent_channels")
-    tiny = vae.get("_class_name") == "AutoencoderTiny"
-    blocks = vae.get("decoder_block_out_channels" if tiny else "block_out_channels")
-    if not blocks:
-        raise ModelError(f"{folder} is no autoencoder of a supported kind.", fix="Bake another model.")
-    # Defaults of diffusers' classes, for configurations that leave them out.
-    scaling_factor = vae.get("scaling_factor", 1.0 if tiny else 0.18215)
-    levels = read_json(unet / "config.json").get("block_out_channels", (320, 640, 1280, 1280))
-    found = Latents(
-        channels=vae["latent_channels"],
-        factor=2 ** (len(blocks) - 1),
-        scaling_factor=scaling_factor,
-        multiple=2 ** (len(levels) - 1),
-    )
-    return found, tiny
-
-
-def read_json(path: Path, *needed: str) -> dict[str, Any]:
-    """A JSON object from a model's folder.
-
-    Raises:
-        ModelError: the file is missing or holds something else, or a needed key is not in it.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise ModelError(f"{path} is missing.", fix="Name a folder that diffusers' save_pretrained made.") from None
-    except ValueError as error:
-        raise ModelError(f"{path} is not JSON: {error}.", fix="Download or save the model again.") from None
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} is not a JSON object.", fix="Download or save the model again.")
-    if lost := [key for key in needed if key not in content]:
-        raise ModelError(f"{path} does not say {lost[0]}.", fix="Download or save the model again.")
-    return content
+            contiguous = {key: value.clone().contiguous() for key, value in tensors.items()}
+            save_file(contiguous, converted, {"format": "pt"})
+    return destination

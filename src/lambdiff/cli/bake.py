@@ -3,53 +3,63 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
+from lambdiff.bake.parameters import Precision
 from lambdiff.cli import echo_json
+from lambdiff.engine.manifest import EngineName, InferencePrecision
 
 
-def _prompts(file: Path | None) -> tuple[str, ...] | None:
-    """The lines of a file that are not empty."""
+def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Path | None) -> tuple[str, ...] | None:
+    """Return the lines of a file that are not empty."""
     if file is None:
         return None
     try:
         return tuple(filter(None, map(str.strip, file.read_text(encoding="utf-8-sig").splitlines())))
     except (OSError, UnicodeDecodeError):
-        raise click.BadParameter(f"{file} cannot be read as text in UTF-8.") from None
+        raise click.BadParameter(f"{file} cannot be read as UTF-8 text.") from None
 
 
 @click.command()
 @click.argument("source")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The folder to make.")
-@click.option("--engine", type=click.Choice(["openvino", "diffusers"]), default="openvino", show_default=True)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The folder to create.")
+@click.option(
+    "--engine",
+    type=click.Choice(get_args(EngineName)),
+    default="openvino",
+    show_default=True,
+    help="The engine that will run the model. `diffusers` keeps the model's files as they are.",
+)
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "f32", "f16", "int8", "w8a8"]),
+    type=click.Choice(get_args(Precision)),
     default="auto",
     show_default=True,
-    help="How weights are stored; auto is f16. w8a8: the UNet's activations in eight bits too, if pictures stay close.",
+    help="How weights are stored; auto means f16. w8a8 also computes the UNet with 8-bit activations, and "
+    "fails if that changes the images too much.",
 )
 @click.option(
     "--calibration",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    callback=lambda *arguments: _prompts(arguments[2]),
+    callback=_read_prompts,
     metavar="FILE",
-    help="For w8a8: prompts like those that will be asked, one a line.",
+    help="For w8a8: a text file of typical prompts, one per line, at least 8.",
 )
 @click.option(
     "--decoder",
     default="full",
     show_default=True,
     metavar="full|tiny|FOLDER",
-    help="The model's own decoder, TAESD (faster, a little softer), or the folder of an AutoencoderTiny.",
+    help="The model's own decoder, TAESD (faster, slightly softer images), or a folder with an AutoencoderTiny.",
 )
 @click.option(
     "--guidance-interval",
     type=(float, float),
     metavar="FROM TO",
     default=(0.0, 1.0),
-    help="Guide only this part of the steps, such as 0 0.6; the others cost half.",
+    help="Guide only this part of the steps, for example `0 0.6`. Unguided steps take half the time.",
 )
 @click.option(
     "--deepcache",
@@ -57,59 +67,61 @@ def _prompts(file: Path | None) -> tuple[str, ...] | None:
     type=click.IntRange(min=1),
     default=1,
     metavar="N",
-    help="Compute the whole UNet at every N-th step only (DeepCache); for 20 steps or more.",
+    help="Compute the whole UNet at every N-th step only (DeepCache). For 20 steps or more.",
 )
 @click.option(
     "--static-shapes/--dynamic-shapes",
     default=None,
-    help="Compile the default size by itself, which draws it faster until another is asked for. Fixed, unless w8a8 or "
-    "a guidance interval is asked for.",
+    help="Compile for the default image size, which makes that size faster until another size is requested. On by "
+    "default, except with w8a8 or a guidance interval.",
 )
 @click.option(
     "--inference-precision",
-    type=click.Choice(["auto", "f32"]),
+    type=click.Choice(get_args(InferencePrecision)),
     default="auto",
     show_default=True,
-    help="The arithmetic: bf16 where the processor has it, or always f32.",
+    help="The arithmetic: bf16 if the processor supports it, or always f32.",
 )
-@click.option("--revision", metavar="COMMIT", help="The hub's commit; needed for models outside the catalogue.")
-@click.option("--name", help="The model's name in replies; by default the catalogue's or the folder's.")
-@click.option("--license", help="The weights' license, for a model outside the catalogue.")
-@click.option("--force", is_flag=True, help="Replace the folder if it exists.")
+@click.option("--revision", metavar="COMMIT", help="The commit on the hub. Required for models outside the catalogue.")
+@click.option(
+    "--name", help="The model's name in responses. By default, its name in the catalogue or the folder's name."
+)
+@click.option("--license", help="The license of the weights, for a model outside the catalogue.")
+@click.option("--force", is_flag=True, help="Replace the output folder if it is a baked model.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def bake(
     source: str,
     output: Path,
     *,
-    engine: str,
-    precision: str,
+    engine: EngineName,
+    precision: Precision,
     calibration: tuple[str, ...] | None,
     decoder: str,
     guidance_interval: tuple[float, float],
     deepcache_interval: int,
     static_shapes: bool | None,
-    inference_precision: str,
+    inference_precision: InferencePrecision,
     revision: str | None,
     name: str | None,
     license: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Turn a diffusion model into a folder that an endpoint can serve.
+    """Convert a diffusion model to a folder that an endpoint can serve.
 
-    SOURCE is a name from `lambdiff models`, a hub id, or a folder that diffusers saved.
+    SOURCE is a name from `lambdiff models`, a model id on the Hugging Face hub, or a folder saved by diffusers.
 
     \b
-    lambdiff bake tiny-sd -o tiny-sd --precision int8 --decoder tiny
-    LAMBDIFF_MODEL_DIR=tiny-sd lambdiff generate "a cat in a top hat" --local -o cat.png
+    Examples:
+      lambdiff bake tiny-sd -o tiny-sd --precision int8 --decoder tiny
+      lambdiff generate "a cat in a top hat" --local --model-dir tiny-sd -o cat.png
+      lambdiff bake ./my-pipeline -o my-model --license MIT
     """
     from lambdiff.bake import bake as baking
 
     manifest = baking.bake(
         source,
         output,
-        force=force,
-        progress=lambda text: click.echo(text, err=True),
         engine=engine,
         precision=precision,
         calibration=calibration,
@@ -121,6 +133,8 @@ def bake(
         revision=revision,
         name=name,
         license=license,
+        force=force,
+        progress=lambda message: click.echo(message, err=True),
     )
     if as_json:
         echo_json(manifest)

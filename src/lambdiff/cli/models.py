@@ -9,19 +9,24 @@ from lambdiff.cli import echo_json
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 def models(*, as_json: bool) -> None:
-    """List the models that can be baked by name.
+    """List the models that `lambdiff bake` and `lambdiff deploy` know by name.
 
-    Any other Stable-Diffusion-shaped model bakes from a local diffusers folder, or from the hub with --revision.
+    Other models of the Stable Diffusion family can be baked from a local folder, or from the hub with --revision.
+
+    \b
+    Examples:
+      lambdiff models
+      lambdiff bake lcm-dreamshaper -o lcm
     """
     if as_json:
         echo_json(list(CATALOGUE.values()))
         return
-    for model in CATALOGUE.values():
-        click.echo(f"{model.name}\n  {model.about}")
-        click.echo(f"  {model.hub_id} at {model.revision[:12]}, license {model.license}")
-        defaults = model.defaults
+    for entry in CATALOGUE.values():
+        click.echo(f"{entry.name}\n  {entry.about}")
+        click.echo(f"  {entry.hub_id} at {entry.revision[:12]}, license {entry.license}")
+        defaults = entry.defaults
         click.echo(
             f"  {defaults.num_inference_steps} steps, guidance {defaults.guidance_scale:g}, "
             f"{defaults.width}x{defaults.height}, {defaults.scheduler}"

@@ -19,6 +19,10 @@ from lambdiff.protocol.contract import Defaults, Limits, ModelIdentity
 FILENAME: Final = "manifest.json"
 FORMAT: Final = 1
 
+EngineName = Literal["openvino", "diffusers"]
+InferencePrecision = Literal["auto", "f32"]
+"""The arithmetic: `auto` is bf16 where the processor supports it, else f32."""
+
 
 class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One file of the folder: path relative to it, size in bytes, SHA-256 in hexadecimal."""
@@ -92,7 +96,7 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     name: str
     revision: str
     license: str
-    engine: Literal["openvino", "diffusers"]
+    engine: EngineName
     precision: str
     defaults: Defaults
     files: list[File]
@@ -106,7 +110,7 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     """Whether what a request with the defaults runs is compiled for its size and batch alone: faster, and with less
     memory. The first request of another size, or guided where the default is not or the other way round, ends that:
     from then on graphs for all sizes serve."""
-    inference_precision: Literal["auto", "f32"] = "auto"
+    inference_precision: InferencePrecision = "auto"
     """The arithmetic: bf16 where the processor has it, or always f32, with which a small model loads faster."""
     approximations: Approximations = Approximations()
     guidance_embedding: int | None = None

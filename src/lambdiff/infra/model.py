@@ -45,6 +45,7 @@ def model_folder(model: str, engine: EngineName, *, say: Say = lambda _: None, p
             f"{folder} is a folder, but not a baked model.", fix=f"Bake it first: lambdiff bake {folder} -o baked"
         )
     from lambdiff.bake import bake, catalogue
+    from lambdiff.bake.provenance import BAKED_BY
 
     entry = catalogue.get(model)
     baked = config.home() / "models" / f"{entry.name}-{entry.revision[:12]}-{engine}"
@@ -56,6 +57,6 @@ def model_folder(model: str, engine: EngineName, *, say: Say = lambda _: None, p
         shutil.rmtree(baked, ignore_errors=True)
         bake.bake(entry.name, baked, engine=engine, progress=progress)
     else:
-        if maker != bake.BY:
+        if maker != BAKED_BY:
             say(f"The model was baked by {maker}. This version may draw faster: remove {baked} to have it baked again.")
     return baked

@@ -1,4 +1,4 @@
-"""Modules that compute the same from fewer operations."""
+"""Rewritten modules give the same output from fewer operations."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from lambdiff.bake import graph_rewrites
 from support import tiny_pipeline
 
 
-def work(module, *inputs):
-    """Floating-point operations of one call."""
+def flops(module, *inputs):
+    """Count the floating-point operations of one call."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(*inputs)
     return counter.get_total_flops()
 
 
 def difference(one, other):
-    """The largest, relative to the largest value."""
+    """Return the largest difference, relative to the largest value."""
     return float((one - other).abs().max() / one.abs().max())
 
 
@@ -30,7 +30,7 @@ def difference(one, other):
     ids=["1.x", "deeper"],
 )
 def unet(request):
-    """One that begins with attention, and a call of it: the same latents for two texts."""
+    """A UNet that begins with attention, and inputs for it: the same latents for two texts."""
     folder = tiny_pipeline.folder(**tiny_pipeline.LIKE_STABLE_DIFFUSION)
     config = UNet2DConditionModel.load_config(folder / "unet")
     torch.manual_seed(0)
@@ -43,14 +43,14 @@ def unet(request):
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 3), (9, 8)])
 @pytest.mark.parametrize("bias", [True, False])
 def test_upsampling(height, width, bias):
-    """Four 2x2 convolutions give what the 3x3 one on repeated pixels gives, to the edges, for 4/9 of the work."""
+    """Four 2x2 convolutions equal a 3x3 convolution of repeated pixels, edges included, for 4/9 of the operations."""
     torch.manual_seed(0)
     convolution = torch.nn.Conv2d(6, 5, 3, padding=1, bias=bias).requires_grad_(False)
     plain = torch.nn.Sequential(torch.nn.Upsample(scale_factor=2), convolution)
     merged = graph_rewrites.Upsampling(convolution)
-    picture = torch.randn(2, 6, height, width)
-    assert difference(plain(picture), merged(picture)) < 1e-5
-    assert work(merged, picture) * 9 == work(plain, picture) * 4
+    image = torch.randn(2, 6, height, width)
+    assert difference(plain(image), merged(image)) < 1e-5
+    assert flops(merged, image) * 9 == flops(plain, image) * 4
 
 
 @pytest.mark.parametrize(
@@ -67,19 +67,19 @@ def test_upsampling(height, width, bias):
     ids=["KL", "tiny"],
 )
 def test_decoders(autoencoder):
-    """Every enlargement in both kinds of decoder is found, and the picture is the same."""
+    """Every upsampling in both kinds of decoder is merged, and the output stays the same."""
     autoencoder = autoencoder.eval().requires_grad_(False)
     latents = torch.randn(1, 4, 5, 6, generator=torch.Generator().manual_seed(0))
-    before, cost = autoencoder.decode(latents).sample, work(autoencoder.decode, latents)
+    before, cost = autoencoder.decode(latents).sample, flops(autoencoder.decode, latents)
     graph_rewrites.merge_upsampling(autoencoder)
     assert difference(before, autoencoder.decode(latents).sample) < 1e-5
-    assert work(autoencoder.decode, latents) < cost
+    assert flops(autoencoder.decode, latents) < cost
     layers = [layer for layer in autoencoder.modules() if isinstance(layer, graph_rewrites.Upsampling)]
     assert len(layers) == (3 if isinstance(autoencoder, AutoencoderTiny) else 2)
 
 
-def test_what_is_not_a_doubling_stays():
-    """Other enlargements, other convolutions and whatever lies between the two are left alone."""
+def test_other_upsamplings_stay():
+    """Other modes, other convolutions, and pairs with a layer in between are left alone."""
     nearest, smooth = torch.nn.Upsample(scale_factor=2), torch.nn.Upsample(scale_factor=2, mode="bilinear")
     three, five = torch.nn.Conv2d(4, 4, 3, padding=1), torch.nn.Conv2d(4, 4, 5, padding=2)
     for layers in ((smooth, three), (nearest, five), (nearest, torch.nn.ReLU(), three)):
@@ -88,29 +88,29 @@ def test_what_is_not_a_doubling_stays():
         assert tuple(model) == layers
 
 
-def test_guidance_shares_what_is_before_the_text(unet):
-    """Both samples come out as before, and the first residual block and self-attention are computed once."""
+def test_layers_before_the_text_are_shared(unet):
+    """Both samples stay the same, and the first residual block and self-attention see one sample."""
     model, inputs = unet
-    before, cost = model(*inputs).sample, work(model, *inputs)
+    before, cost = model(*inputs).sample, flops(model, *inputs)
     block = model.down_blocks[0]
-    once = [block.resnets[0], block.attentions[0].transformer_blocks[0].attn1]
-    seen = []
-    for layer in once:
-        layer.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+    shared = [block.resnets[0], block.attentions[0].transformer_blocks[0].attn1]
+    batches = []
+    for layer in shared:
+        layer.register_forward_hook(lambda _, given, __: batches.append(len(given[0])))
     graph_rewrites.share_guidance(model)
     after = model(*inputs).sample
     assert difference(before, after) < 1e-5
     assert difference(after[0], after[1]) > 1e-3
-    assert seen == [1, 1]
-    assert work(model, *inputs) < cost
-    one = (inputs[0][:1], inputs[1], inputs[2][:1])
-    assert difference(model(*one).sample, before[:1]) < 1e-5
+    assert batches == [1, 1]
+    assert flops(model, *inputs) < cost
+    single = (inputs[0][:1], inputs[1], inputs[2][:1])
+    assert difference(model(*single).sample, before[:1]) < 1e-5
 
 
 @pytest.mark.parametrize("kind", [{}, tiny_pipeline.LIKE_STABLE_DIFFUSION | {"addition_embed_type": "text"}])
 def test_other_unets_are_left_alone(kind):
-    """One whose first block reads no text, and one whose residual blocks already tell the texts apart."""
-    config = UNet2DConditionModel.load_config(tiny_pipeline.folder(**kind | {"name": f"left-{len(kind)}"}) / "unet")
+    """A first block without attention, or with a timestep embedding that depends on the text, is not shared."""
+    config = UNet2DConditionModel.load_config(tiny_pipeline.folder(**kind | {"name": f"unshared-{len(kind)}"}) / "unet")
     model = UNet2DConditionModel.from_config(config)
     before = copy.copy(dict(model.named_modules()))
     graph_rewrites.share_guidance(model)

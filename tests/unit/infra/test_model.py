@@ -10,6 +10,7 @@ import pytest
 
 from lambdiff import config
 from lambdiff.bake import bake, catalogue
+from lambdiff.bake.provenance import BAKED_BY
 from lambdiff.engine import manifest as manifests
 from lambdiff.errors import ToolchainError
 from lambdiff.infra import model, toolchain
@@ -46,7 +47,7 @@ def test_what_another_version_baked_serves() -> None:
 @pytest.mark.parametrize("lost", ["unet.bin", manifests.FILENAME])
 def test_a_damaged_model_is_baked_again(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder is lambdiff's own, so nobody has to remove it first."""
-    folder = baked_by(bake.BY)
+    folder = baked_by(BAKED_BY)
     (folder / lost).unlink()
     made: list[tuple[Path, bool]] = []
     monkeypatch.setattr(toolchain, "container_engine", lambda: None)
@@ -58,7 +59,7 @@ def test_a_damaged_model_is_baked_again(lost: str, monkeypatch: pytest.MonkeyPat
 def test_a_license_is_shown_even_if_nothing_is_baked() -> None:
     """Name, license and its address, off a terminal too, each time."""
     entry = catalogue.get("tiny-sd")
-    baked = baked_by(bake.BY)
+    baked = baked_by(BAKED_BY)
     said: list[str] = []
     assert model.model_folder("tiny-sd", "openvino", say=said.append) == baked
     assert said == [f"{entry.hub_id} has the license {entry.license}: {entry.license_url}"]

@@ -1,0 +1,81 @@
+"""Torch modules: loaded whole, with the inputs and outputs that the OpenVINO engine expects, and traced."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lambdiff.errors import ModelError
+
+
+class TextEncoder(nn.Module):  # type: ignore[misc]
+    """input_ids (b, tokens) -> hidden states (b, tokens, width)."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Return the last layer's hidden states."""
+        return self.model(input_ids, return_dict=False)[0]
+
+
+class UNet(nn.Module):  # type: ignore[misc]
+    """sample (b, channels, h, w), timestep (1,), text embeddings (b, tokens, width) -> (b, channels, h, w)."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, timestep_cond: Tensor | None = None
+    ) -> Tensor:
+        """Return the model's prediction; `timestep_cond` (b, n) embeds the guidance scale where the model needs it."""
+        return self.model(sample, timestep, encoder_hidden_states, timestep_cond=timestep_cond, return_dict=False)[0]
+
+
+class Decoder(nn.Module):  # type: ignore[misc]
+    """latents (b, channels, h, w), already divided by the scaling factor -> (b, 3, factor * h, factor * w) in -1..1."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Return the images."""
+        return self.model.decode(latents, return_dict=False)[0]
+
+
+def load(model_class: Any, folder: Path) -> Any:
+    """Load a diffusers or transformers model in f32, every parameter of it from the folder's safetensors.
+
+    Raises:
+        ModelError: the folder cannot be read, or lacks a parameter, which the library would fill with random numbers.
+    """
+    try:
+        model, report = model_class.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, local_files_only=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"{folder} cannot be read: {str(error).splitlines()[0][:200]}", fix="Download or save the model again."
+        ) from error
+    if missing := [*report["missing_keys"], *(str(key) for key in report.get("mismatched_keys", []))]:
+        raise ModelError(
+            f"{folder} lacks {len(missing)} of the model's parameters, {min(missing)} for example.",
+            fix="Save the pipeline with the installed versions of diffusers and transformers.",
+        )
+    return model.float().eval().requires_grad_(False)
+
+
+def trace(module: nn.Module, inputs: dict[str, Tensor]) -> Any:
+    """Trace a module with example inputs, in the order of its `forward`."""
+    with warnings.catch_warnings():
+        # The tracer warns about every Python branch that it freezes. `convert.py` compares the result with the
+        # original on inputs of another size, which catches the branches that matter.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        return torch.jit.trace(module, tuple(inputs.values()), check_trace=False)

@@ -1,0 +1,140 @@
+"""The types of `bake`'s parameters, and the checks that need no model."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Literal, TypedDict
+
+import msgspec
+
+from lambdiff.engine.manifest import Approximations, EngineName
+from lambdiff.errors import InvalidRequest, MissingExtra, ModelError
+from lambdiff.protocol.contract import Defaults, SchedulerName
+
+StoragePrecision = Literal["f32", "f16", "int8", "w8a8"]
+"""How weights are stored."""
+Precision = Literal["auto", "f32", "f16", "int8", "w8a8"]
+"""`StoragePrecision`, or `auto`, which is f16."""
+Progress = Callable[[str], None]
+"""Called with a short message, such as `comparing unet`, when a step begins."""
+
+MIN_CALIBRATION_PROMPTS: Final = 8
+
+_REQUIRED_MODULES: Final[dict[EngineName, tuple[str, ...]]] = {
+    "openvino": ("torch", "diffusers", "transformers", "safetensors", "nncf", "openvino"),
+    "diffusers": ("torch", "diffusers", "transformers", "safetensors"),
+}
+
+
+class DefaultOverrides(TypedDict, total=False):
+    """Fields of the contract's `Defaults` that differ from the model's own. `width` and `height` are in pixels."""
+
+    num_inference_steps: int
+    guidance_scale: float
+    width: int
+    height: int
+    scheduler: SchedulerName
+    negative_prompt: str
+
+
+def discard(_message: str) -> None:
+    """Ignore a progress message."""
+
+
+def check_calibration(calibration: Sequence[str] | None, precision: Precision) -> None:
+    """Refuse calibration prompts that would not be used, or too few of them.
+
+    Raises:
+        InvalidRequest: the precision is not w8a8, or fewer than 8 of the prompts differ.
+    """
+    if calibration is None:
+        return
+    if precision != "w8a8":
+        raise InvalidRequest("Only w8a8 is calibrated.", fix='Pass `precision="w8a8"`, or leave out `calibration=`.')
+    if (count := len(set(calibration))) < MIN_CALIBRATION_PROMPTS:
+        raise InvalidRequest(
+            f"{count} different prompts are too few to calibrate.", fix=f"Give {MIN_CALIBRATION_PROMPTS} or more."
+        )
+
+
+def check_defaults(overrides: DefaultOverrides | None) -> None:
+    """Refuse defaults that the contract does not allow.
+
+    Raises:
+        InvalidRequest: a field is unknown or out of range.
+    """
+    complete = {"num_inference_steps": 1, "guidance_scale": 0.0, "width": 64, "height": 64, "scheduler": "euler"}
+    try:
+        msgspec.convert(complete | dict(overrides or {}), Defaults)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"The defaults are not valid: {error}.", fix="Correct `defaults=`.") from None
+
+
+def make_approximations(guidance_interval: tuple[float, float], deepcache_interval: int) -> Approximations:
+    """Return the approximations, validated.
+
+    Raises:
+        InvalidRequest: a value is out of range.
+    """
+    values = {"guidance_interval": guidance_interval, "deepcache_interval": deepcache_interval}
+    try:
+        return msgspec.convert(values, Approximations)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"{error}.", fix="See `lambdiff bake --help`.") from None
+
+
+def check_unconverted(
+    precision: Precision,
+    decoder: str | Path,
+    approximations: Approximations,
+    static_shapes: bool | None,
+    inference_precision: str,
+) -> None:
+    """Refuse what only the OpenVINO engine can do: the diffusers engine runs the original files.
+
+    Raises:
+        InvalidRequest: an approximation, static shapes, or an inference precision.
+        ModelError: a storage precision, or another decoder.
+    """
+    if approximations != Approximations() or static_shapes or inference_precision != "auto":
+        raise InvalidRequest(
+            "The diffusers engine supports no approximations.",
+            fix="Leave out `guidance_interval=`, `deepcache_interval=`, `static_shapes=` and `inference_precision=`.",
+        )
+    if precision != "auto" or decoder != "full":
+        raise ModelError(
+            "The diffusers engine keeps the files as they are.", fix="Leave out `precision=` and `decoder=`."
+        )
+
+
+def choose_static_shapes(
+    static_shapes: bool | None,
+    engine: EngineName,
+    precision: Precision,
+    approximations: Approximations,
+    native_size: tuple[int, int] | None,
+) -> bool:
+    """Return what the caller chose, or else whether static shapes make the model faster."""
+    if static_shapes is not None:
+        return static_shapes
+    # With an interval the UNet would be compiled twice: for a guided call, and for one without guidance.
+    always_guided = approximations.guidance_interval == (0.0, 1.0)
+    return engine == "openvino" and native_size is None and precision != "w8a8" and always_guided
+
+
+def check_libraries(engine: EngineName) -> None:
+    """Import what baking needs, so that a missing library is reported before any work.
+
+    Raises:
+        MissingExtra: the `bake` extra is not installed.
+    """
+    # OpenVINO and NNCF send usage statistics unless this package cannot be imported.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        for module in _REQUIRED_MODULES[engine]:
+            importlib.import_module(module)
+    except ImportError:
+        raise MissingExtra("What `lambdiff bake` needs", "bake") from None

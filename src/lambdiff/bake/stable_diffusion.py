@@ -1,0 +1,209 @@
+"""Stable Diffusion 1 and 2, and latent consistency models: CLIP's text encoder, one UNet, one autoencoder."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import diffusers
+import nncf
+import openvino
+import torch
+import transformers
+from torch import Tensor, nn
+
+from lambdiff.bake import graph_rewrites, modules, pipeline_folder
+from lambdiff.bake.convert import WeightFormat, convert_module
+from lambdiff.bake.parameters import Progress, StoragePrecision
+from lambdiff.bake.pipeline_folder import ModelTraits
+from lambdiff.engine import deepcache as deepcache_graphs
+from lambdiff.engine.manifest import Latents
+from lambdiff.errors import ModelError
+
+
+class _Weights(NamedTuple):
+    """How the weights of each part are stored."""
+
+    text_encoder: WeightFormat
+    unet: WeightFormat
+    decoder: WeightFormat
+
+
+# The decoder has few weights, and its errors are visible at once: never below f16. With w8a8 the UNet is quantised
+# after its conversion, see `quantization.py`.
+_WEIGHTS: Final[dict[StoragePrecision, _Weights]] = {
+    "f32": _Weights("f32", "f32", "f32"),
+    "f16": _Weights("f16", "f16", "f16"),
+    "int8": _Weights("int8", "int8", "f16"),
+    "w8a8": _Weights("int8", "f16", "f16"),
+}
+
+
+class _Configuration(NamedTuple):
+    """What the configuration files say, checked before the minutes of conversion."""
+
+    text: dict[str, Any]
+    unet: dict[str, Any]
+    latents: Latents
+    tiny_decoder: bool
+
+
+def convert(
+    folder: Path,
+    destination: Path,
+    *,
+    precision: StoragePrecision,
+    tiny_decoder: Path | None,
+    deepcache: bool,
+    progress: Progress,
+) -> ModelTraits:
+    """Write `text_encoder`, `unet` and `decoder` as OpenVINO models, and `tokenizer.json`, into `destination`.
+
+    Args:
+        folder: a checked diffusers folder.
+        destination: an existing folder.
+        precision: how weights are stored.
+        tiny_decoder: the folder of an AutoencoderTiny that replaces the pipeline's own autoencoder.
+        deepcache: whether the UNet must support DeepCache, see `engine/deepcache.py`.
+        progress: called before each step.
+
+    Raises:
+        ModelError: a part cannot be loaded, is not supported, or differs from the original once converted.
+    """
+    _silence_libraries()
+    autoencoder = tiny_decoder or folder / "vae"
+    configuration = _read_configuration(folder, autoencoder)
+    max_length = _write_tokenizer(folder, destination, configuration.text["max_position_embeddings"])
+    weights = _WEIGHTS[precision]
+    examples = _ExampleInputs(configuration, max_length)
+
+    convert_module(
+        modules.TextEncoder(modules.load(transformers.CLIPTextModel, folder / "text_encoder")),
+        examples.text_encoder(),
+        destination / "text_encoder.xml",
+        weights.text_encoder,
+        rewrites=(),
+        progress=progress,
+    )
+    convert_module(
+        modules.UNet(modules.load(diffusers.UNet2DConditionModel, folder / "unet")),
+        examples.unet(),
+        destination / "unet.xml",
+        weights.unet,
+        rewrites=(graph_rewrites.merge_upsampling, _share_guidance),
+        progress=progress,
+    )
+    if deepcache:
+        _check_deepcache(destination / "unet.xml")
+    autoencoder_class = diffusers.AutoencoderTiny if configuration.tiny_decoder else diffusers.AutoencoderKL
+    convert_module(
+        modules.Decoder(modules.load(autoencoder_class, autoencoder)),
+        examples.decoder(),
+        destination / "decoder.xml",
+        weights.decoder,
+        rewrites=(graph_rewrites.merge_upsampling,),
+        progress=progress,
+    )
+    return ModelTraits(
+        precision=precision,
+        latents=configuration.latents,
+        max_length=max_length,
+        sample_size=configuration.unet["sample_size"],
+        guidance_embedding=configuration.unet.get("time_cond_proj_dim"),
+        tiny_decoder=configuration.tiny_decoder,
+    )
+
+
+class _ExampleInputs:
+    """Random inputs of the sizes that the modules are traced with, the same in every run."""
+
+    def __init__(self, configuration: _Configuration, max_length: int) -> None:
+        self._configuration = configuration
+        self._max_length = max_length
+        self._random = torch.Generator().manual_seed(0)
+
+    def text_encoder(self) -> dict[str, Tensor]:
+        size = (3, self._max_length)
+        return {"input_ids": torch.randint(0, self._configuration.text["vocab_size"], size, generator=self._random)}
+
+    def unet(self) -> dict[str, Tensor]:
+        latents = self._configuration.latents
+        inputs = {
+            # The samples of one call are the same latents, see `graph_rewrites.share_guidance`.
+            "sample": self._noise(1, latents.channels, 3 * latents.multiple, 5 * latents.multiple).repeat(2, 1, 1, 1),
+            "timestep": torch.tensor([500.0]),
+            "encoder_hidden_states": self._noise(2, self._max_length, self._configuration.text["hidden_size"]),
+        }
+        if width := self._configuration.unet.get("time_cond_proj_dim"):
+            inputs["timestep_cond"] = self._noise(1, width).repeat(2, 1)
+        return inputs
+
+    def decoder(self) -> dict[str, Tensor]:
+        return {"latents": self._noise(1, self._configuration.latents.channels, 17, 19)}
+
+    def _noise(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self._random)
+
+
+def _silence_libraries() -> None:
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
+        library.utils.logging.set_verbosity_error()
+    nncf.set_log_level(logging.ERROR)
+
+
+def _read_configuration(folder: Path, autoencoder: Path) -> _Configuration:
+    latents, is_tiny = pipeline_folder.read_latents(autoencoder, folder / "unet")
+    text = pipeline_folder.read_json(
+        folder / "text_encoder" / "config.json", "hidden_size", "vocab_size", "max_position_embeddings"
+    )
+    unet = pipeline_folder.read_json(folder / "unet" / "config.json", "sample_size")
+    _check_unet(unet, text["hidden_size"], latents.channels)
+    return _Configuration(text, unet, latents, is_tiny)
+
+
+def _check_unet(config: dict[str, Any], text_width: int, channels: int) -> None:
+    # An addition embedding of type "text" is pooled from the prompt inside the UNet; other types need more inputs.
+    for key in ("addition_embed_type", "encoder_hid_dim", "class_embed_type", "num_class_embeds"):
+        if config.get(key) is not None and (key, config[key]) != ("addition_embed_type", "text"):
+            raise ModelError(f"The UNet has {key}, which is not supported.", fix='Pass `engine="diffusers"`.')
+    expectations = {
+        "in_channels": (channels, "the decoder reads latents of another number of channels"),
+        "out_channels": (channels, "the model does not generate images from text"),
+        "cross_attention_dim": (text_width, "the text encoder returns embeddings of another width"),
+    }
+    for key, (expected, reason) in expectations.items():
+        if config.get(key) != expected:
+            raise ModelError(
+                f"The UNet's {key} is {config.get(key)}, not {expected}: {reason}.",
+                fix="Bake a text-to-image model whose parts belong together.",
+            )
+
+
+def _share_guidance(module: nn.Module) -> None:
+    graph_rewrites.share_guidance(module.model)
+
+
+def _check_deepcache(unet: Path) -> None:
+    try:
+        deepcache_graphs.outer(openvino.Core().read_model(unet))
+    except ValueError as error:
+        raise ModelError(str(error), fix="Leave out `deepcache_interval=`.") from None
+
+
+def _write_tokenizer(folder: Path, destination: Path, positions: int) -> int:
+    """Write the tokenizer as one file, padding included, and return the number of tokens of a prompt."""
+    try:
+        tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"{folder / 'tokenizer'} cannot be read: {str(error).splitlines()[0][:200]}",
+            fix="Download or save the model again.",
+        ) from error
+    length = min(int(tokenizer.model_max_length), positions)
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.enable_padding(pad_id=tokenizer.pad_token_id, pad_token=tokenizer.pad_token, length=length)
+    backend.save(str(destination / "tokenizer.json"))
+    return length

@@ -1,0 +1,16 @@
+"""Fixtures of the tests of `bake`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from support import tiny_pipeline
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A copy of the tiny pipeline, which a test may change."""
+    return Path(shutil.copytree(tiny_pipeline.folder(), tmp_path / "source"))

@@ -1,0 +1,79 @@
+"""From a name to a local folder: paths, the catalogue, the hub, and pickles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lambdiff.bake import catalogue, pipeline_folder, sources
+from lambdiff.bake.bake import bake
+from lambdiff.errors import ConfigurationError, ModelError
+from support import tiny_pipeline
+
+
+def test_local_pickles_are_refused(source, tmp_path):
+    """A folder of `.bin` files is not read, whichever engine it is baked for."""
+    tiny_pipeline.as_pickles(source)
+    for engine in ("openvino", "diffusers"):
+        with pytest.raises(ModelError, match="is a pickle, which can run code"):
+            bake(source, tmp_path / "out", engine=engine)
+
+
+def test_catalogue_pickles_become_safetensors(source, tmp_path):
+    """Every tensor is kept, and the result is a pipeline without pickles."""
+    tiny_pipeline.as_pickles(source)
+    assert not list(source.rglob("*.safetensors"))
+    converted = sources.convert_pickles(source, tmp_path / "converted")
+    pipeline_folder.check(converted)
+    for path in tiny_pipeline.folder().rglob("*.safetensors"):
+        expected, actual = load_file(path), load_file(converted / path.relative_to(tiny_pipeline.folder()))
+        assert expected.keys() == actual.keys()
+        assert all(torch.equal(expected[key], actual[key]) for key in expected)
+
+
+def test_code_in_a_pickle_does_not_run(source, tmp_path):
+    """torch refuses a pickle that would call a function, before the call."""
+
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "owned",))
+
+    torch.save({"weight": Evil()}, source / "unet" / "diffusion_pytorch_model.bin")
+    (source / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(Exception, match=r"[Ww]eights"):
+        sources.convert_pickles(source, tmp_path / "converted")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_sources_that_are_neither_folder_nor_model(tmp_path):
+    """A name outside the catalogue and a hub id without a revision are refused before any download."""
+    with pytest.raises(ConfigurationError, match="neither a folder nor a model") as caught:
+        bake("no-such-model", tmp_path / "out")
+    assert "tiny-sd" in caught.value.fix
+    with pytest.raises(ConfigurationError, match="revision is required"):
+        bake("somebody/model", tmp_path / "out")
+
+
+def test_an_unreachable_hub_is_a_clear_error(tmp_path, monkeypatch):
+    """Without a network, one sentence says so, and no files are left."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ConfigurationError, match="segmind/tiny-sd could not be downloaded") as caught:
+        bake("tiny-sd", tmp_path / "out", engine="diffusers")
+    assert "HF_ENDPOINT" in caught.value.fix
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_catalogue_model_from_the_hub(source, tmp_path, monkeypatch):
+    """A downloaded model gets the catalogue's name, license and defaults; its pickles are converted."""
+    tiny_pipeline.as_pickles(source)
+    monkeypatch.setattr(sources, "_download", lambda *_: source)
+    manifest = bake("tiny-sd", tmp_path / "out", engine="diffusers")
+    entry = catalogue.CATALOGUE["tiny-sd"]
+    assert (manifest.name, manifest.revision, manifest.license) == (entry.name, entry.revision, entry.license)
+    assert manifest.defaults == entry.defaults
+    assert manifest.origin == [entry.url]
+    assert not list((tmp_path / "out").rglob("*.bin"))

@@ -1,0 +1,142 @@
+"""Conversion of a pipeline: every parameter is loaded, every part compared, an unusable pipeline refused."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel
+
+from lambdiff.bake import convert, modules
+from lambdiff.bake.bake import bake
+from lambdiff.engine import deepcache
+from lambdiff.errors import ModelError
+from support import tiny_pipeline
+
+
+def test_deepcache_is_checked_at_bake(source, tmp_path, monkeypatch):
+    """A UNet without the expected skip connections is refused at bake time, not at the first request."""
+    monkeypatch.setattr(deepcache, "_SKIP", re.compile("elsewhere"))
+    with pytest.raises(ModelError, match="no skip connections") as caught:
+        bake(source, tmp_path / "out", deepcache_interval=2)
+    assert "`deepcache_interval=`" in caught.value.fix
+    bake(source, tmp_path / "out")
+
+
+def test_a_converted_part_that_differs_is_refused(source, tmp_path, monkeypatch):
+    """If the error is above the bound of the precision, nothing is written."""
+    monkeypatch.setitem(convert.BOUNDS, "f16", 1e-9)
+    with pytest.raises(ModelError, match="text_encoder differs from the original"):
+        bake(source, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_weights_saved_by_older_versions_load(source):
+    """Old files have `text_model.` prefixes and other names for the decoder's attention."""
+    text, vae = source / "text_encoder" / "model.safetensors", source / "vae" / "diffusion_pytorch_model.safetensors"
+    save_file({f"text_model.{name}": value for name, value in load_file(text).items()}, text, {"format": "pt"})
+    tensors = load_file(vae)
+    for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
+        tensors = {name.replace(f"attentions.0.{new}", f"attentions.0.{old}"): v for name, v in tensors.items()}
+    assert "decoder.mid_block.attentions.0.query.weight" in tensors
+    save_file(tensors, vae, {"format": "pt"})
+    for cls, part in ((CLIPTextModel, "text_encoder"), (AutoencoderKL, "vae")):
+        expected = modules.load(cls, tiny_pipeline.folder() / part).state_dict()
+        actual = modules.load(cls, source / part).state_dict()
+        assert all(torch.equal(actual[name], value) for name, value in expected.items())
+
+
+def test_missing_parameters_are_refused(source, tmp_path):
+    """A file that lacks a parameter is refused; the libraries would fill it with random numbers."""
+    path = source / "text_encoder" / "model.safetensors"
+    tensors = load_file(path)
+    missing = min(tensors)
+    tensors["other." + missing] = tensors.pop(missing)
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(ModelError, match="lacks 1 of the model's parameters"):
+        bake(source, tmp_path / "out")
+
+
+def spoil_index(source):
+    """A pipeline of another class."""
+    tiny_pipeline.edit_json(source / "model_index.json", _class_name="StableDiffusionXLPipeline")
+
+
+def spoil_prediction(source):
+    """A model that predicts the image itself."""
+    tiny_pipeline.edit_json(source / "scheduler" / "scheduler_config.json", prediction_type="sample")
+
+
+def spoil_schedule(source):
+    """A cosine noise schedule."""
+    tiny_pipeline.edit_json(source / "scheduler" / "scheduler_config.json", beta_schedule="squaredcos_cap_v2")
+
+
+def spoil_scheduler(source):
+    """A scheduler that diffusers does not have."""
+    tiny_pipeline.edit_json(source / "scheduler" / "scheduler_config.json", _class_name="NoSuchScheduler")
+
+
+def spoil_unet(source):
+    """A UNet with a further input."""
+    tiny_pipeline.edit_json(source / "unet" / "config.json", class_embed_type="timestep")
+
+
+def spoil_weights(source):
+    """A truncated file."""
+    path = source / "unet" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def spoil_json(source):
+    """A truncated configuration."""
+    (source / "vae" / "config.json").write_text("{")
+
+
+def spoil_vae(source):
+    """An autoencoder whose number of channels is missing."""
+    tiny_pipeline.edit_json(source / "vae" / "config.json", latent_channels=None)
+
+
+def remove_text_encoder(source):
+    """No text encoder."""
+    shutil.rmtree(source / "text_encoder")
+
+
+def remove_tokenizer(source):
+    """No tokenizer."""
+    shutil.rmtree(source / "tokenizer")
+
+
+def remove_index(source):
+    """No index."""
+    (source / "model_index.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_index, "is a StableDiffusionXLPipeline"),
+        (spoil_prediction, "is not supported"),
+        (spoil_schedule, "is not supported"),
+        (spoil_scheduler, "is not supported"),
+        (spoil_unet, "has class_embed_type"),
+        (spoil_weights, "cannot be read"),
+        (spoil_json, "is not JSON"),
+        (spoil_vae, "lacks the key latent_channels"),
+        (remove_text_encoder, "is missing"),
+        (remove_tokenizer, "cannot be read"),
+        (remove_index, "is missing"),
+    ],
+)
+def test_unusable_pipelines(source, tmp_path, spoil, message):
+    """Each raises a ModelError with a fix, and no files are left."""
+    spoil(source)
+    with pytest.raises(ModelError, match=message) as caught:
+        bake(source, tmp_path / "out")
+    assert caught.value.fix
+    assert list(tmp_path.iterdir()) == [source]

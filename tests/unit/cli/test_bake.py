@@ -1,0 +1,39 @@
+"""`lambdiff bake`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+from click.testing import CliRunner
+
+from lambdiff.cli.bake import bake as command
+from lambdiff.errors import OutputError
+from support import tiny_pipeline
+
+
+def test_calibration_prompts_from_a_file(tmp_path, monkeypatch):
+    """One prompt per line, with or without a byte-order mark; another encoding is a usage error."""
+    monkeypatch.setattr(
+        "lambdiff.bake.bake.bake", lambda *_, **settings: (_ for _ in ()).throw(OutputError(str(settings)))
+    )
+    source = tiny_pipeline.folder()
+    file = tmp_path / "prompts.txt"
+    file.write_bytes("\ufeffa cat\n\n  a dog \n".encode())
+    arguments = [str(source), "-o", str(tmp_path / "out"), "--precision", "w8a8", "--calibration", str(file)]
+    assert "('a cat', 'a dog')" in str(CliRunner().invoke(command, arguments).exception)
+    file.write_bytes("ein Löwe".encode("latin-1"))
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 2
+    assert "UTF-8" in result.output
+
+
+def test_command(tmp_path):
+    """The command prints one line, or the manifest as JSON; progress goes to stderr."""
+    source = str(shutil.copytree(tiny_pipeline.folder(), tmp_path / "source"))
+    result = CliRunner().invoke(command, [source, "-o", str(tmp_path / "a"), "--engine", "diffusers"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"{tmp_path / 'a'}: source, diffusers, f32, ")
+    assert "hashing" in result.stderr
+    result = CliRunner().invoke(command, [source, "-o", str(tmp_path / "b"), "--engine", "diffusers", "--json"])
+    assert json.loads(result.stdout)["name"] == "source"
