@@ -108,14 +108,14 @@ def bake(
     with output_folder.scratch_folder(out) as scratch:
         model = sources.resolve(source, revision, scratch, progress)
         index = pipeline_folder.check(model.folder)
+        convert = families.converter(model.folder, index) if engine == "openvino" else None
         pipeline_folder.check_native_size(model.folder, native_size)
         scheduler = scheduler_config.read(model.folder)
         folder = scratch / "model"
         folder.mkdir()
-        if engine == "diffusers":
+        if convert is None:
             traits = pipeline_folder.copy(model.folder, folder, index, progress)
         else:
-            convert = families.converter(model.folder, index)
             traits = convert(
                 model.folder,
                 folder,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lambdiff.bake import comparison, modules
 from lambdiff.bake.parameters import Progress
+from lambdiff.engine.core import core
 
 Rewrite = Callable[[nn.Module], None]
 """Replaces parts of a module by equivalent ones, in place."""
@@ -101,7 +102,7 @@ def _save(model: openvino.Model, path: Path, weights: WeightFormat) -> None:
 
 def _run(path: Path, inputs: dict[str, Tensor]) -> NDArray[np.float32]:
     """Run a stored model in f32 arithmetic, so that only its conversion and its weights can differ."""
-    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     output: NDArray[np.float32] = compiled({name: value.numpy() for name, value in inputs.items()})[0]
     return output
 

@@ -71,5 +71,5 @@ def write_notice(provenance: Provenance, source: Source, destination: Path) -> N
     ]
     if decoder := provenance.tiny_decoder:
         lines.append(f"Decoder: {decoder.name}, license {decoder.license}, {decoder.license_url}")
-    lines += [f"Converted by {BAKED_BY}; the weights were stored in another format, not trained.", NO_SAFETY_CHECKER]
+    lines += [f"Baked by {BAKED_BY}; the weights were not trained further.", NO_SAFETY_CHECKER]
     (destination / "NOTICE.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -23,6 +23,7 @@ import openvino
 from numpy.typing import NDArray
 
 from lambdiff.bake.parameters import Progress
+from lambdiff.engine.core import core
 from lambdiff.engine.manifest import Approximations, Manifest
 from lambdiff.engine.openvino import OpenVinoEngine
 from lambdiff.errors import ModelError
@@ -78,7 +79,7 @@ def quantize_unet(folder: Path, manifest: Manifest, prompts: tuple[str, ...], pr
     try:
         with contextlib.redirect_stdout(sys.stderr):
             quantized = nncf.quantize(
-                openvino.Core().read_model(folder / "unet.xml"),
+                core().read_model(folder / "unet.xml"),
                 nncf.Dataset(calls),
                 preset=nncf.QuantizationPreset.MIXED,
                 model_type=nncf.ModelType.TRANSFORMER,

@@ -8,7 +8,6 @@ from typing import Any, Final, NamedTuple
 
 import diffusers
 import nncf
-import openvino
 import torch
 import transformers
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from lambdiff.bake.convert import WeightFormat, convert_module
 from lambdiff.bake.parameters import Progress, StoragePrecision
 from lambdiff.bake.pipeline_folder import ModelTraits
 from lambdiff.engine import deepcache as deepcache_graphs
+from lambdiff.engine.core import core
 from lambdiff.engine.manifest import Latents
 from lambdiff.errors import ModelError
 
@@ -187,7 +187,7 @@ def _share_guidance(module: nn.Module) -> None:
 
 def _check_deepcache(unet: Path) -> None:
     try:
-        deepcache_graphs.outer(openvino.Core().read_model(unet))
+        deepcache_graphs.outer(core().read_model(unet))
     except ValueError as error:
         raise ModelError(str(error), fix="Leave out `deepcache_interval=`.") from None
 

@@ -6,18 +6,16 @@ import re
 import shutil
 from pathlib import Path
 
-import openvino
 import pytest
 
 from lambdiff.bake import quantization
 from lambdiff.bake.bake import bake
 from lambdiff.engine import manifest as manifests
+from lambdiff.engine.core import core
 from lambdiff.errors import ModelError
 from support import tiny_pipeline
 
 PROMPTS = ("a cat", "a dog", "two hat", "the red hat", "a cat on blue", "a dog in a hat", "a background", "red dog")
-
-
 ATTENTION = "ScaledDotProductAttention"
 
 
@@ -45,7 +43,7 @@ def test_inputs_of_attention_are_not_quantised(tmp_path, monkeypatch):
     folder = Path(shutil.copytree(tiny_pipeline.baked(precision="f32"), tmp_path / "folder"))
     monkeypatch.setattr(quantization, "MIN_PSNR", 0.0)
     quantization.quantize_unet(folder, manifests.read(folder), PROMPTS, lambda _: None)
-    nodes = openvino.Core().read_model(folder / "unet.xml").get_ops()
+    nodes = core().read_model(folder / "unet.xml").get_ops()
     attentions = [node for node in nodes if node.get_type_name() == ATTENTION]
     producers = [_producer(node.input_value(n)) for node in attentions for n in range(3)]
     assert producers

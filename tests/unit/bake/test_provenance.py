@@ -1,0 +1,40 @@
+"""Where the weights are from, and the notice about it."""
+
+from __future__ import annotations
+
+import pytest
+
+from lambdiff.bake import provenance
+from lambdiff.bake.catalogue import CATALOGUE, TINY_DECODER
+from lambdiff.bake.sources import Source
+
+ENTRY = CATALOGUE["tiny-sd"]
+
+
+def complete(source, *, name=None, revision=None, license=None, origin=(), decoder="full"):
+    """Complete values of which the caller gave few."""
+    return provenance.complete(source, name, revision, license, origin, decoder)
+
+
+def test_a_folder_without_further_information(tmp_path):
+    """Name and revision come from the folder, and the license is unknown."""
+    facts = complete(Source(tmp_path / "my-model"))
+    assert (facts.name, facts.revision, facts.license, facts.origin) == ("my-model", "local", "unknown", ())
+
+
+def test_the_caller_overrides_the_catalogue(tmp_path):
+    """Values that the caller gives replace those of the catalogue, one by one."""
+    facts = complete(Source(tmp_path, ENTRY), name="mine", license="MIT")
+    assert (facts.name, facts.license) == ("mine", "MIT")
+    assert (facts.revision, facts.origin) == (ENTRY.revision, (ENTRY.url,))
+
+
+@pytest.mark.parametrize("decoder", ["tiny", "full"])
+def test_the_notice_names_both_licenses(tmp_path, decoder):
+    """The notice names the license of the model, and that of TAESD if it is part of the folder."""
+    facts = complete(Source(tmp_path, ENTRY), decoder=decoder)
+    provenance.write_notice(facts, Source(tmp_path, ENTRY), tmp_path)
+    notice = (tmp_path / "NOTICE.txt").read_text()
+    assert f"License: {ENTRY.license}\nLicense text: {ENTRY.license_url}\nFrom: {ENTRY.url}\n" in notice
+    assert (TINY_DECODER.license_url in notice) == (TINY_DECODER.url in notice) == (decoder == "tiny")
+    assert provenance.NO_SAFETY_CHECKER in notice
