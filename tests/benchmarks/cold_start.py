@@ -103,7 +103,7 @@ def by_requests(
         forget: called with the page cache empty, before the first request.
         look: called after the first picture of a start with an empty cache.
     """
-    from lambdiff.protocol import contract
+    from lambdiff.protocol.headers import decode_timings
 
     def once(cold: bool) -> Result:
         if cold and not waits:
@@ -124,7 +124,7 @@ def by_requests(
             began = time.perf_counter()
             function.invoke(request)
             second = time.perf_counter() - began
-        timings = contract.decode_timings(reply["headers"]["server-timing"])
+        timings = decode_timings(reply["headers"]["server-timing"])
         load, _ = timings.pop("load", 0.0), timings.pop("queue", 0.0)  # the engine is imported in the queue
         draw = sum(timings.values())
         imports = first - load - draw

@@ -139,7 +139,7 @@ def test_an_interruption_prints_the_report_so_far(deployment: str, engine: StubE
         (("--steps", "0"), 2, "num_inference_steps"),
         (("--steps", "4,x"), 2, "'x' is not a valid integer"),
         (("--size", "big"), 2, "512x512"),
-        (("--size", "1024x1024"), 4, "this model draws 64 to 512"),
+        (("--size", "1024x1024"), 4, "this model supports 64 to 512"),
         (("--prompt", ""), 2, "prompt"),
         (("--deployment", "none"), 3, "no deployment 'none'"),
         (("--model-dir", "x"), 3, "--local"),

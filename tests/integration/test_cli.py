@@ -186,7 +186,7 @@ def test_an_existing_file_is_kept_and_nothing_is_paid_for(url: str, run: Run, en
         (["generate", "x", "-o", "cat.png", "--format", "jpeg"], 2, "--format"),
         (["generate", "x", "-o", "-", "--json"], 2, "stdout"),
         (["generate", "x", "-o", "no/such/cat.png"], 6, "does not exist"),
-        (["generate", "x", "-o", "x.png", "--size", "1024x1024"], 4, "this model draws 64 to 512"),
+        (["generate", "x", "-o", "x.png", "--size", "1024x1024"], 4, "this model supports 64 to 512"),
         (["generate", "x", "-o", "x.png", "--deployment", "nope"], 3, "no deployment 'nope'"),
         (["generate", "x", "-o", "x.png", "--profile", "nobody"], 3, "nobody"),
         (["generate", "x", "-o", "x.png", "--url", "http://example.com"], 3, "not encrypted"),

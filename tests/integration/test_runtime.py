@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lambdiff.protocol import contract, metadata
+from lambdiff.protocol import metadata
+from lambdiff.protocol.headers import PROBLEM_JSON, decode_timings
 from support import tiny_pipeline
 from support.runtime_api import EmulatedFunction, Function, FunctionError, FunctionTimeout
 from support.stub_engine import pattern
@@ -49,7 +50,7 @@ def picture(reply: dict[str, Any]) -> bytes:
 def slug(reply: dict[str, Any]) -> str:
     """The kind of a problem document, after checking that it is one."""
     document = json.loads(reply["body"])
-    assert reply["headers"]["content-type"] == contract.PROBLEM_JSON
+    assert reply["headers"]["content-type"] == PROBLEM_JSON
     assert document["status"] == reply["statusCode"]
     return str(document["type"].rpartition(":")[2])
 
@@ -154,10 +155,10 @@ def test_the_real_entry_point_draws_with_a_real_engine() -> None:
         first = function.invoke(event(prompt="a cat in the top hat", seed=5))
         generation = metadata.read(picture(first)).generation
         assert (generation.prompt, generation.seed) == ("a cat in the top hat", 5)
-        assert "load" in contract.decode_timings(first["headers"]["server-timing"])
+        assert "load" in decode_timings(first["headers"]["server-timing"])
         second = function.invoke(event(prompt="a cat in the top hat", seed=5))
         assert picture(second) == picture(first)
-        assert "load" not in contract.decode_timings(second["headers"]["server-timing"])
+        assert "load" not in decode_timings(second["headers"]["server-timing"])
         assert "top hat" not in function.log
 
 
@@ -180,7 +181,7 @@ def test_with_snapstart_nothing_heavy_is_left_for_the_restore() -> None:
         assert json.loads(function.invoke(event(method="GET"))["body"])["loaded"] is True
         assert done(function).count("compile") == 3
     assert function.asked[:2] == ["/restore/next", "/invocation/next"]
-    assert all("load" not in contract.decode_timings(reply["headers"]["server-timing"]) for reply in replies)
+    assert all("load" not in decode_timings(reply["headers"]["server-timing"]) for reply in replies)
     assert len({reply["headers"]["lambdiff-seed"] for reply in replies}) == 2
 
 

@@ -17,7 +17,8 @@ from lambdiff.errors import (
     LambdiffError,
     Throttled,
 )
-from lambdiff.protocol.contract import REQUEST_ID_HEADER, Problem
+from lambdiff.protocol.headers import REQUEST_ID_HEADER
+from lambdiff.protocol.problems import Problem
 
 if TYPE_CHECKING:
     from lambdiff.protocol.http import HttpResponse

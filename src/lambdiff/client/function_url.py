@@ -19,7 +19,8 @@ from lambdiff._version import __version__
 from lambdiff.auth.credentials import Signer
 from lambdiff.auth.signing import FunctionUrlAuth
 from lambdiff.errors import ConfigurationError, EndpointFailed, EndpointTimeout, EndpointUnreachable
-from lambdiff.protocol.contract import JSON, MAX_PAYLOAD
+from lambdiff.protocol.contract import MAX_PAYLOAD
+from lambdiff.protocol.headers import JSON
 from lambdiff.protocol.http import HttpResponse, OnStep
 
 ATTEMPTS: Final = 6

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lambdiff.errors import EndpointFailed, InvalidRequest, MetadataError
 from lambdiff.files import write_whole
-from lambdiff.protocol import contract
+from lambdiff.protocol.headers import (
+    ENGINE_HEADER,
+    MEDIA_TYPES,
+    MODEL_HEADER,
+    SEED_HEADER,
+    TIMING_HEADER,
+    WARNINGS_HEADER,
+    decode_timings,
+    decode_warnings,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,7 +30,7 @@ if TYPE_CHECKING:
     from lambdiff.protocol.metadata import ImageMetadata
 
 SUFFIXES: Final[dict[str, ImageFormat]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
-_FORMATS: Final[dict[str, ImageFormat]] = {media_type: name for name, media_type in contract.MEDIA_TYPES.items()}
+_FORMATS: Final[dict[str, ImageFormat]] = {media_type: name for name, media_type in MEDIA_TYPES.items()}
 
 
 def format_of(path: str | os.PathLike[str]) -> ImageFormat:
@@ -106,15 +115,15 @@ class GeneratedImage:
                 fix="Check that the URL is a lambdiff endpoint: `lambdiff status`.",
                 status=reply.status,
             )
-        timings = contract.decode_timings(headers.get(contract.TIMING_HEADER))
-        seed = headers.get(contract.SEED_HEADER, "")
+        timings = decode_timings(headers.get(TIMING_HEADER))
+        seed = headers.get(SEED_HEADER, "")
         generated = cls(
             reply.body,
             format=_FORMATS[reply.content_type],
-            model=headers.get(contract.MODEL_HEADER, ""),
-            engine=headers.get(contract.ENGINE_HEADER, ""),
+            model=headers.get(MODEL_HEADER, ""),
+            engine=headers.get(ENGINE_HEADER, ""),
             timings={**timings, "total": seconds},
-            warnings=contract.decode_warnings(headers.get(contract.WARNINGS_HEADER)),
+            warnings=decode_warnings(headers.get(WARNINGS_HEADER)),
             seed=int(seed) if seed.isdecimal() else None,
             cost=price(sum(taken for phase, taken in timings.items() if phase != "queue")),
         )

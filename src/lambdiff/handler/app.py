@@ -22,7 +22,21 @@ from lambdiff.errors import Cancelled, ConfigurationError, InvalidRequest, Malfo
 from lambdiff.handler import event, request_log
 from lambdiff.protocol import contract
 from lambdiff.protocol.contract import GenerateRequest, Generation, Health
+from lambdiff.protocol.headers import (
+    ENGINE_HEADER,
+    JSON,
+    MEDIA_TYPES,
+    MODEL_HEADER,
+    PROBLEM_JSON,
+    REQUEST_ID_HEADER,
+    SEED_HEADER,
+    TIMING_HEADER,
+    WARNINGS_HEADER,
+    encode_timings,
+    encode_warnings,
+)
 from lambdiff.protocol.http import HttpRequest, HttpResponse, OnStep, media_type
+from lambdiff.protocol.problems import make_problem
 
 METHODS: Final = "GET, POST"
 MAX_ERRORS: Final = 20
@@ -32,7 +46,7 @@ MARGIN: Final = 1.5
 
 
 class Refused(Exception):
-    """Ends a request with a problem document; `slug` is a key of `contract.PROBLEMS`."""
+    """Ends a request with a problem document; `slug` is a key of `problems.PROBLEMS`."""
 
     def __init__(
         self, slug: str, detail: str, errors: Sequence[tuple[str, str]] = (), headers: dict[str, str] | None = None
@@ -173,11 +187,11 @@ class App:
         known = GenerateRequest.__struct_fields__
         if refusal.errors:
             call.entry["fields"] = sorted({name if name in known else "?" for name, _ in refusal.errors})
-        document = contract.problem(
+        document = make_problem(
             refusal.slug, refusal.detail, instance=call.request.request_id, errors=refusal.errors[:MAX_ERRORS]
         )
-        headers = {**refusal.headers, contract.REQUEST_ID_HEADER: call.request.request_id}
-        return _json(document.status, document, contract.PROBLEM_JSON, headers)
+        headers = {**refusal.headers, REQUEST_ID_HEADER: call.request.request_id}
+        return _json(document.status, document, PROBLEM_JSON, headers)
 
     def _route(self, call: _Call) -> HttpResponse:
         request = call.request
@@ -189,8 +203,8 @@ class App:
             raise Refused("method-not-allowed", f"Use one of {METHODS}.", headers={"allow": METHODS})
         if len(request.body) > contract.MAX_BODY:
             raise Refused("payload-too-large", f"The body has more than {contract.MAX_BODY:,} bytes.")
-        if media_type(request.headers.get("content-type", contract.JSON)) != contract.JSON:
-            raise Refused("unsupported-media-type", f"Send the body as {contract.JSON}.")
+        if media_type(request.headers.get("content-type", JSON)) != JSON:
+            raise Refused("unsupported-media-type", f"Send the body as {JSON}.")
         return self._picture(call, GenerateRequest.from_json(request.body))
 
     def _health(self, call: _Call) -> HttpResponse:
@@ -207,7 +221,7 @@ class App:
             limits=manifest.limits,
             loaded=engine.loaded,
         )
-        return _json(200, health, contract.JSON, {contract.REQUEST_ID_HEADER: call.request.request_id})
+        return _json(200, health, JSON, {REQUEST_ID_HEADER: call.request.request_id})
 
     def _picture(self, call: _Call, request: GenerateRequest) -> HttpResponse:
         engine = self.engine
@@ -223,13 +237,13 @@ class App:
         response = HttpResponse(
             200,
             {
-                "content-type": contract.MEDIA_TYPES[generation.image_format],
-                contract.SEED_HEADER: str(generation.seed),
-                contract.MODEL_HEADER: _header(f"{identity.name}@{identity.revision}"),
-                contract.ENGINE_HEADER: _header(f"{engine.name} {engine.precision}"),
-                contract.WARNINGS_HEADER: contract.encode_warnings(drawing.warnings),
-                contract.REQUEST_ID_HEADER: call.request.request_id,
-                contract.TIMING_HEADER: contract.encode_timings(call.timings),
+                "content-type": MEDIA_TYPES[generation.image_format],
+                SEED_HEADER: str(generation.seed),
+                MODEL_HEADER: _header(f"{identity.name}@{identity.revision}"),
+                ENGINE_HEADER: _header(f"{engine.name} {engine.precision}"),
+                WARNINGS_HEADER: encode_warnings(drawing.warnings),
+                REQUEST_ID_HEADER: call.request.request_id,
+                TIMING_HEADER: encode_timings(call.timings),
             },
             body,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from lambdiff.engine.factory import open_engine
 from lambdiff.handler.app import App
 from lambdiff.local import builtin
-from lambdiff.protocol.contract import JSON
+from lambdiff.protocol.headers import JSON
 from lambdiff.protocol.http import HttpRequest, HttpResponse, OnStep
 
 

@@ -30,7 +30,8 @@ from lambdiff.auth.verification import ReceivedRequest, SignatureRefused, Verifi
 from lambdiff.errors import ConfigurationError
 from lambdiff.handler.app import App
 from lambdiff.local import lambda_event
-from lambdiff.protocol import contract
+from lambdiff.protocol.headers import PROBLEM_JSON
+from lambdiff.protocol.problems import make_problem
 
 MAX_REQUEST: Final = 6 * 1024 * 1024
 MAX_HEADERS: Final = 16 * 1024
@@ -203,8 +204,8 @@ def _rendered(reply: dict[str, Any]) -> Reply:
 
 
 def _problem(slug: str, detail: str, request_id: str, headers: dict[str, str] | None = None) -> Reply:
-    document = contract.problem(slug, detail, instance=request_id)
-    return document.status, {"content-type": contract.PROBLEM_JSON, **(headers or {})}, msgspec.json.encode(document)
+    document = make_problem(slug, detail, instance=request_id)
+    return document.status, {"content-type": PROBLEM_JSON, **(headers or {})}, msgspec.json.encode(document)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -225,10 +226,10 @@ class _ErrorTask(ErrorTask):  # type: ignore[misc]
         slug = {413: "payload-too-large", 431: "payload-too-large", 500: "internal-error"}.get(
             error.code, "malformed-request"
         )
-        document = contract.problem(slug, f"{error.reason}: {error.body}"[:200])
+        document = make_problem(slug, f"{error.reason}: {error.body}"[:200])
         body = msgspec.json.encode(document)
         self.status = f"{document.status} {HTTPStatus(document.status).phrase}"
-        self.response_headers.append(("Content-Type", contract.PROBLEM_JSON))
+        self.response_headers.append(("Content-Type", PROBLEM_JSON))
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of an endpoint, made from `contract.py`."""
+"""The OpenAPI 3.1 document of an endpoint, made from the contract."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import Any, cast
 import msgspec
 
 from lambdiff._version import __version__
-from lambdiff.protocol import contract
+from lambdiff.protocol import headers
+from lambdiff.protocol.contract import GenerateRequest, Health
+from lambdiff.protocol.problems import PROBLEMS, Problem
 
-_STATUSES = {"get": (403, 429, 503), "post": (400, 403, 413, 415, 422, 429, 500, 502, 503)}
+_ERRORS = {"get": (403, 429, 503), "post": (400, 403, 413, 415, 422, 429, 500, 502, 503)}
+"""Statuses of the error replies by method."""
 
 
 def openapi() -> dict[str, Any]:
-    """The document: both operations, every field with its limits, every problem."""
-    types = (contract.GenerateRequest, contract.Health, contract.Problem)
+    """Return the document: both operations, every field with its limits, every problem."""
     (request, health, problem), components = msgspec.json.schema_components(
-        types, ref_template="#/components/schemas/{name}"
+        (GenerateRequest, Health, Problem), ref_template="#/components/schemas/{name}"
     )
-    components["GenerateRequest"]["description"] = "What to draw; whatever is left out is the model's default."
-    picture = {media: {"schema": {"type": "string", "format": "binary"}} for media in contract.MEDIA_TYPES.values()}
+    components["GenerateRequest"]["description"] = "The parameters of one image; the model's defaults fill in the rest."
     document = {
         "openapi": "3.1.0",
         "info": {
@@ -29,31 +30,7 @@ def openapi() -> dict[str, Any]:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "security": [{"sigv4": []}],
-        "paths": {
-            "/": {
-                "get": {
-                    "operationId": "health",
-                    "summary": "What answers here: version, model, engine, defaults and limits.",
-                    "responses": {
-                        "200": {"description": "The endpoint is well.", "content": {contract.JSON: {"schema": health}}},
-                        **_refusals("get", problem),
-                    },
-                },
-                "post": {
-                    "operationId": "generate",
-                    "summary": "Draw one picture.",
-                    "requestBody": {"required": True, "content": {contract.JSON: {"schema": request}}},
-                    "responses": {
-                        "200": {
-                            "description": "The picture, its parameters inside.",
-                            "headers": _headers(),
-                            "content": picture,
-                        },
-                        **_refusals("post", problem),
-                    },
-                },
-            }
-        },
+        "paths": {"/": {"get": _health(health, problem), "post": _generate(request, problem)}},
         "components": {
             "schemas": components,
             "securitySchemes": {
@@ -69,24 +46,51 @@ def openapi() -> dict[str, Any]:
     return cast("dict[str, Any]", msgspec.json.decode(msgspec.json.encode(document)))  # tuples become lists, as in JSON
 
 
-def _headers() -> dict[str, Any]:
-    text = {"type": "string"}
+def _health(health: dict[str, Any], problem: dict[str, Any]) -> dict[str, Any]:
     return {
-        contract.SEED_HEADER: {"description": "The seed that was used.", "schema": {"type": "integer"}},
-        contract.MODEL_HEADER: {"description": "The model's name and revision.", "schema": text},
-        contract.ENGINE_HEADER: {"description": "The engine and its precision.", "schema": text},
-        contract.WARNINGS_HEADER: {"description": "A JSON list of sentences.", "schema": text},
-        contract.REQUEST_ID_HEADER: {"description": "The request's id in the logs.", "schema": text},
-        contract.TIMING_HEADER: {"description": "Milliseconds by phase (Server-Timing).", "schema": text},
+        "operationId": "health",
+        "summary": "Version, model, engine, defaults and limits of this endpoint.",
+        "responses": {
+            "200": {"description": "The endpoint works.", "content": {headers.JSON: {"schema": health}}},
+            **_error_replies("get", problem),
+        },
     }
 
 
-def _refusals(method: str, problem: dict[str, Any]) -> dict[str, Any]:
-    titles: dict[int, list[str]] = {}
-    for status, title in contract.PROBLEMS.values():
-        titles.setdefault(status, []).append(title)
-    content = {contract.PROBLEM_JSON: {"schema": problem}}
+def _generate(request: dict[str, Any], problem: dict[str, Any]) -> dict[str, Any]:
+    image = {media: {"schema": {"type": "string", "format": "binary"}} for media in headers.MEDIA_TYPES.values()}
     return {
-        str(status): {"description": "; ".join(titles[status]) + ".", "content": content}
-        for status in _STATUSES[method]
+        "operationId": "generate",
+        "summary": "Generate one image.",
+        "requestBody": {"required": True, "content": {headers.JSON: {"schema": request}}},
+        "responses": {
+            "200": {
+                "description": "The image, with its parameters inside.",
+                "headers": _reply_headers(),
+                "content": image,
+            },
+            **_error_replies("post", problem),
+        },
+    }
+
+
+def _reply_headers() -> dict[str, Any]:
+    text = {"type": "string"}
+    return {
+        headers.SEED_HEADER: {"description": "The seed that was used.", "schema": {"type": "integer"}},
+        headers.MODEL_HEADER: {"description": "The model's name and revision.", "schema": text},
+        headers.ENGINE_HEADER: {"description": "The engine and its precision.", "schema": text},
+        headers.WARNINGS_HEADER: {"description": "A JSON list of sentences.", "schema": text},
+        headers.REQUEST_ID_HEADER: {"description": "The request's id in the logs.", "schema": text},
+        headers.TIMING_HEADER: {"description": "Milliseconds by phase (Server-Timing).", "schema": text},
+    }
+
+
+def _error_replies(method: str, problem: dict[str, Any]) -> dict[str, Any]:
+    titles: dict[int, list[str]] = {}
+    for status, title in PROBLEMS.values():
+        titles.setdefault(status, []).append(title)
+    content = {headers.PROBLEM_JSON: {"schema": problem}}
+    return {
+        str(status): {"description": "; ".join(titles[status]) + ".", "content": content} for status in _ERRORS[method]
     }

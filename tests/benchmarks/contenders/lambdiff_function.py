@@ -38,7 +38,7 @@ def load(job: common.Job) -> Any:
 
 def draw(app: Any, job: common.Job) -> bytes:
     """One invocation."""
-    from lambdiff.protocol import contract
+    from lambdiff.protocol.headers import TIMING_HEADER, decode_timings
 
     body = {
         "prompt": job.prompt,
@@ -60,7 +60,7 @@ def draw(app: Any, job: common.Job) -> bytes:
     reply = app.invoke(event)
     if reply["statusCode"] != 200:
         raise SystemExit(f"no picture: {reply['body']}")
-    job.timings |= contract.decode_timings(reply["headers"][contract.TIMING_HEADER])
+    job.timings |= decode_timings(reply["headers"][TIMING_HEADER])
     job.timings.pop("queue", None)
     return str(reply["body"]).encode()
 

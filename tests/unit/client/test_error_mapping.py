@@ -10,8 +10,9 @@ import pytest
 
 from lambdiff import errors
 from lambdiff.client.error_mapping import raise_for_problem
-from lambdiff.protocol import contract
+from lambdiff.protocol.headers import PROBLEM_JSON
 from lambdiff.protocol.http import HttpResponse
+from lambdiff.protocol.problems import make_problem
 
 
 def reply(status: int, body: bytes = b"", **headers: str) -> HttpResponse:
@@ -21,8 +22,8 @@ def reply(status: int, body: bytes = b"", **headers: str) -> HttpResponse:
 
 def problem(slug: str, detail: str = "Because.", **more: object) -> HttpResponse:
     """A problem document as the handler sends it."""
-    document = contract.problem(slug, detail, **more)
-    return reply(document.status, msgspec.json.encode(document), content_type=contract.PROBLEM_JSON)
+    document = make_problem(slug, detail, **more)
+    return reply(document.status, msgspec.json.encode(document), content_type=PROBLEM_JSON)
 
 
 def test_a_success_raises_nothing() -> None:

@@ -20,6 +20,17 @@ from lambdiff.engine.manifest import Approximations
 from lambdiff.errors import Cancelled, MissingExtra, ModelError
 from lambdiff.handler.app import App
 from lambdiff.protocol import contract, metadata
+from lambdiff.protocol.headers import (
+    ENGINE_HEADER,
+    MAX_WARNINGS_HEADER,
+    MODEL_HEADER,
+    PROBLEM_JSON,
+    SEED_HEADER,
+    TIMING_HEADER,
+    WARNINGS_HEADER,
+    decode_timings,
+    decode_warnings,
+)
 from lambdiff.protocol.http import HttpRequest, HttpResponse
 from support.stub_engine import MANIFEST, StubEngine, pattern
 
@@ -33,7 +44,7 @@ def post(app: App, body: Any = None, **changes: Any) -> HttpResponse:
 
 def problem(response: HttpResponse) -> dict[str, Any]:
     """The problem document of a reply, after checking that it is one."""
-    assert response.content_type == contract.PROBLEM_JSON
+    assert response.content_type == PROBLEM_JSON
     document: dict[str, Any] = json.loads(response.body)
     assert document["status"] == response.status
     return document
@@ -46,11 +57,11 @@ def test_a_prompt_becomes_a_picture() -> None:
     assert response.status == 200
     assert response.content_type == "image/png"
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(response.body))), pattern(7, 128, 64))
-    assert response.headers[contract.SEED_HEADER] == "7"
-    assert response.headers[contract.MODEL_HEADER] == "stub@r1"
-    assert response.headers[contract.ENGINE_HEADER] == "stub f32"
-    assert contract.decode_warnings(response.headers[contract.WARNINGS_HEADER]) == ["The prompt was cut."]
-    timings = contract.decode_timings(response.headers[contract.TIMING_HEADER])
+    assert response.headers[SEED_HEADER] == "7"
+    assert response.headers[MODEL_HEADER] == "stub@r1"
+    assert response.headers[ENGINE_HEADER] == "stub f32"
+    assert decode_warnings(response.headers[WARNINGS_HEADER]) == ["The prompt was cut."]
+    timings = decode_timings(response.headers[TIMING_HEADER])
     assert list(timings) == ["queue", "load", "encode", "denoise", "decode", "compress"]
     recorded = metadata.read(response.body)
     assert (recorded.generation.seed, recorded.generation.width, recorded.model) == (7, 128, "stub")
@@ -72,7 +83,7 @@ def test_the_engine_is_opened_and_loaded_once() -> None:
     post(app)
     second = post(app)
     assert len(opened) == 1
-    assert "load" not in contract.decode_timings(second.headers[contract.TIMING_HEADER])
+    assert "load" not in decode_timings(second.headers[TIMING_HEADER])
 
 
 def test_health_does_not_load_the_weights() -> None:
@@ -233,9 +244,9 @@ def test_waiting_for_another_picture_counts_against_the_deadline() -> None:
 def test_the_time_on_the_way_is_reported_as_queue() -> None:
     """From the moment the edge took the request, by its clock, to the moment the engine starts."""
     response = post(App(StubEngine), sent_at=time.time() - 2)
-    assert contract.decode_timings(response.headers[contract.TIMING_HEADER])["queue"] == pytest.approx(2, abs=0.5)
+    assert decode_timings(response.headers[TIMING_HEADER])["queue"] == pytest.approx(2, abs=0.5)
     response = post(App(StubEngine), sent_at=time.time() + 1000)
-    assert contract.decode_timings(response.headers[contract.TIMING_HEADER])["queue"] < 0.5
+    assert decode_timings(response.headers[TIMING_HEADER])["queue"] < 0.5
 
 
 def test_headers_are_printable_ascii() -> None:
@@ -250,7 +261,7 @@ def test_headers_are_printable_ascii() -> None:
     for name, value in response.headers.items():
         assert (name + value).isascii()
         assert (name + value).isprintable()
-        assert len(value) <= contract.MAX_WARNINGS_HEADER
+        assert len(value) <= MAX_WARNINGS_HEADER
 
 
 def test_the_log_has_the_parameters_and_no_prompt() -> None:

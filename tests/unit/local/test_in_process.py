@@ -10,7 +10,7 @@ import pytest
 from lambdiff.errors import ModelError
 from lambdiff.local import builtin
 from lambdiff.local.in_process import InProcessTransport
-from lambdiff.protocol.contract import PROBLEM_JSON
+from lambdiff.protocol.headers import PROBLEM_JSON
 
 
 def test_the_environment_beats_the_built_in_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

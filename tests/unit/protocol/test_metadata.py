@@ -1,4 +1,4 @@
-"""metadata.py: parameters into the picture and out again, and hostile files."""
+"""metadata.py, a1111.py and containers.py: parameters into an image and out again, and hostile files."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from sd_prompt_reader.image_data_reader import ImageDataReader
 
 from lambdiff._version import __version__
 from lambdiff.errors import MetadataError
-from lambdiff.protocol import contract, metadata
+from lambdiff.protocol import a1111, containers, contract, metadata
 from lambdiff.protocol.contract import Generation, ModelIdentity
 from support.stub_engine import pattern
 
 MODEL = ModelIdentity(name="sd-turbo", revision="abc123", license="MIT")
 FORMATS = ["png", "jpeg", "webp"]
-PICTURE = Image.fromarray(pattern(0, 64, 64))
+IMAGE = Image.fromarray(pattern(0, 64, 64))
 
 
 def generation(**changes: Any) -> Generation:
@@ -45,8 +45,8 @@ def generation(**changes: Any) -> Generation:
 
 
 def encoded(image_format: str, **changes: Any) -> bytes:
-    """A picture with these parameters inside."""
-    return metadata.encode(PICTURE, metadata.ImageMetadata.of(generation(**changes), MODEL), image_format)
+    """An image with these parameters inside."""
+    return metadata.encode(IMAGE, metadata.ImageMetadata.of(generation(**changes), MODEL), image_format)
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
@@ -65,14 +65,14 @@ def encoded(image_format: str, **changes: Any) -> bytes:
     ],
 )
 def test_every_parameter_reads_back_exactly(image_format: str, prompt: str) -> None:
-    """Also where the web UI's text is ambiguous, and at the prompt's limit."""
+    """This includes prompts that make the web UI's text ambiguous, and the longest ones."""
     prompt = prompt if prompt.strip() else prompt + "x"
-    made = generation(prompt=prompt[: contract.MAX_PROMPT], negative_prompt=prompt[: contract.MAX_PROMPT])
-    content = metadata.encode(PICTURE, metadata.ImageMetadata.of(made, MODEL), image_format)
+    original = generation(prompt=prompt[: contract.MAX_PROMPT], negative_prompt=prompt[: contract.MAX_PROMPT])
+    content = metadata.encode(IMAGE, metadata.ImageMetadata.of(original, MODEL), image_format)
     recorded = metadata.read(content)
     assert recorded.exact
-    assert recorded.generation.prompt == made.prompt
-    assert recorded.generation.negative_prompt == made.negative_prompt
+    assert recorded.generation.prompt == original.prompt
+    assert recorded.generation.negative_prompt == original.negative_prompt
     assert recorded.generation.image_format == image_format
     assert (recorded.model, recorded.revision, recorded.version) == ("sd-turbo", "abc123", __version__)
 
@@ -80,15 +80,15 @@ def test_every_parameter_reads_back_exactly(image_format: str, prompt: str) -> N
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=60))
 @settings(max_examples=60, deadline=None)
 def test_any_prompt_survives_any_format(prompt: str) -> None:
-    """The exact record does not depend on what the prompt looks like."""
+    """The exact record does not depend on the prompt's form."""
     if prompt.strip():
         for image_format in FORMATS:
             assert metadata.read(encoded(image_format, prompt=prompt)).request.prompt == prompt
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
-def test_sd_prompt_reader_reads_it(image_format: str, tmp_path: Path) -> None:
-    """The field's common viewer finds prompt, negative prompt and every setting."""
+def test_sd_prompt_reader_reads_our_files(image_format: str, tmp_path: Path) -> None:
+    """A widely used viewer finds prompt, negative prompt and every setting."""
     path = tmp_path / f"cat.{image_format}"
     path.write_bytes(encoded(image_format))
     reader = ImageDataReader(path)
@@ -105,9 +105,9 @@ def test_sd_prompt_reader_reads_it(image_format: str, tmp_path: Path) -> None:
     }
 
 
-def test_the_text_is_that_of_the_web_ui() -> None:
-    """Whole numbers without a point, no line for an empty negative prompt, odd names quoted."""
-    assert metadata.to_text(generation(guidance_scale=7.0, negative_prompt=""), "a, b: c") == (
+def test_the_text_has_the_web_uis_form() -> None:
+    """Whole numbers have no decimal point, an empty negative prompt has no line, and special names are quoted."""
+    assert a1111.to_text(generation(guidance_scale=7.0, negative_prompt=""), "a, b: c") == (
         "a cat in a top hat\n"
         "Steps: 20, Sampler: DPM++ 2M, CFG scale: 7, Seed: 4294967295, Size: 64x64, "
         f'Model: "a, b: c", Version: lambdiff {__version__}'
@@ -116,21 +116,21 @@ def test_the_text_is_that_of_the_web_ui() -> None:
 
 @pytest.mark.parametrize("image_format", FORMATS)
 def test_the_same_input_gives_the_same_bytes(image_format: str) -> None:
-    """No time stamp, no random order."""
+    """There is no timestamp and no random order in a file."""
     assert encoded(image_format) == encoded(image_format)
 
 
 def test_png_keeps_every_pixel() -> None:
-    """The picture that comes out is the picture that went in."""
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encoded("png")))), np.asarray(PICTURE))
+    """PNG is lossless."""
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encoded("png")))), np.asarray(IMAGE))
 
 
 def foreign_png(text: str) -> bytes:
-    """A picture as another tool writes it."""
+    """A PNG as another tool writes it."""
     info = PngImagePlugin.PngInfo()
     info.add_text("parameters", text)
     stream = io.BytesIO()
-    PICTURE.save(stream, "PNG", pnginfo=info)
+    IMAGE.save(stream, "PNG", pnginfo=info)
     return stream.getvalue()
 
 
@@ -139,7 +139,7 @@ def foreign_jpeg(user_comment: bytes) -> bytes:
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0x9286] = user_comment
     stream = io.BytesIO()
-    PICTURE.save(stream, "JPEG", exif=exif)
+    IMAGE.save(stream, "JPEG", exif=exif)
     return stream.getvalue()
 
 
@@ -151,8 +151,8 @@ FOREIGN = (
 )
 
 
-def test_other_tools_pictures_can_be_read() -> None:
-    """Prompt, negative prompt, steps, scale, seed, size and sampler come out of the web UI's own files."""
+def test_images_of_other_tools_can_be_read() -> None:
+    """Prompt, negative prompt, steps, scale, seed, size and sampler are read from the web UI's own text."""
     recorded = metadata.read(foreign_png(FOREIGN))
     request = recorded.request
     assert not recorded.exact
@@ -175,7 +175,7 @@ def test_other_tools_pictures_can_be_read() -> None:
     ],
 )
 def test_every_form_of_user_comment_is_read(comment: bytes) -> None:
-    """Both byte orders, ASCII, and no code at all."""
+    """Both byte orders, ASCII, and no stated encoding are supported."""
     assert metadata.read(foreign_jpeg(comment)).request.seed == 1960802277
 
 
@@ -189,25 +189,25 @@ def test_every_form_of_user_comment_is_read(comment: bytes) -> None:
         ("a\nSteps: many, Sampler: Foo, CFG scale: x, Seed: -1, Size: huge", "a", None),
     ],
 )
-def test_incomplete_texts_give_what_they_have(text: str, prompt: str, negative: str | None) -> None:
-    """Nothing is invented, and numbers that are none are left open."""
+def test_incomplete_texts_are_read_as_far_as_possible(text: str, prompt: str, negative: str | None) -> None:
+    """Nothing is made up: values that are missing or unreadable are left open."""
     request = metadata.read(foreign_png(text)).request
     assert (request.prompt, request.negative_prompt) == (prompt, negative)
     assert request.width is None
     assert request.scheduler is None
 
 
-def test_another_tools_record_is_not_complete() -> None:
-    """It cannot pass for our own: asking for every parameter is an error that says so."""
+def test_metadata_of_another_tool_may_be_incomplete() -> None:
+    """Reading the complete parameters of it is an error."""
     recorded = metadata.read(foreign_png("just a prompt"))
-    with pytest.raises(MetadataError, match="does not say everything"):
+    with pytest.raises(MetadataError, match="does not record all"):
         _ = recorded.generation
     with pytest.raises(MetadataError):
-        metadata.encode(PICTURE, recorded)
+        metadata.encode(IMAGE, recorded)
 
 
-def test_a_record_out_of_range_is_not_trusted() -> None:
-    """A file may claim anything; where the record breaks the contract, the text beside it is read."""
+def test_an_invalid_record_is_not_trusted() -> None:
+    """If the exact record breaks the contract, the text beside it is read."""
     record = b'lambdiff\0{"generation":{"prompt":"a","num_inference_steps":99999}}'
     recorded = metadata.read(png(1, 1, chunk(b"tEXt", record), chunk(b"tEXt", b"parameters\0" + FOREIGN.encode())))
     assert not recorded.exact
@@ -220,7 +220,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def png(width: int, height: int, *chunks: bytes) -> bytes:
-    """A PNG of one's own, without pixels worth the name."""
+    """A minimal PNG with extra chunks."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return (
         b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
@@ -230,7 +230,7 @@ def png(width: int, height: int, *chunks: bytes) -> bytes:
 BOMB = zlib.compress(bytes(80_000_000), 9)
 HOSTILE = {
     "empty": b"",
-    "text": b"no picture at all",
+    "text": b"not an image",
     "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
     "gif": b"GIF89a" + bytes(40),
     "signature alone": b"\x89PNG\r\n\x1a\n",
@@ -244,7 +244,7 @@ HOSTILE = {
         1, 1, *[chunk(b"zTXt", b"k%d\0\0" % index + zlib.compress(bytes(1_000_000))) for index in range(80)]
     ),
     "no parameters": png(1, 1),
-    "record is no JSON": png(1, 1, chunk(b"tEXt", b"lambdiff\0{")),
+    "record is not JSON": png(1, 1, chunk(b"tEXt", b"lambdiff\0{")),
     "record is deep": png(1, 1, chunk(b"tEXt", b"lambdiff\0" + b"[" * 100_000)),
     "record is wrong": png(1, 1, chunk(b"tEXt", b'lambdiff\0{"generation": {"prompt": 5}}')),
     "exif is noise": foreign_jpeg(b"").replace(b"Exif\0\0MM", b"Exif\0\0ZZ"),
@@ -254,17 +254,17 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_are_refused_clearly(name: str) -> None:
-    """No trace, no gigabytes: one sentence and what to do."""
-    with pytest.raises(MetadataError) as refusal:
+    """Each is refused with an error that has a fix."""
+    with pytest.raises(MetadataError) as caught:
         metadata.read(HOSTILE[name])
-    assert refusal.value.fix
-    assert refusal.value.exit_code == 2
+    assert caught.value.fix
+    assert caught.value.exit_code == 2
 
 
 @given(st.integers(0, 10_000), st.binary(min_size=1, max_size=8), st.sampled_from(FORMATS))
 @settings(max_examples=300, deadline=None)
-def test_damaged_files_give_an_answer_or_a_clear_error(position: int, damage: bytes, image_format: str) -> None:
-    """Bytes overwritten anywhere never lead to another exception."""
+def test_damaged_files_are_read_or_refused(position: int, damage: bytes, image_format: str) -> None:
+    """Overwriting bytes anywhere never raises anything but a MetadataError."""
     content = bytearray(encoded(image_format))
     position %= len(content)
     content[position : position + len(damage)] = damage
@@ -273,7 +273,7 @@ def test_damaged_files_give_an_answer_or_a_clear_error(position: int, damage: by
 
 
 def test_files_are_read_by_path(tmp_path: Path) -> None:
-    """Missing files, folders and giants are refused by name."""
+    """Missing files, folders and huge files are refused by name."""
     path = tmp_path / "cat.png"
     path.write_bytes(encoded("png"))
     assert metadata.read(path).request.prompt == "a cat in a top hat"
@@ -282,13 +282,13 @@ def test_files_are_read_by_path(tmp_path: Path) -> None:
     with pytest.raises(MetadataError, match="directory"):
         metadata.read(tmp_path)
     with (tmp_path / "huge.png").open("wb") as stream:
-        stream.truncate(metadata.MAX_FILE + 1)
+        stream.truncate(containers.MAX_FILE + 1)
     with pytest.raises(MetadataError, match="larger than 64 MiB"):
         metadata.read(tmp_path / "huge.png")
 
 
 def test_bombs_cost_little_memory() -> None:
-    """Pillow's limit for all texts of one file is 64 MiB; no hostile file takes much more than that."""
+    """Pillow limits the texts of a file to 64 MiB in total, and no hostile file takes much more."""
     tracemalloc.start()
     for content in HOSTILE.values():
         with contextlib.suppress(MetadataError):

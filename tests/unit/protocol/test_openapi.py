@@ -1,4 +1,4 @@
-"""schema.py: the OpenAPI document."""
+"""openapi.py: the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 from openapi_spec_validator import validate
 
 from lambdiff.errors import InvalidRequest
-from lambdiff.protocol import contract
+from lambdiff.protocol.contract import GenerateRequest
 from lambdiff.protocol.openapi import openapi
+from lambdiff.protocol.problems import PROBLEMS
 
 COMMITTED = Path(__file__).parents[3] / "docs" / "openapi.json"
 
@@ -22,8 +23,8 @@ def test_the_document_is_valid_openapi() -> None:
     validate(openapi())
 
 
-def test_the_committed_document_is_the_codes() -> None:
-    """`lambdiff schema > docs/openapi.json` was run after the last change of the contract."""
+def test_the_committed_document_is_current() -> None:
+    """After a change of the contract, `lambdiff schema > docs/openapi.json` writes it again."""
     assert json.loads(COMMITTED.read_text()) == openapi()
 
 
@@ -56,11 +57,11 @@ def test_the_committed_document_is_the_codes() -> None:
     ],
 )
 def test_schema_and_code_agree(fields: dict[str, object]) -> None:
-    """What the schema accepts the code accepts, and the other way round."""
+    """The schema and the code accept the same requests."""
     document = openapi()
     schema = {**document["components"]["schemas"]["GenerateRequest"], "components": document["components"]}
     try:
-        contract.GenerateRequest.from_json(msgspec.json.encode(fields))
+        GenerateRequest.from_json(msgspec.json.encode(fields))
         accepted = True
     except InvalidRequest:
         accepted = False
@@ -68,7 +69,7 @@ def test_schema_and_code_agree(fields: dict[str, object]) -> None:
 
 
 def test_every_status_of_the_contract_is_documented() -> None:
-    """No problem is left out of the document."""
+    """The document lists every problem."""
     documented = {status for each in openapi()["paths"]["/"].values() for status in each["responses"]}
-    undocumented = {str(status) for status, _ in contract.PROBLEMS.values()} - documented
-    assert undocumented == {"404", "405"}, "paths and methods that the document does not have cannot be in it"
+    undocumented = {str(status) for status, _ in PROBLEMS.values()} - documented
+    assert undocumented == {"404", "405"}, "there is no place in it for paths and methods that it does not have"
