@@ -25,6 +25,7 @@ import click
 from lambdiff.cli import cli
 from lambdiff.errors import LambdiffError
 from lambdiff.protocol import contract
+from lambdiff.protocol.problems import PROBLEMS
 from lambdiff.protocol.openapi import openapi
 
 REPOSITORY: Final = Path(__file__).parents[1]
@@ -98,7 +99,7 @@ def _limits(field: dict[str, Any]) -> Iterator[str]:
 def problems() -> Iterator[str]:
     """A table of the problem documents."""
     yield from ("| status | `type` | title |", "|---|---|---|")
-    for slug, (status, title) in sorted(contract.PROBLEMS.items(), key=lambda item: item[1][0]):
+    for slug, (status, title) in sorted(PROBLEMS.items(), key=lambda item: item[1][0]):
         yield f"| {status} | `urn:lambdiff:problem:{slug}` | {title} |"
 
 

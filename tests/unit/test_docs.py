@@ -13,6 +13,7 @@ import pytest
 from lambdiff import errors
 from lambdiff.cli import COMMANDS, cli
 from lambdiff.protocol import contract
+from lambdiff.protocol.problems import PROBLEMS
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
@@ -74,7 +75,7 @@ def test_every_field_and_problem_is_listed() -> None:
     fields = re.findall(r"^\| `(\w+)`", "\n".join(hooks.fields()), re.MULTILINE)
     assert fields == list(contract.GenerateRequest.__struct_fields__)
     problems = re.findall(r"`urn:lambdiff:problem:([a-z-]+)`", "\n".join(hooks.problems()))
-    assert sorted(problems) == sorted(contract.PROBLEMS)
+    assert sorted(problems) == sorted(PROBLEMS)
 
 
 def test_every_error_is_documented() -> None:

@@ -16,7 +16,6 @@ import threading
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino  # noqa: E402 -- after the line above
 
-
 _making = threading.Lock()
 
 

@@ -19,8 +19,8 @@ from lambdiff.client.client import Client
 from lambdiff.config import Deployment
 from lambdiff.errors import AccessDenied, EndpointFailed, EndpointRefused, InvalidRequest, LambdiffError
 from lambdiff.handler.app import App
-from lambdiff.protocol import contract
 from lambdiff.protocol.contract import GenerateRequest
+from lambdiff.protocol.headers import TIMING_HEADER, decode_timings, encode_timings
 from lambdiff.protocol.http import HttpRequest, HttpResponse, OnStep
 from support.stub_engine import StubEngine
 
@@ -60,11 +60,11 @@ class RecordingTransport:
             raise error
         reply = self.app.handle(request, on_step)
         timings = {**PHASES, "denoise": fields.num_inference_steps / 2}
-        if "load" in contract.decode_timings(reply.headers[contract.TIMING_HEADER]):
+        if "load" in decode_timings(reply.headers[TIMING_HEADER]):
             timings["load"] = LOAD
         self.now += sum(timings.values())
-        header = contract.encode_timings({"queue": 0.125, **timings})
-        return dataclasses.replace(reply, headers={**reply.headers, contract.TIMING_HEADER: header})
+        header = encode_timings({"queue": 0.125, **timings})
+        return dataclasses.replace(reply, headers={**reply.headers, TIMING_HEADER: header})
 
     def close(self) -> None:
         """Nothing to release."""
