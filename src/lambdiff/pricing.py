@@ -1,9 +1,9 @@
-"""What Lambda costs, by a dated table.
+"""Prices of Lambda and of what a deployment keeps, from a dated table.
 
     cost = GB x billed seconds x rate + requests x 0.20e-6 + max(0, GB of /tmp - 0.5) x seconds x 3.09e-8
 
-Rates of us-east-1's first tier, in dollars, before tax (https://aws.amazon.com/lambda/pricing/). Other regions cost up
-to a third more.
+US dollars before tax, first tier of us-east-1 (https://aws.amazon.com/lambda/pricing/). Other regions cost up to a
+third more.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ REQUEST: Final = 0.20e-6
 TMP_GB_SECOND: Final = 3.09e-8
 FREE_GB_SECONDS: Final = 400_000
 FREE_REQUESTS: Final = 1_000_000
+# SnapStart is priced by memory; these are for 10,240 MB.
 SNAPSTART_MONTH_10_GB: Final = 39.5
 SNAPSTART_RESTORE_10_GB: Final = 0.0014
 ALARM_MONTH: Final = 0.10
@@ -24,18 +25,24 @@ ECR_GB_MONTH: Final = 0.10
 
 
 def invocation(memory_mb: int, seconds: float, *, architecture: str = "x86_64", tmp_mb: int = 512) -> float:
-    """Dollars for one request that is billed for so many seconds, its cold start included in them.
+    """Return the dollars for a request.
+
+    Args:
+        memory_mb: MB of memory.
+        seconds: the billed duration, cold start included.
+        architecture: `x86_64` or `arm64`.
+        tmp_mb: MB of `/tmp`; the first 512 are free.
 
     Example:
         >>> round(invocation(10_240, 10.0), 6)
         0.001667
     """
-    computing = memory_mb / 1024 * seconds * GB_SECOND[architecture]
-    return computing + REQUEST + max(0.0, tmp_mb / 1024 - 0.5) * seconds * TMP_GB_SECOND
+    compute = memory_mb / 1024 * seconds * GB_SECOND[architecture]
+    return compute + REQUEST + max(0.0, tmp_mb / 1024 - 0.5) * seconds * TMP_GB_SECOND
 
 
 def free_images(memory_mb: int, seconds: float) -> int:
-    """How many such requests a month the free tier covers.
+    """Return how many requests of this memory and duration the free tier covers each month.
 
     Example:
         >>> free_images(10_240, 10.0)
@@ -45,7 +52,7 @@ def free_images(memory_mb: int, seconds: float) -> int:
 
 
 def snapstart_month(memory_mb: int) -> float:
-    """Dollars a month for keeping one version's snapshot.
+    """Return the dollars a month for the snapshot of one published version.
 
     Example:
         >>> snapstart_month(10_240)
@@ -54,8 +61,18 @@ def snapstart_month(memory_mb: int) -> float:
     return SNAPSTART_MONTH_10_GB * memory_mb / 10_240
 
 
+def snapstart_restore(memory_mb: int) -> float:
+    """Return the dollars for one restore of a snapshot.
+
+    Example:
+        >>> snapstart_restore(10_240)
+        0.0014
+    """
+    return SNAPSTART_RESTORE_10_GB * memory_mb / 10_240
+
+
 def dollars(amount: float) -> str:
-    """An amount with as many digits as it needs.
+    """Format an amount with as many digits as it needs.
 
     Example:
         >>> dollars(39.5), dollars(0.00167), dollars(0.0000002)

@@ -1,41 +1,61 @@
-"""How a long command tells what it is doing: stages with their times on stderr; stdout stays free for the result."""
+"""Progress of a long command: each stage with its duration, on stderr; stdout is kept for the result."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import time
-from typing import Any, Final, TextIO
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TextIO
 
-_GONE: Final = (OSError, ValueError)
-"""What writing raises where nobody reads any more: a closed terminal, pipe or file."""
+if TYPE_CHECKING:
+    from rich.status import Status
+
+Confirm = Callable[[str], bool]
+"""Asks the caller a yes-or-no question."""
+
+_CLOSED: Final = (OSError, ValueError)
+"""What a write raises when the terminal, the pipe or the file is closed."""
 
 
 class Stages:
-    """One line per finished stage; on a terminal, the running one is shown with its details.
+    """Prints a line for each finished stage and, on a terminal, shows the current one with details.
 
-    The work goes on where nobody reads any more, because it may be one that has to be finished.
+    The work goes on if the stream is closed, because it may have to be finished.
+
+    Args:
+        stream: stderr by default.
+        quiet: print nothing, only measure.
+        clock: seconds, monotonic.
+
+    Attributes:
+        times: seconds by stage.
 
     Example:
-        >>> report = Stages(stream=sys.stdout, quiet=True)
-        >>> report.stage("Building the image")
+        >>> stages = Stages(stream=sys.stdout, clock=lambda: 0.0)
+        >>> stages.stage("Building the image")
+        >>> stages.done()
+           0.0 s  Building the image
     """
 
-    def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
+    def __init__(
+        self, stream: TextIO | None = None, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.stream = stream or sys.stderr
         self.quiet = quiet
         self.times: dict[str, float] = {}
+        self._clock = clock
         self._name = ""
         self._started = 0.0
-        self._status: Any = None
+        self._status: Status | None = None
 
     def stage(self, name: str) -> None:
-        """Begin a stage; the one before it is done. Naming the running stage again does nothing."""
+        """End the current stage and begin another; do nothing if it is the current one already."""
         if name == self._name:
             return
         self.done()
-        self._name, self._started = name, time.monotonic()
-        with contextlib.suppress(*_GONE):
+        self._name, self._started = name, self._clock()
+        with contextlib.suppress(*_CLOSED):
             if not self.quiet and self.stream.isatty():
                 from rich.console import Console
 
@@ -44,31 +64,31 @@ class Stages:
                 self._status = status
 
     def detail(self, text: str) -> None:
-        """What the running stage is at."""
+        """Show on a terminal what the current stage is doing."""
         if self._status is not None:
             self._status.update(f"{self._name}: {text[:100]}")
 
     def say(self, text: str) -> None:
-        """A line of its own."""
+        """Print a line."""
         if not self.quiet:
-            with contextlib.suppress(*_GONE):
+            with contextlib.suppress(*_CLOSED):
                 print(text, file=self.stream, flush=True)
 
     def done(self) -> None:
-        """End the running stage."""
+        """End the current stage, if any."""
         self._end("")
 
     def failed(self) -> None:
-        """End the running stage, which did not succeed."""
+        """End the current stage, if any, as failed."""
         self._end("  failed")
 
-    def _end(self, verdict: str) -> None:
+    def _end(self, suffix: str) -> None:
         if self._status is not None:
             status, self._status = self._status, None
-            with contextlib.suppress(*_GONE):
+            with contextlib.suppress(*_CLOSED):
                 status.stop()
         if self._name:
-            seconds = time.monotonic() - self._started
+            seconds = self._clock() - self._started
             self.times[self._name] = round(seconds, 1)
-            self.say(f"{seconds:6.1f} s  {self._name}{verdict}")
+            self.say(f"{seconds:6.1f} s  {self._name}{suffix}")
             self._name = ""

@@ -104,7 +104,7 @@ def test_one_command_deploys(first: subprocess.CompletedProcess[str], machine: M
     print(first.stderr)
     assert first.returncode == 0, first.stderr
     for words in (
-        "Preparing the account for CDK",
+        "Bootstrapping the account for CDK",
         "Building the image",
         "Pushing the image",
         "Updating the stack",
@@ -210,7 +210,7 @@ def test_cost_doctor_and_warm(machine: Machine) -> None:
     assert cost["images"] >= 1
     assert 0 < cost["dollars_per_image"] < 0.1
     findings = machine.report("doctor")
-    assert [finding for finding in findings if finding["verdict"] == "bad"] == []
+    assert [finding for finding in findings if finding["status"] == "error"] == []
     assert {"clock", "bootstrap", "stack", "endpoint", "container engine"} <= {each["check"] for each in findings}
     assert machine.report("warm", "-n", "2")["answered"] == 2
 

@@ -1,4 +1,4 @@
-"""Shared by the tests of the cloud side: jsii needs a Node that it supports, and the wheel has one."""
+"""Fixtures for tests that need AWS, the CDK or a model folder."""
 
 from __future__ import annotations
 
@@ -9,16 +9,25 @@ from pathlib import Path
 import pytest
 
 from lambdiff.aws.account import Account, open_account
+from lambdiff.aws.deployment import SelectedDeployment, select
 from lambdiff.infra import toolchain
-from support.made_stack import REGION, write_manifest
+from support.aws_resources import (
+    ERROR_LINE,
+    REGION,
+    make_function,
+    make_logs,
+    make_stack,
+    save_deployment,
+    write_manifest,
+)
 
-# Before any test module imports aws_cdk: jsii starts Node at import.
+# aws_cdk starts Node when it is imported, and supports only some versions: use that of the wheel.
 os.environ["JSII_NODE"] = toolchain.node().command[0]
 
 
 @pytest.fixture(scope="session")
 def image_context(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A build context that is small enough to be hashed in no time."""
+    """A minimal build context."""
     folder = tmp_path_factory.mktemp("context")
     (folder / "Dockerfile").write_text("FROM scratch\n")
     return folder
@@ -26,7 +35,7 @@ def image_context(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """moto in place of AWS; the keys are moto's own, FOOBARKEY and FOOBARSECRET."""
+    """moto instead of AWS, with moto's keys FOOBARKEY and FOOBARSECRET."""
     from moto import mock_aws
 
     monkeypatch.setenv("AWS_REGION", REGION)
@@ -36,13 +45,23 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def account(aws: None) -> Account:
-    """An account of moto's."""
+    """The account that moto simulates."""
     return open_account()
 
 
 @pytest.fixture
+def deployed(aws: None) -> SelectedDeployment:
+    """A deployment with stack, function and log; the second line of the log is `ERROR_LINE`."""
+    make_stack()
+    make_function(reserved=10)
+    make_logs('{"level":"INFO","request_id":"r-1","status":200}', ERROR_LINE, "REPORT RequestId: r-2\tDuration: 1 ms")
+    save_deployment()
+    return select()
+
+
+@pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A baked folder with one file, and a stray file that the manifest does not know."""
+    """A baked folder with one file, and another file that the manifest does not list."""
     folder = tmp_path / "model"
     (folder / "unet").mkdir(parents=True)
     (folder / "unet" / "model.bin").write_bytes(b"weights")

@@ -1,44 +1,57 @@
-"""infra/report.py: stages on a stream."""
+"""stages.py: the progress of a command on a stream."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
-import re
 
 import pytest
 
 from lambdiff.stages import Stages
 
 
-def test_a_line_for_each_stage() -> None:
-    """With its time and how it ended; a stage ends when the next one begins."""
+def test_each_stage_has_a_line() -> None:
+    """With its duration and how it ended; the next stage ends it."""
     stream = io.StringIO()
-    report = Stages(stream)
-    report.stage("one")
-    report.stage("two")
-    report.failed()
-    report.say("three")
-    assert re.fullmatch(r" +0\.\d s  one\n +0\.\d s  two  failed\nthree\n", stream.getvalue())
-    assert list(report.times) == ["one", "two"]
+    stages = Stages(stream, clock=itertools.count(step=1.5).__next__)
+    stages.stage("one")
+    stages.stage("one")
+    stages.stage("two")
+    stages.failed()
+    stages.done()
+    stages.say("three")
+    assert stream.getvalue() == "   1.5 s  one\n   1.5 s  two  failed\nthree\n"
+    assert stages.times == {"one": 1.5, "two": 1.5}
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # rich's, which writes meanwhile
+def test_quiet_stages_are_measured() -> None:
+    """Nothing is printed."""
+    stream = io.StringIO()
+    stages = Stages(stream, quiet=True, clock=itertools.count().__next__)
+    stages.stage("one")
+    stages.detail("half of it")
+    stages.done()
+    stages.say("two")
+    assert (stream.getvalue(), stages.times) == ("", {"one": 1})
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of rich, which keeps writing
 @pytest.mark.parametrize("kind", ["pipe", "terminal", "file"])
-def test_nobody_reads(kind: str) -> None:
-    """A pipe without a reader, a closed terminal, a closed file: the stages go on, unseen."""
+def test_a_closed_stream_does_not_stop_the_work(kind: str) -> None:
+    """A pipe without a reader, a closed terminal, a closed file: stages continue without output."""
     reader, writer = os.openpty() if kind == "terminal" else os.pipe()
     stream = os.fdopen(writer, "w", buffering=1)
     assert stream.isatty() == (kind == "terminal")
-    report = Stages(stream)
-    report.stage("one")
+    stages = Stages(stream)
+    stages.stage("one")
     if kind == "file":
         stream.close()
     os.close(reader)
-    report.stage("two")
-    report.failed()
-    report.say("three")
-    assert list(report.times) == ["one", "two"]
+    stages.stage("two")
+    stages.failed()
+    stages.say("three")
+    assert list(stages.times) == ["one", "two"]
     with contextlib.suppress(OSError):
         stream.close()

@@ -1,4 +1,5 @@
-"""The one door to AWS: account, stacks, logs and functions, with botocore's errors translated to ours.
+"""AWS as lambdiff uses it: the account, stacks, functions, logs, images and access keys, each behind typed functions.
 
-Never imports the client, `infra`, `ops` or the command line.
+The only package besides `auth` and `client` that sees botocore's exceptions; it raises `LambdiffError` instead. Never
+imports `client`, `infra`, `ops`, `bench` or `cli`.
 """

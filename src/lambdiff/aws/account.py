@@ -1,20 +1,30 @@
-"""The AWS account that a deployment goes to: who asks, where, and what the account allows."""
+"""An AWS identity in an account and a region, and what the account allows."""
 
 from __future__ import annotations
 
-import os
+import datetime
+import email.utils
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from lambdiff.auth import credentials
-from lambdiff.config import Sourced
-from lambdiff.errors import ConfigurationError, CredentialsError, DeployError
+from lambdiff.auth.region import choose_region
+from lambdiff.aws.error_mapping import NotFound, PermissionDenied, Rejected, no_credentials, translated
+from lambdiff.config import Deployment, Sourced
 
 if TYPE_CHECKING:
     import boto3
+    from types_boto3_cloudformation import CloudFormationClient
+    from types_boto3_ecr import ECRClient
+    from types_boto3_iam import IAMClient
+    from types_boto3_lambda import LambdaClient
+    from types_boto3_logs import CloudWatchLogsClient
+    from types_boto3_secretsmanager import SecretsManagerClient
+    from types_boto3_ssm import SSMClient
+    from types_boto3_sts import STSClient
 
-KEEP_UNRESERVED: Final = 100
+MIN_UNRESERVED: Final = 100
 """Concurrent executions that Lambda keeps for functions without a reservation; it refuses to reserve these."""
 BOOTSTRAP_PARAMETER: Final = "/cdk-bootstrap/hnb659fds/version"
 MIN_BOOTSTRAP: Final = 6
@@ -22,14 +32,14 @@ MIN_BOOTSTRAP: Final = 6
 
 @dataclass(frozen=True)
 class Account:
-    """An identity in an account and a region.
+    """An AWS identity in an account and a region.
 
     Attributes:
-        session: signs everything that is asked below.
-        id: the account's twelve digits.
-        arn: the caller's.
-        region: with its source.
-        profile: the AWS profile in use, None for the default chain.
+        session: the boto3 session that signs all calls.
+        id: the account id, twelve digits.
+        arn: the ARN of the identity.
+        region: the region and where it was set.
+        profile: the AWS profile, or None for the default credentials.
     """
 
     session: boto3.Session = field(repr=False)
@@ -38,19 +48,38 @@ class Account:
     region: Sourced[str]
     profile: str | None = None
 
-    def client(self, service: str) -> Any:
-        """A boto3 client in this region; where it gets no answer, its calls raise a `LambdiffError`."""
-        make: Any = self.session.client  # boto3-stubs know one overload per service and none for a variable
-        client = make(service, region_name=self.region.value)
-        client.meta.events.register("after-call-error", _unanswered)
-        return client
+    @overload
+    def client(self, service: Literal["cloudformation"]) -> CloudFormationClient: ...
+    @overload
+    def client(self, service: Literal["ecr"]) -> ECRClient: ...
+    @overload
+    def client(self, service: Literal["iam"]) -> IAMClient: ...
+    @overload
+    def client(self, service: Literal["lambda"]) -> LambdaClient: ...
+    @overload
+    def client(self, service: Literal["logs"]) -> CloudWatchLogsClient: ...
+    @overload
+    def client(self, service: Literal["secretsmanager"]) -> SecretsManagerClient: ...
+    @overload
+    def client(self, service: Literal["ssm"]) -> SSMClient: ...
+    @overload
+    def client(self, service: Literal["sts"]) -> STSClient: ...
+    def client(self, service: Any) -> Any:
+        """Return a boto3 client for this region. Call it inside `error_mapping.translated` only."""
+        return self.session.client(service, region_name=self.region.value)
 
     def environment(self) -> dict[str, str]:
-        """Credentials and region for a process that we start, whatever provider they come from (SSO, say)."""
-        keys = self.session.get_credentials()
-        if keys is None:
-            raise _nobody()
-        frozen = keys.get_frozen_credentials()
+        """Return environment variables with credentials and region for a child process.
+
+        The credentials may come from any provider that boto3 knows, for example SSO.
+
+        Raises:
+            CredentialsError: there are none.
+        """
+        found = self.session.get_credentials()
+        if found is None:
+            raise no_credentials()
+        frozen = found.get_frozen_credentials()
         variables = {
             "AWS_ACCESS_KEY_ID": str(frozen.access_key),
             "AWS_SECRET_ACCESS_KEY": str(frozen.secret_key),
@@ -60,137 +89,70 @@ class Account:
         return {**variables, "AWS_SESSION_TOKEN": frozen.token} if frozen.token else variables
 
     def bootstrap_version(self) -> int | None:
-        """The version of CDK's bootstrap stack here, None where there is none."""
-        from botocore.exceptions import ClientError
-
+        """Return the version of the CDK bootstrap stack, or None if the account is not bootstrapped."""
         try:
-            value = self.client("ssm").get_parameter(Name=BOOTSTRAP_PARAMETER)["Parameter"]["Value"]
-        except ClientError as error:
-            if code(error) == "ParameterNotFound":
-                return None
-            raise refused(error, "The CDK bootstrap stack's version") from None
-        return int(value)
+            with translated("The version of the CDK bootstrap stack"):
+                parameter = self.client("ssm").get_parameter(Name=BOOTSTRAP_PARAMETER)["Parameter"]
+        except NotFound:
+            return None
+        return int(parameter["Value"])
 
     def concurrency(self) -> tuple[int, int] | None:
-        """(limit, unreserved) concurrent executions of the account; None if the caller may not know."""
-        from botocore.exceptions import ClientError
-
+        """Return the account's (limit, unreserved) concurrent executions, or None if the identity may not read them."""
         try:
-            limit = self.client("lambda").get_account_settings()["AccountLimit"]
-        except ClientError:
+            with translated("The account's concurrency limit"):
+                limit = self.client("lambda").get_account_settings()["AccountLimit"]
+        except (PermissionDenied, Rejected):
             return None
         return limit["ConcurrentExecutions"], limit["UnreservedConcurrentExecutions"]
 
-    def reservation(self, wanted: int | None, already: int = 0) -> int | None:
-        """What can be reserved of `wanted` (see `StackSettings.reserved_concurrency`), given what this function has.
+    def reservable(self, wanted: int | None, current: int = 0) -> int | None:
+        """Return how many of the `wanted` concurrent executions can be reserved for a function.
+
+        Args:
+            wanted: as in `StackSettings.reserved_concurrency`.
+            current: what the function has reserved already.
 
         Returns:
-            `wanted`, or None where the account would be left with fewer than 100 unreserved executions.
+            `wanted`, or None if the account would keep fewer than `MIN_UNRESERVED` unreserved executions.
         """
         if not wanted:
             return wanted
         known = self.concurrency()
-        if known is not None and known[1] + already - wanted < KEEP_UNRESERVED:
+        if known is not None and known[1] + current - wanted < MIN_UNRESERVED:
             return None
         return wanted
 
+    def server_time(self) -> datetime.datetime:
+        """Return the time of AWS's clock."""
+        with translated("Your AWS identity"):
+            reply = self.client("sts").get_caller_identity()
+        return email.utils.parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"])
+
     @property
     def principal(self) -> str:
-        """The caller's IAM identity: an assumed role's session becomes the role."""
+        """The ARN of the IAM user or role; for the session of an assumed role, the ARN of the role."""
         match = re.fullmatch(r"arn:(aws[a-z-]*):sts::(\d{12}):assumed-role/([^/]+)/.*", self.arn)
         return f"arn:{match[1]}:iam::{match[2]}:role/{match[3]}" if match else self.arn
 
 
-def open_account(profile: str | None = None, region: str | None = None, source: str = "--region") -> Account:
-    """Find out who asks, and where.
+def open_account(
+    profile: str | None = None, region: str | None = None, *, deployment: Deployment | None = None
+) -> Account:
+    """Identify the caller to AWS.
 
     Args:
-        profile: an AWS profile.
-        region: used before any other that is known.
-        source: where that region comes from.
+        profile: an AWS profile; by default the deployment's, else the credentials that boto3 finds.
+        region: takes precedence over all others; see `choose_region`.
+        deployment: the saved deployment that the calls are about.
 
     Raises:
-        CredentialsError: nobody, or credentials that AWS does not take.
-        ConfigurationError: no region.
+        CredentialsError: there are no credentials, or AWS does not accept them.
+        ConfigurationError: the region is not known.
     """
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-
+    profile = profile or (deployment.profile if deployment else None)
     session = credentials.session(profile)
-    where = Sourced(region, source) if region else _region(session)
-    try:
+    where = choose_region(region, deployment=deployment, profile=profile)
+    with translated("Your AWS identity"):
         identity = session.client("sts", region_name=where.value).get_caller_identity()
-    except NoCredentialsError:
-        raise _nobody() from None
-    except ClientError as error:
-        raise refused(error, "Your AWS identity") from None
-    except BotoCoreError as error:
-        raise CredentialsError(
-            f"Your AWS identity cannot be established: {error}", fix="Check the network, or sign in again."
-        ) from None
     return Account(session, identity["Account"], identity["Arn"], where, profile)
-
-
-def _unanswered(exception: Exception, **_: Any) -> None:
-    """botocore's event for a call without an answer; what a handler raises takes the place of its exception."""
-    from botocore.exceptions import BotoCoreError, ConnectionError, HTTPClientError
-
-    if isinstance(exception, (ConnectionError, HTTPClientError)):
-        raise DeployError(f"AWS cannot be reached: {exception}", fix="Check the network and try again.") from None
-    if isinstance(exception, BotoCoreError):
-        raise CredentialsError(
-            f"AWS could not be asked: {exception}",
-            fix="Sign in again: `aws sso login`, `aws configure`, or another --profile.",
-        ) from None
-
-
-def code(error: Exception) -> str:
-    """AWS's own name for a client error."""
-    response: dict[str, Any] = getattr(error, "response", {})
-    return str(response.get("Error", {}).get("Code", ""))
-
-
-def message(error: Exception) -> str:
-    """AWS's own words."""
-    response: dict[str, Any] = getattr(error, "response", {})
-    return str(response.get("Error", {}).get("Message", "")) or str(error)
-
-
-def refused(error: Exception, subject: str, what: str = "read") -> CredentialsError | DeployError:
-    """The error to raise when AWS says no: a matter of credentials, or not."""
-    said = f"{subject} cannot be {what}. AWS says: {code(error)}: {message(error)}"
-    if code(error) in _SIGN_IN:
-        return CredentialsError(said, fix="Sign in again: `aws sso login`, `aws configure`, or another --profile.")
-    if code(error) in DENIED:
-        return CredentialsError(said, fix="Ask for the permission that AWS names; docs/deploy.md has the policy.")
-    return DeployError(said, fix="Try again; `lambdiff doctor` looks closer.")
-
-
-DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
-_SIGN_IN: Final = frozenset(
-    {
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "InvalidClientTokenId",
-        "RequestExpired",
-        "SignatureDoesNotMatch",
-        "UnrecognizedClientException",
-    }
-)
-
-
-def _region(session: boto3.Session) -> Sourced[str]:
-    for value, source in (
-        (os.environ.get("LAMBDIFF_REGION"), "LAMBDIFF_REGION"),
-        (os.environ.get("AWS_REGION"), "AWS_REGION"),
-        (os.environ.get("AWS_DEFAULT_REGION"), "AWS_DEFAULT_REGION"),
-        (session.region_name, "AWS profile"),
-    ):
-        if value:
-            return Sourced(value, source)
-    raise ConfigurationError("The region is not known.", fix="Name it: --region us-east-1, or set AWS_REGION.")
-
-
-def _nobody() -> CredentialsError:
-    return CredentialsError(
-        "There are no AWS credentials.", fix="Sign in first: `aws sso login`, `aws configure`, or --profile."
-    )

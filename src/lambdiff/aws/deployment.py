@@ -1,4 +1,4 @@
-"""The saved deployment that a command is about, with the account it lives in."""
+"""The saved deployment that a command works on, and the account that it is in."""
 
 from __future__ import annotations
 
@@ -7,69 +7,81 @@ from dataclasses import dataclass
 
 from lambdiff import config
 from lambdiff.aws import account as accounts
+from lambdiff.aws import function as functions
 from lambdiff.aws.account import Account
+from lambdiff.aws.function import Function
 from lambdiff.config import Deployment, Sourced
 from lambdiff.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
 class SelectedDeployment:
-    """A deployment, where its name came from, and an identity in its account."""
+    """A deployment, where its name came from, and an AWS identity in its account."""
 
     deployment: Sourced[Deployment]
     account: Account
 
     @property
-    def function(self) -> str:
-        """The function's name.
+    def function_name(self) -> str:
+        """The name of the function.
 
         Raises:
-            ConfigurationError: only the URL is known.
+            ConfigurationError: only the URL is saved.
         """
         name = self.deployment.value.function_name
         if not name:
             raise ConfigurationError(
-                f"Of the deployment {self.deployment.value.name} only the URL is known here.",
-                fix="Give its stack: lambdiff configure --stack NAME --region REGION.",
+                f"Only the URL of deployment {self.deployment.value.name} is saved here.",
+                fix="Save its stack with `lambdiff configure --stack NAME --region REGION`.",
             )
         return name
 
+    def read_function(self) -> Function:
+        """Read the configuration of the function.
+
+        Raises:
+            ConfigurationError: only the URL is saved.
+            CredentialsError, DeployError: the function cannot be read.
+        """
+        return functions.read(self.account, self.function_name)
+
 
 def select(name: str | None = None, profile: str | None = None) -> SelectedDeployment:
-    """The named deployment, or the one that a call without a name would use.
+    """Select the named deployment, or the default one, and identify the caller in its account.
 
     Raises:
-        ConfigurationError: there is none.
-        CredentialsError: nobody to ask AWS.
+        ConfigurationError: there is no such deployment.
+        CredentialsError: there are no AWS credentials, or AWS does not accept them.
     """
     chosen = select_saved(name)
-    account = accounts.open_account(profile or chosen.value.profile, chosen.value.region, str(config.path()))
-    return SelectedDeployment(chosen, account)
+    return SelectedDeployment(chosen, accounts.open_account(profile, deployment=chosen.value))
 
 
 def select_saved(name: str | None = None) -> Sourced[Deployment]:
-    """The deployment alone, without asking AWS anything.
+    """Select the named deployment, or the default one, without a call to AWS.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: there is no such deployment.
     """
     chosen = config.choose_deployment(name)
     if chosen is None:
         raise ConfigurationError(
-            "Nothing is deployed, as far as this machine knows.",
-            fix="Run `lambdiff deploy`, or `lambdiff configure --stack NAME` for one that is there already.",
+            "No deployment is saved on this machine.",
+            fix="Run `lambdiff deploy`, or `lambdiff configure --stack NAME` for an existing stack.",
         )
     return chosen
 
 
 def require_explicit_name(name: str | None) -> None:
-    """Refuse to guess: the default moves when a deployment goes, so a command run twice would take the next one.
+    """Refuse to choose between several deployments.
+
+    The default changes when a deployment is destroyed, so a repeated command would destroy the next one.
 
     Raises:
-        ConfigurationError: there are several, and none was named.
+        ConfigurationError: there are several deployments and none was named.
     """
     saved = config.load().deployments
     if len(saved) > 1 and not (name or os.environ.get("LAMBDIFF_DEPLOYMENT")):
         raise ConfigurationError(
-            f"There are several deployments: {', '.join(sorted(saved))}.", fix="Say which: --deployment NAME."
+            f"There are several deployments: {', '.join(sorted(saved))}.", fix="Name one with `deployment=`."
         )

@@ -1,30 +1,35 @@
-"""`lambdiff logs`: what the function wrote, and what Lambda says about each request."""
+"""CloudWatch log groups: reading, following and deleting a function's log."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import re
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from lambdiff.aws import account as accounts
 from lambdiff.aws.account import Account
-from lambdiff.aws.deployment import SelectedDeployment
+from lambdiff.aws.error_mapping import NotFound, translated
 from lambdiff.errors import ConfigurationError, InvalidRequest
 
+if TYPE_CHECKING:
+    from types_boto3_logs.type_defs import FilteredLogEventTypeDef
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_OVERLAP = 10.0
+"""Seconds that `follow` reads again each time, because events do not always arrive in order."""
 
 
 class Line(Struct, frozen=True, kw_only=True):
-    """One line of the log.
+    """A log line.
 
     Attributes:
         time: ISO 8601, UTC.
-        stream: the environment it came from.
-        text: as it was written.
+        stream: the log stream; each execution environment has its own.
+        text: the text without the final line break.
     """
 
     time: str
@@ -32,54 +37,62 @@ class Line(Struct, frozen=True, kw_only=True):
     text: str
 
 
-def group_of(target: SelectedDeployment) -> str:
-    """The log group of a deployment's function.
-
-    Raises:
-        CredentialsError, DeployError: Lambda does not say.
-    """
-    from botocore.exceptions import ClientError
-
-    try:
-        settings = target.account.client("lambda").get_function_configuration(FunctionName=target.function)
-    except ClientError as error:
-        raise accounts.refused(error, f"The function {target.function}") from None
-    return str(settings.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{target.function}")
-
-
 def read(
     account: Account, group: str, *, since: float, request_id: str | None = None, limit: int | None = None
 ) -> Iterator[Line]:
-    """The lines of a log group since a moment.
+    """Read a log group, oldest line first.
 
     Args:
-        group: the log group's name.
-        since: seconds since 1970.
-        request_id: only lines that name this request.
-        limit: at most so many.
+        account: the account.
+        group: the name of the log group.
+        since: seconds since 1970; older lines are left out.
+        request_id: only lines that contain this request id.
+        limit: the maximum number of lines.
 
     Raises:
-        CredentialsError, DeployError: the log cannot be read.
+        ConfigurationError: there is no such log group.
+        CredentialsError, DeployError: it cannot be read.
     """
     for event in _events(account, group, since, request_id, limit):
         yield _line(event)
 
 
-def follow(account: Account, group: str, *, since: float, request_id: str | None = None) -> Iterator[Line]:
-    """`read`, and then whatever comes, until interrupted."""
+def follow(
+    account: Account,
+    group: str,
+    *,
+    since: float,
+    request_id: str | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Line]:
+    """Read a log group as `read` does, then wait for new lines; never ends."""
     seen: set[str] = set()
     while True:
         for event in _events(account, group, since, request_id, None):
             if event["eventId"] not in seen:
                 seen.add(event["eventId"])
-                # Lines of one moment may still be on their way, so the next look begins a little earlier.
-                since = max(since, event["timestamp"] / 1000 - 10)
+                since = max(since, event["timestamp"] / 1000 - _OVERLAP)
                 yield _line(event)
-        time.sleep(2)
+        sleep(2)
+
+
+def exists(account: Account, group: str) -> bool:
+    """Return whether a log group exists."""
+    if not group:
+        return False
+    with translated(f"The log group {group}"):
+        found = account.client("logs").describe_log_groups(logGroupNamePrefix=group)["logGroups"]
+    return any(each["logGroupName"] == group for each in found)
+
+
+def delete(account: Account, group: str) -> None:
+    """Delete a log group; do nothing if it does not exist."""
+    with contextlib.suppress(NotFound), translated(f"The log group {group}", "deleted"):
+        account.client("logs").delete_log_group(logGroupName=group)
 
 
 def parse_time(text: str, now: float | None = None) -> float:
-    """Seconds since 1970 of `10m`, `2h`, `3d` ago, or of an ISO 8601 time (UTC unless it says otherwise).
+    """Convert an age (`10m`, `2h`, `3d`) or an ISO 8601 time (UTC by default) to seconds since 1970.
 
     Raises:
         InvalidRequest: it is neither.
@@ -94,30 +107,33 @@ def parse_time(text: str, now: float | None = None) -> float:
     try:
         parsed = datetime.datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidRequest(f"{text!r} is not a time.", fix="Write it like 10m, 2h, 3d or 2026-09-01T12:00.") from None
+        raise InvalidRequest(
+            f"{text!r} is not a time.", fix="Write an age such as 10m, 2h or 3d, or a time such as 2026-09-01T12:00."
+        ) from None
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.UTC)).timestamp()
 
 
 def _events(
     account: Account, group: str, since: float, request_id: str | None, limit: int | None
-) -> Iterator[dict[str, Any]]:
-    from botocore.exceptions import ClientError
-
+) -> Iterator[FilteredLogEventTypeDef]:
     options: dict[str, Any] = {"logGroupName": group, "startTime": max(0, int(since * 1000))}
+    if limit is not None:
+        options["PaginationConfig"] = {"MaxItems": limit}
     if request_id:
         options["filterPattern"] = f'"{request_id}"'
     pages = account.client("logs").get_paginator("filter_log_events")
     try:
-        yield from pages.paginate(**options, PaginationConfig={"MaxItems": limit}).search("events[]")
-    except ClientError as error:
-        if accounts.code(error) == "ResourceNotFoundException":
-            raise ConfigurationError(
-                f"There is no log group {group} yet.", fix="It begins with the first request: lambdiff warm"
-            ) from None
-        raise accounts.refused(error, f"The log group {group}") from None
+        with translated(f"The log group {group}"):
+            for page in pages.paginate(**options):
+                yield from page["events"]
+    except NotFound:
+        raise ConfigurationError(
+            f"There is no log group {group} yet.",
+            fix="The first request creates it: run `lambdiff warm`, or generate an image.",
+        ) from None
 
 
-def _line(event: dict[str, Any]) -> Line:
+def _line(event: FilteredLogEventTypeDef) -> Line:
     when = datetime.datetime.fromtimestamp(event["timestamp"] / 1000, datetime.UTC)
     return Line(
         time=when.isoformat(timespec="milliseconds"),

@@ -1,31 +1,26 @@
-"""A deployment's stack as CloudFormation knows it."""
+"""CloudFormation stacks: reading the state of a deployment's stack, changing a parameter, deleting it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
-from lambdiff import config
-from lambdiff.auth.credentials import session
-from lambdiff.aws import account as accounts
+from lambdiff.aws import outputs
 from lambdiff.aws.account import Account
+from lambdiff.aws.error_mapping import NotFound, translated
 from lambdiff.config import Deployment
-from lambdiff.errors import ConfigurationError, CredentialsError, DeployError
-
-URL_OUTPUT: Final = "LambdaUrl"
-SECRET_OUTPUT: Final = "SecretArn"  # noqa: S105 (the name of an output)
-ROLE_OUTPUT: Final = "InvokerRoleArn"
-FUNCTION_OUTPUT: Final = "FunctionName"
+from lambdiff.errors import ConfigurationError, DeployError
 
 
 @dataclass(frozen=True)
 class StackState:
-    """What CloudFormation says.
+    """A stack as CloudFormation describes it.
 
     Attributes:
-        status: CREATE_COMPLETE, say.
-        reason: why, where AWS says so.
-        outputs, parameters: by name.
+        status: for example `CREATE_COMPLETE`.
+        reason: the reason for the status; empty if CloudFormation gives none.
+        outputs, parameters: values by name; see `lambdiff.aws.outputs`.
         changed_at: the time of the last change, ISO 8601.
     """
 
@@ -37,115 +32,150 @@ class StackState:
     changed_at: str = ""
 
     @property
-    def at_rest(self) -> bool:
-        """Whether the last change has ended well."""
+    def stable(self) -> bool:
+        """Whether no change is in progress and the last one left a usable stack."""
         return self.status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE")
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.reason}".strip()
 
 
 def read(account: Account, name: str) -> StackState | None:
-    """The stack with this name, None if there is none.
+    """Read a stack, or return None if there is no stack with this name.
 
     Raises:
         CredentialsError, DeployError: it cannot be read.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
     try:
-        stack = account.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
-    except ClientError as error:
-        if accounts.code(error) == "ValidationError" and "does not exist" in accounts.message(error):
-            return None
-        raise accounts.refused(error, f"The stack {name}") from None
-    except BotoCoreError as error:
-        raise DeployError(f"The stack {name} cannot be read: {error}", fix="Check the network.") from None
+        with translated(f"The stack {name}"):
+            stack = account.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+    except NotFound:
+        return None
     changed = stack.get("LastUpdatedTime") or stack["CreationTime"]
     return StackState(
         name=name,
         status=stack["StackStatus"],
         reason=stack.get("StackStatusReason", ""),
-        outputs=_pairs(stack.get("Outputs", []), "OutputKey", "OutputValue"),
-        parameters=_pairs(stack.get("Parameters", []), "ParameterKey", "ParameterValue"),
+        outputs={each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])},
+        parameters={each["ParameterKey"]: each["ParameterValue"] for each in stack.get("Parameters", [])},
         changed_at=changed.isoformat(timespec="seconds"),
     )
 
 
-def of(account: Account, deployment: Deployment) -> StackState:
-    """The stack of a deployment.
+def require(account: Account, name: str) -> StackState:
+    """Read a stack that must exist.
 
     Raises:
-        ConfigurationError: it has none, or it is gone.
+        ConfigurationError: there is no stack with this name.
+        CredentialsError, DeployError: it cannot be read.
     """
-    if not deployment.stack:
-        raise ConfigurationError(
-            f"The deployment {deployment.name} is an endpoint that somebody else made: its stack is not known.",
-            fix="Give its stack: lambdiff configure --stack NAME --region REGION.",
-        )
-    state = read(account, deployment.stack)
+    state = read(account, name)
     if state is None:
         raise ConfigurationError(
-            f"There is no stack {deployment.stack} in {account.region.value} of account {account.id}.",
-            fix="Check --profile and --region; if it was deleted, `lambdiff deploy` makes a new one.",
+            f"There is no stack {name} in {account.region.value} of account {account.id}.",
+            fix="Check the name, `profile=` and `region=`; if it was deleted, `lambdiff deploy` creates a new one.",
         )
     return state
 
 
-def outputs(stack: str, region: str | None, profile: str | None) -> tuple[dict[str, str], str]:
-    """A stack's outputs by name, and the region they were found in.
+def require_for(account: Account, deployment: Deployment) -> StackState:
+    """Read the stack of a deployment.
 
     Raises:
-        ConfigurationError: no region, no such stack.
-        CredentialsError: no credentials, or not enough permission.
+        ConfigurationError: the deployment was saved without a stack, or the stack no longer exists.
+        CredentialsError, DeployError: it cannot be read.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    aws = session(profile, region)
-    if not aws.region_name:
-        raise ConfigurationError("The region is not known.", fix="Name it: --region us-east-1.")
-    try:
-        found = aws.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
-    except ClientError as error:
-        code, message = (error.response.get("Error", {}).get(part, "") for part in ("Code", "Message"))
-        if code == "ValidationError":
-            raise ConfigurationError(
-                f"There is no stack {stack} in {aws.region_name}.", fix="Check the name and --region."
-            ) from None
-        raise CredentialsError(
-            f"The stack {stack} cannot be read: {code}: {message}", fix="Ask for cloudformation:DescribeStacks on it."
-        ) from None
-    except BotoCoreError as error:
-        raise CredentialsError(
-            f"The stack {stack} cannot be read: {error}",
-            fix="Sign in first: `aws sso login`, `aws configure`, or --profile.",
-        ) from None
-    return {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", [])}, aws.region_name
-
-
-def deployment(stack: str, *, name: str, region: str | None, profile: str | None) -> config.Deployment:
-    """What `lambdiff configure --stack` saves.
-
-    Raises:
-        ConfigurationError: the stack is none of lambdiff's.
-        CredentialsError: it cannot be read.
-    """
-    found, where = outputs(stack, region, profile)
-    if URL_OUTPUT not in found:
+    if not deployment.stack:
         raise ConfigurationError(
-            f"The stack {stack} has no output {URL_OUTPUT}: lambdiff did not make it.",
-            fix="Give the endpoint's --url instead.",
+            f"No stack is saved for deployment {deployment.name}.",
+            fix="Save it with `lambdiff configure --stack NAME --region REGION`.",
         )
-    secret, role = found.get(SECRET_OUTPUT), found.get(ROLE_OUTPUT)
-    return config.Deployment(
+    return require(account, deployment.stack)
+
+
+def to_deployment(stack: str, found: Mapping[str, str], *, name: str, region: str, profile: str | None) -> Deployment:
+    """Return the deployment that the outputs of a stack describe.
+
+    Args:
+        stack: the name of the stack.
+        found: its outputs.
+        name: the name to save the deployment under.
+        region: the stack's region.
+        profile: the AWS profile to save with it.
+
+    Raises:
+        ConfigurationError: the stack was not created by lambdiff.
+    """
+    if outputs.URL not in found:
+        raise ConfigurationError(
+            f"The stack {stack} has no output {outputs.URL}: it was not created by lambdiff.",
+            fix="Pass the endpoint's `url=` instead.",
+        )
+    secret, role = found.get(outputs.SECRET_ARN), found.get(outputs.INVOKER_ROLE_ARN)
+    return Deployment(
         name=name,
-        url=found[URL_OUTPUT],
-        region=where,
+        url=found[outputs.URL],
+        region=region,
         auth="key-pair" if secret else "role" if role else "caller",
         secret_arn=secret,
         role_arn=role,
         stack=stack,
-        function_name=found.get(FUNCTION_OUTPUT),
+        function_name=found.get(outputs.FUNCTION_NAME),
         profile=profile,
     )
 
 
-def _pairs(entries: list[dict[str, Any]], key: str, value: str) -> dict[str, str]:
-    return {entry[key]: entry[value] for entry in entries}
+def update_parameters(account: Account, state: StackState, changes: Mapping[str, str]) -> None:
+    """Change parameters of a stack, keep its template and other parameters, and wait until the update is complete.
+
+    Raises:
+        CredentialsError: a permission is missing.
+        DeployError: CloudFormation refused the update or rolled it back.
+    """
+    from botocore.exceptions import WaiterError
+
+    client = account.client("cloudformation")
+    kept: list[Any] = [
+        {"ParameterKey": name, "UsePreviousValue": True} for name in state.parameters if name not in changes
+    ]
+    with translated(f"The stack {state.name}", "updated"):
+        client.update_stack(
+            StackName=state.name,
+            UsePreviousTemplate=True,
+            Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in changes.items()] + kept,
+            Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
+        )
+        try:
+            client.get_waiter("stack_update_complete").wait(
+                StackName=state.name, WaiterConfig={"Delay": 2, "MaxAttempts": 300}
+            )
+        except WaiterError:
+            raise DeployError(
+                f"The update of the stack {state.name} did not succeed: {require(account, state.name)}",
+                fix="Fix what AWS names, then try again.",
+            ) from None
+
+
+def delete(account: Account, name: str) -> None:
+    """Delete a stack and wait until it is gone.
+
+    Raises:
+        CredentialsError: a permission is missing.
+        DeployError: CloudFormation could not delete a resource.
+    """
+    from botocore.exceptions import WaiterError
+
+    client = account.client("cloudformation")
+    with translated(f"The stack {name}", "deleted"):
+        client.delete_stack(StackName=name)
+        try:
+            client.get_waiter("stack_delete_complete").wait(
+                StackName=name, WaiterConfig={"Delay": 2, "MaxAttempts": 900}
+            )
+        except WaiterError:
+            state = read(account, name)
+            if state is not None:
+                raise DeployError(
+                    f"The stack {name} could not be deleted: {state}",
+                    fix="Remove what AWS names, then run `lambdiff destroy` again.",
+                ) from None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from lambdiff.aws import logs
-from lambdiff.aws.deployment import SelectedDeployment
+from lambdiff.aws.account import Account
 from lambdiff.aws.report_lines import Invocation, invocations
 from lambdiff.errors import LambdiffError
 
@@ -28,7 +28,8 @@ class BilledLog:
         problem: why some may be missing.
 
     Args:
-        target: the deployment.
+        account: the account of the function.
+        log_group: the function's log group.
         clock: seconds, from any starting point.
         sleep: waits so many seconds between two attempts.
         patience: seconds to wait for missing lines.
@@ -36,7 +37,8 @@ class BilledLog:
 
     def __init__(
         self,
-        target: SelectedDeployment,
+        account: Account,
+        log_group: str,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -44,7 +46,7 @@ class BilledLog:
     ) -> None:
         self.invocations: dict[int, Invocation] = {}
         self.problem = "the log was not read."
-        self._target = target
+        self._account, self._log_group = account, log_group
         self._clock, self._sleep, self._patience = clock, sleep, patience
 
     def missing(self, seeds: Iterable[int]) -> set[int]:
@@ -66,9 +68,8 @@ class BilledLog:
         wanted = set(seeds)
         deadline = self._clock() + self._patience
         try:
-            group = logs.group_of(self._target)
             while True:
-                lines = logs.read(self._target.account, group, since=since - _CLOCK_SKEW)
+                lines = logs.read(self._account, self._log_group, since=since - _CLOCK_SKEW)
                 self.invocations = by_seed(line.text for line in lines)
                 if not self.missing(wanted) or self._clock() >= deadline:
                     break

@@ -1,4 +1,4 @@
-"""Ctrl-C and its like while something is changed that has to be changed back."""
+"""Defers Ctrl-C and termination signals while a change is being undone."""
 
 from __future__ import annotations
 
@@ -10,39 +10,41 @@ from types import FrameType
 from typing import Any, Self
 
 
-class Stopping:
-    """What asks the program to end is a KeyboardInterrupt while the block runs; SIGTERM would end it at once.
+class DeferredInterrupt:
+    """A context manager that turns SIGINT, SIGTERM and SIGHUP into KeyboardInterrupt, and can ignore one of them.
 
-    The next signal is passed over, because people press Ctrl-C twice; the third is an interruption again.
-
-    Attributes:
-        patient: whether the next signal is passed over; to be set where changing back begins.
+    Without it, SIGTERM and SIGHUP end the program before anything can be undone. People press Ctrl-C twice, so the
+    first signal after the interruption is ignored with a message; the next one interrupts again.
 
     Args:
-        words: said on stderr when one is passed over.
+        message: printed on stderr when a signal is ignored.
+
+    Attributes:
+        ignore_next: whether the next signal is ignored. Set it when undoing begins.
     """
 
-    def __init__(self, words: str) -> None:
-        self.patient = False
-        self._words = words
-        self._before: dict[int, Any] = {}
+    def __init__(self, message: str) -> None:
+        self.ignore_next = False
+        self._message = message
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # signals can be handled there only
+        # Python allows signal handlers in the main thread only.
+        if threading.current_thread() is threading.main_thread():
             for name in ("SIGINT", "SIGTERM", "SIGHUP"):
                 number = getattr(signal, name, None)  # Windows has no SIGHUP
                 if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
-                    self._before[number] = signal.signal(number, self._handle)
+                    self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.patient = not self.patient
-        if self.patient:
+        self.ignore_next = not self.ignore_next
+        if self.ignore_next:
             raise KeyboardInterrupt
-        # Past Python's streams: one that the signal interrupted in a write takes no other. The terminal may be gone.
+        # Not through sys.stderr, which raises if the signal arrived during a write. The terminal may be closed.
         with contextlib.suppress(OSError):
-            os.write(2, f"{self._words}\n".encode())
+            os.write(2, f"{self._message}\n".encode())

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from lambdiff import pricing
 from lambdiff.aws.deployment import SelectedDeployment
 from lambdiff.bench.billed_log import PATIENCE, BilledLog
-from lambdiff.bench.function_memory import Function, Memory, NotAllowed
+from lambdiff.bench.function_memory import FunctionMemory, MemoryNotAllowed
 from lambdiff.bench.latency import Bench
 from lambdiff.bench.memory_report import MemorySetting, MemorySweepReport, cheapest, compare, fastest
 from lambdiff.bench.plan import BenchPlan
@@ -28,9 +28,7 @@ from lambdiff.client import progress
 from lambdiff.client.client import Client
 from lambdiff.errors import Cancelled, EndpointFailed, LambdiffError
 from lambdiff.protocol.contract import Generation
-from lambdiff.stages import Stages
-
-Confirm = Callable[[str], bool]
+from lambdiff.stages import Confirm, Stages
 
 
 class MemorySweep:
@@ -67,12 +65,12 @@ class MemorySweep:
         self.client = client
         self.plan = dataclasses.replace(plan, generations=plan.generations[-1:])
         self.rounds = rounds
-        self.function = Function.read(target)
-        self.memory = Memory(target, self.function.memory_mb)
+        self.memory = FunctionMemory(target)
+        self.function = self.memory.function
         # The current setting first: it needs no change, and all others are compared with it.
         self.sizes = list(dict.fromkeys([self.function.memory_mb, *sorted(sizes)]))
         self._clock = clock
-        self._log = BilledLog(target, clock=clock, sleep=sleep, patience=log_patience)
+        self._log = BilledLog(target.account, self.function.log_group, clock=clock, sleep=sleep, patience=log_patience)
         self._series: dict[int, Series] = {}
         self._failures: dict[int, LambdiffError] = {}
 
@@ -103,7 +101,7 @@ class MemorySweep:
         if not others:
             return f"{task}?"
         return (
-            f"{task} and temporarily change the memory of {self.target.function} from {self.function.memory_mb:,} MB "
+            f"{task} and temporarily change the memory of {self.function.name} from {self.function.memory_mb:,} MB "
             f"to {others} MB, for all callers?"
         )
 
@@ -147,7 +145,7 @@ class MemorySweep:
         note = f"The billed durations are the handler's own, slightly less than Lambda's, because {self._log.problem}"
         return MemorySweepReport(
             name=self.target.deployment.value.name,
-            function=self.target.function,
+            function=self.function.name,
             region=self.target.account.region.value,
             architecture=self.function.architecture,
             num_inference_steps=self.generation.num_inference_steps,
@@ -168,9 +166,9 @@ class MemorySweep:
         seconds = progress.expected_seconds(self.client.transport.url)
         if seconds is not None:
             # GB-seconds are about the same at each setting, because CPU grows in proportion to memory.
-            total = self.images * function.price(function.memory_mb, seconds)
+            total = self.images * function.price(seconds)
             return f"about {pricing.dollars(total)}, since the last image took {seconds:.1f} s"
-        most = (self.rounds + 1) * sum(function.price(size, function.timeout_s) for size in self.sizes)
+        most = (self.rounds + 1) * sum(function.price(function.timeout_s, size) for size in self.sizes)
         return f"at most {pricing.dollars(most)}; how long an image takes is not known yet"
 
     def _measure(self, size: int, stages: Stages) -> None:
@@ -181,7 +179,7 @@ class MemorySweep:
             bench = Bench(self.client, self.plan, rounds=self.rounds, clock=self._clock)
             (self._series[size],) = bench.series
             bench.run()
-        except (EndpointFailed, NotAllowed) as error:  # too little memory, for example; other settings may work
+        except (EndpointFailed, MemoryNotAllowed) as error:  # too little memory, for example; other settings may work
             self._failures[size] = error
             stages.failed()
 
@@ -214,7 +212,7 @@ class MemorySweep:
             latency_seconds=Stats.of(sample.seconds for sample in samples),
             billed_seconds=round(billed, 4),
             billed_source="log" if self._logged else "timings",
-            dollars_per_image=self.function.price(size, billed),
+            dollars_per_image=self.function.price(billed, size),
             error=error.message if error else None,
             fix=fix,
         )

@@ -6,6 +6,7 @@ import click
 
 from lambdiff import config
 from lambdiff.aws import stacks
+from lambdiff.aws.account import open_account
 from lambdiff.cli import echo_json
 from lambdiff.cli.options import json_option, profile_option, region_option
 from lambdiff.client import endpoint
@@ -41,7 +42,9 @@ def configure(
         raise click.UsageError("--secret and --role require --url; a stack has its own in its outputs.")
     config.check_name(name)
     if stack:
-        deployment = stacks.deployment(stack, name=name, region=region, profile=profile)
+        account = open_account(profile, region)
+        state = stacks.require(account, stack)
+        deployment = stacks.to_deployment(stack, state.outputs, name=name, region=account.region.value, profile=profile)
     else:
         target = endpoint.resolve(url=url, region=region, profile=profile)
         assert target.url is not None  # noqa: S101 (a URL was given)

@@ -10,7 +10,7 @@ from lambdiff.cli import echo_json
 from lambdiff.cli.options import json_option, make_confirm, profile_option, region_option, yes_option
 
 if TYPE_CHECKING:
-    from lambdiff.infra.deploy import Outcome
+    from lambdiff.infra.deploy import DeployResult
     from lambdiff.infra.preflight import DeployOptions
     from lambdiff.stages import Stages
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     help="With --auth role: who may assume the role; repeatable.  [default: your identity]",
 )  # fmt: skip
 @click.option(
-    "--concurrency", "reserve", type=int, metavar="N",
+    "--concurrency", "reserved_concurrency", type=int, metavar="N",
     help="Concurrent requests; 0 turns the endpoint off.  [default: 10]",
 )  # fmt: skip
 @click.option(
@@ -72,8 +72,9 @@ if TYPE_CHECKING:
 @yes_option
 @json_option
 def deploy(
-    model: str, name: str, region: str | None, profile: str | None, *, reserve: int | None, tags: tuple[str, ...],
-    principals: tuple[str, ...], dry_run: bool, force: bool, smoke: bool, yes: bool, as_json: bool, **options: Any,
+    model: str, name: str, region: str | None, profile: str | None, *, reserved_concurrency: int | None,
+    tags: tuple[str, ...], principals: tuple[str, ...], dry_run: bool, force: bool, smoke: bool, yes: bool,
+    as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Deploy a model to your AWS account.
 
@@ -101,17 +102,18 @@ def deploy(
     if tags:
         given["tags"] = dict(_pair(tag) for tag in tags)
     deploy_options = preflight.DeployOptions(
-        name=name, model=model, region=region, profile=profile, reserve=reserve, options=given, force=force, smoke=smoke
-    )
+        name=name, model=model, region=region, profile=profile, reserved_concurrency=reserved_concurrency,
+        overrides=given, force=force, smoke_test=smoke,
+    )  # fmt: skip
     stages = Stages()
     if dry_run:
         _dry_run(deploy_options, stages, as_json=as_json)
         return
-    outcome = deploying.deploy(deploy_options, stages, make_confirm(yes=yes, as_json=as_json))
+    result = deploying.deploy(deploy_options, stages, make_confirm(yes=yes, as_json=as_json))
     if as_json:
-        echo_json(outcome)
+        echo_json(result)
     else:
-        _report(outcome, name, stages)
+        _report(result, name, stages)
 
 
 def _dry_run(options: DeployOptions, stages: Stages, *, as_json: bool) -> None:
@@ -124,17 +126,17 @@ def _dry_run(options: DeployOptions, stages: Stages, *, as_json: bool) -> None:
         click.echo("\n".join([plan.summary, *plan.notes, plan.diff]), nl=False)
 
 
-def _report(outcome: Outcome, name: str, stages: Stages) -> None:
+def _report(result: DeployResult, name: str, stages: Stages) -> None:
     from lambdiff.infra import smoke_test
     from lambdiff.pricing import dollars
 
-    if not outcome.changed:
-        stages.say(f"Nothing has changed: {outcome.stack} is up to date.")
-    stages.say(f"{outcome.model} is deployed at {outcome.url}")
-    if outcome.seconds_per_image is not None and outcome.dollars_per_image is not None:
+    if not result.changed:
+        stages.say(f"Nothing has changed: {result.stack} is up to date.")
+    stages.say(f"{result.model} is deployed at {result.url}")
+    if result.seconds_per_image is not None and result.dollars_per_image is not None:
         stages.say(
-            f"The first image took {outcome.seconds_per_image:.1f} s, cold start included, and cost at most "
-            f"{dollars(outcome.dollars_per_image)} (us-east-1 prices as of {outcome.prices_of})."
+            f"The first image took {result.seconds_per_image:.1f} s, cold start included, and cost at most "
+            f"{dollars(result.dollars_per_image)} (us-east-1 prices as of {result.prices_of})."
         )
     flag = "" if name == "lambdiff" else f" --deployment {name}"
     stages.say(f'Next: lambdiff generate "{smoke_test.PROMPT}" -o cat.png{flag}')

@@ -25,15 +25,15 @@ def doctor(deployment: str | None, profile: str | None, *, region: str | None, a
         lambdiff doctor
         lambdiff doctor --deployment tiny --json
     """
-    from lambdiff.ops import doctor as examining
+    from lambdiff.ops import doctor as checking
 
-    findings = []
-    for finding in examining.examine(deployment, profile, region):
-        findings.append(finding)
+    results = []
+    for result in checking.diagnose(deployment, profile, region):
+        results.append(result)
         if not as_json:
-            click.echo(with_flags(f"{finding.verdict:<5} {finding.check}: {finding.detail}"))
-            if finding.fix and finding.verdict != "good":
-                click.echo(with_flags(f"      {finding.fix}"))
+            click.echo(with_flags(f"{result.status:<5} {result.check}: {result.detail}"))
+            if result.fix and result.status != "ok":
+                click.echo(with_flags(f"      {result.fix}"))
     if as_json:
-        echo_json(findings)
-    return 3 if any(finding.verdict == "bad" for finding in findings) else 0
+        echo_json(results)
+    return 3 if any(result.status == "error" for result in results) else 0

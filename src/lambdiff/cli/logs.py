@@ -35,7 +35,7 @@ def logs(
 
     start = reading.parse_time(since)
     target = select(deployment, profile)
-    group = reading.group_of(target)
+    group = target.read_function().log_group
     read = reading.follow if follow else reading.read
     for line in read(target.account, group, since=start, request_id=request_id):
         click.echo(msgspec.json.encode(line).decode() if as_json else f"{line.time}  {line.text}")

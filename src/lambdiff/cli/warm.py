@@ -40,7 +40,7 @@ def warm(
     if as_json:
         echo_json(warmed)
     else:
-        stages.say(f"{warmed.answered} of {warmed.asked} requests succeeded; {warmed.loaded} loaded the model.")
+        stages.say(f"{warmed.answered} of {warmed.requested} requests succeeded; {warmed.loaded} loaded the model.")
         for message in warmed.failed:
             stages.say(with_flags(f"  {message}"))
-    return 0 if warmed.answered == warmed.asked else 5
+    return 0 if warmed.answered == warmed.requested else 5

@@ -1,4 +1,4 @@
-"""Creates, updates and removes a stack in an AWS account.
+"""Creates, updates and deletes a deployment's stack in an AWS account.
 
 Never imports `ops`, `bench` or `cli`.
 """

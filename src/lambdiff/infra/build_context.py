@@ -1,7 +1,7 @@
-"""Stages the folder that the image is built from: Dockerfile, requirements, the modules for the image, the model.
+"""Stages the folder that the image is built from: Dockerfile, requirements, lambdiff's packages, the model.
 
-The folder's name is the hash of its content, and nothing in it depends on this machine or on the hour, so that an
-unchanged deployment finds the same folder, the CDK the same asset, and the container engine its cached layers.
+The folder is named after the hash of its content, which does not depend on the machine or on the time. An unchanged
+deployment therefore reuses the folder, the CDK asset and the container engine's cached layers.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ from lambdiff.infra.settings import EngineName
 PACKAGE: Final = Path(__file__).parents[1]
 IMAGE_PACKAGES: Final = ("protocol", "engine", "handler")
 IMAGE_MODULES: Final = ("__init__.py", "_version.py", "errors.py")
-"""With the packages above, all of lambdiff that the image contains. An import-linter contract in pyproject.toml lists
-the same names and holds them to importing nothing else."""
+"""With the packages above, the part of lambdiff that the image contains. An import-linter contract in pyproject.toml
+lists the same names and forbids them to import anything else."""
 _EPOCH: Final = 315_532_800
-"""1980-01-01, the earliest time that every archive format can hold."""
-
+"""1980-01-01, the earliest time that every archive format can represent."""
 _DAY: Final = 86_400
 
 
@@ -38,11 +37,10 @@ class BuildContext:
     """A staged folder.
 
     Attributes:
-        folder: where it is.
         digest: SHA-256 of names and contents, hexadecimal.
-        manifest: the model's.
-        size: bytes in all.
-        reused: whether it was there already.
+        manifest: the model's manifest.
+        size: total bytes.
+        reused: whether an earlier deployment staged it.
     """
 
     folder: Path
@@ -53,33 +51,35 @@ class BuildContext:
 
 
 def docker_folder() -> Path:
-    """The folder with Dockerfile and requirements: inside the installed package, or at the top of the repository.
+    """Return the folder with Dockerfile and requirements: in the installed package, or at the top of the repository.
 
     Raises:
-        DeployError: in neither place.
+        DeployError: it is in neither place.
     """
     for folder in (PACKAGE / "infra" / "docker", PACKAGE.parents[1] / "docker"):
         if (folder / "Dockerfile").is_file():
             return folder
-    raise DeployError("The Dockerfile is not installed with lambdiff.", fix="Reinstall: pip install lambdiff[deploy]")
+    raise DeployError(
+        "The Dockerfile is missing from this installation.", fix='Reinstall it: pip install "lambdiff[deploy]"'
+    )
 
 
 def stage(model: Path, engine: EngineName) -> BuildContext:
-    """Make the folder, or find it made.
+    """Stage the build context, or reuse it if the same content is staged already.
 
     Args:
-        model: a baked folder; every file in it is compared with the manifest.
-        engine: whose packages the image gets.
+        model: a baked folder; every file is compared with the manifest.
+        engine: the engine whose packages are installed in the image.
 
     Raises:
-        ModelError: the folder is no baked model, or not one for this engine.
-        DeployError: the folder cannot be written.
+        ModelError: the model is not a baked folder, or was baked for another engine.
+        DeployError: the build context cannot be written.
     """
     manifest = manifests.verify(model)
     if manifest.engine != engine:
         raise ModelError(
             f"{model.name} was baked for the {manifest.engine} engine, not for {engine}.",
-            fix=f"Deploy it with --engine {manifest.engine}, or bake it again.",
+            fix=f"Deploy it with `engine={manifest.engine}`, or bake it again.",
         )
     files = dict(_files(model, manifest, engine))
     digest = _digest(files)
@@ -87,25 +87,25 @@ def stage(model: Path, engine: EngineName) -> BuildContext:
     try:
         reused = folder.is_dir()
         if reused:
-            os.utime(folder)  # in use again: see `prune`
+            os.utime(folder)  # so that `prune` keeps it
         else:
             _write(files, folder)
         size = sum(path.stat().st_size for path in files.values())
     except OSError as error:
         raise DeployError(
             f"The build context could not be written to {folder.parent}: {error.strerror}.",
-            fix="Make room there, or move lambdiff's state with LAMBDIFF_HOME.",
+            fix="Free some space, or move lambdiff's state with LAMBDIFF_HOME.",
         ) from None
     return BuildContext(folder, digest, manifest, size, reused)
 
 
 def contexts() -> Path:
-    """Where staged folders are kept."""
+    """Return the folder that holds the staged build contexts."""
     return config.home() / "contexts"
 
 
 def prune(keep: Path) -> None:
-    """Remove every staged folder but one, and those that another deployment may be building from just now."""
+    """Remove all staged folders except `keep` and those of the last day, which another deployment may be using."""
     for folder in contexts().iterdir():
         if folder != keep and folder.stat().st_mtime < time.time() - _DAY:
             shutil.rmtree(folder, ignore_errors=True)
@@ -118,7 +118,7 @@ def _files(model: Path, manifest: Manifest, engine: str) -> Iterator[tuple[str, 
     packaged = (path for name in IMAGE_PACKAGES for path in sorted((PACKAGE / name).rglob("*.py")))
     for path in (*(PACKAGE / name for name in IMAGE_MODULES), *packaged):
         yield f"lambdiff/{path.relative_to(PACKAGE).as_posix()}", path
-    # What the manifest lists, so that notes and caches beside the model stay here.
+    # Only what the manifest lists: other files beside the model, such as notes and caches, are not uploaded.
     for name in (manifests.FILENAME, *(file.path for file in manifest.files)):
         yield f"model/{name}", model / name
 
@@ -140,7 +140,7 @@ def _write(files: dict[str, Path], folder: Path) -> None:
             target = scratch / relative
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
-            # Readable to all: Lambda's user owns nothing in the image.
+            # Readable to all, because the user that Lambda runs as owns nothing in the image.
             target.chmod(0o644)
             os.utime(target, (_EPOCH, _EPOCH))
         for path in [scratch, *scratch.rglob("*")]:
@@ -149,6 +149,6 @@ def _write(files: dict[str, Path], folder: Path) -> None:
         try:
             scratch.rename(folder)
         except OSError:
-            # Another process was faster, with the same content under the same name.
+            # Another process has staged the same content in the meantime.
             if not folder.is_dir():
                 raise

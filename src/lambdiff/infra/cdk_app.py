@@ -1,4 +1,4 @@
-"""The CDK app: settings in, one stack out. Started by the CDK CLI as `python -m lambdiff.infra.cdk_app`."""
+"""The CDK app: synthesizes the stack. The CDK CLI starts it as `python -m lambdiff.infra.cdk_app`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lambdiff.infra.stack import EndpointStack
 
 
 def build(settings: StackSettings, outdir: str | None = None) -> cdk.App:
-    """The app with its one stack.
+    """Return the app with its stack.
 
-    Nothing about this machine goes into the template: no CDK metadata, no construct paths, no stack traces.
+    The template contains nothing about this machine: no CDK metadata, no construct paths, no stack traces.
     """
     app = cdk.App(analytics_reporting=False, stack_traces=False, tree_metadata=False, outdir=outdir)
     EndpointStack(app, settings)
@@ -23,7 +23,7 @@ def build(settings: StackSettings, outdir: str | None = None) -> cdk.App:
 
 
 def main() -> None:
-    """Synthesise what the environment asks for."""
+    """Synthesize the stack for the settings in the environment."""
     try:
         build(stack_settings.from_environment()).synth()
     except LambdiffError as error:

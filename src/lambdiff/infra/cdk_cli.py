@@ -1,4 +1,4 @@
-"""Runs the CDK CLI: its output goes to a log, what it is doing to the report, its failures through `failures.py`."""
+"""Runs the CDK CLI: writes its output to a log, shows its progress, and explains its failures (`failures.py`)."""
 
 from __future__ import annotations
 
@@ -31,29 +31,28 @@ class Cdk:
     """The CDK CLI for one account.
 
     Args:
-        account: whose credentials it gets.
-        report: hears about stages.
-        engine: the container engine; None where no image is built.
-        name: of the log file.
+        account: the account, and the credentials that the CLI receives.
+        stages: shows the progress.
+        engine: the container engine; None if no image is built.
+        log_name: the name of the log file, without its suffix.
+
+    Attributes:
+        log: the log file.
     """
 
-    def __init__(self, account: Account, report: Stages, *, engine: Tool | None = None, name: str = "cdk") -> None:
+    def __init__(self, account: Account, stages: Stages, *, engine: Tool | None = None, log_name: str = "cdk") -> None:
         self._account = account
-        self._report = report
+        self._stages = stages
         self._engine = engine
-        self.log = config.home() / "logs" / f"{name}.log"
+        self.log = config.home() / "logs" / f"{log_name}.log"
         self._command = toolchain.cdk().command
 
     def bootstrap(self) -> None:
-        """Prepare account and region for CDK."""
+        """Bootstrap the account and region for CDK."""
         self._run("bootstrap", f"aws://{self._account.id}/{self._account.region.value}", what="The bootstrap")
 
     def deploy(self, settings: StackSettings) -> dict[str, str]:
-        """Create or update the stack.
-
-        Returns:
-            The stack's outputs by name.
-        """
+        """Create or update the stack, and return its outputs by name."""
         with tempfile.TemporaryDirectory(prefix="lambdiff-") as folder:
             outputs = Path(folder) / "outputs.json"
             self._run(
@@ -66,16 +65,39 @@ class Cdk:
         return document[settings.stack_name]
 
     def diff(self, settings: StackSettings) -> str:
-        """What `deploy` would change, in the CDK CLI's words."""
+        """Return what `deploy` would change, as the CDK CLI prints it."""
         with tempfile.TemporaryDirectory(prefix="lambdiff-") as folder:
             return self._run(*self._app(Path(folder)), "diff", settings=settings, what="The comparison")
 
     @staticmethod
     def _app(folder: Path) -> tuple[str, ...]:
-        # Quoted at one end only: the CLI drops a first and a last quote that match.
+        # The command must not end in a quote: the CLI strips a matching pair of outer quotes.
         return ("--app", f'"{sys.executable}" -m lambdiff.infra.cdk_app', "--output", str(folder / "cdk.out"))
 
     def _run(self, *arguments: str, what: str, settings: StackSettings | None = None) -> str:
+        self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lines: list[str] = []
+        with self.log.open("a", buffering=1, encoding="utf-8") as log:
+            os.chmod(self.log, 0o600)
+            log.write(f"\n$ cdk {' '.join(arguments)}\n")
+            process = self._start(arguments, settings)
+            try:
+                for line in process.stdout or ():
+                    log.write(line)
+                    lines.append(line)
+                    if settings is not None:
+                        self._show_progress(line)
+                status = process.wait()
+            except BaseException:
+                stop(process)
+                raise
+        output = "".join(lines)
+        if status != 0:
+            self._stages.failed()
+            raise failures.explain(output, what, str(self.log))
+        return output
+
+    def _start(self, arguments: tuple[str, ...], settings: StackSettings | None) -> subprocess.Popen[str]:
         environment = {
             **{name: value for name, value in os.environ.items() if name not in ("AWS_PROFILE", "AWS_SESSION_TOKEN")},
             **toolchain.environment(self._engine),
@@ -83,50 +105,30 @@ class Cdk:
         }
         if settings is not None:
             environment[stack_settings.VARIABLE] = settings.to_json()
-        self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = config.home() / "cdk"
         folder.mkdir(mode=0o700, exist_ok=True)
-        lines: list[str] = []
-        with self.log.open("a", buffering=1, encoding="utf-8") as log:
-            os.chmod(self.log, 0o600)
-            log.write(f"\n$ cdk {' '.join(arguments)}\n")
-            process = subprocess.Popen(
-                [*self._command, "--no-color", "--no-notices", "--ci", *arguments],
-                cwd=folder,  # where no cdk.json of somebody else's is found
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                start_new_session=True,  # Ctrl-C reaches us first, and we end the whole group
-            )
-            try:
-                for line in process.stdout or ():
-                    log.write(line)
-                    lines.append(line)
-                    if settings is not None:
-                        self._follow(line)
-                status = process.wait()
-            except BaseException:
-                stop(process)
-                raise
-        output = "".join(lines)
-        if status != 0:
-            self._report.failed()
-            raise failures.explain(output, what, str(self.log))
-        return output
+        return subprocess.Popen(
+            [*self._command, "--no-color", "--no-notices", "--ci", *arguments],
+            cwd=folder,  # so that no cdk.json of another project is read
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,  # Ctrl-C reaches only this process, which then stops the whole group
+        )
 
-    def _follow(self, line: str) -> None:
+    def _show_progress(self, line: str) -> None:
         if stage := stage_of(line):
-            self._report.stage(stage)
+            self._stages.stage(stage)
         elif detail := detail_of(line):
-            self._report.detail(detail)
+            self._stages.detail(detail)
 
 
 def stage_of(line: str) -> str | None:
-    """The stage that a line of the CDK CLI begins.
+    """Return the stage that a line of the CDK CLI begins, if any.
 
     Example:
         >>> stage_of("lambdiff: start: Building lambdiff image (openvino)")
@@ -143,7 +145,7 @@ def stage_of(line: str) -> str | None:
 
 
 def detail_of(line: str) -> str | None:
-    """What a line says about a stage's progress: a build step, or the stack's resources.
+    """Return the progress that a line reports, if any: a build step, or a resource of the stack.
 
     Example:
         >>> detail_of("lambdiff |  4/13 | 11:45:42 PM | CREATE_COMPLETE | AWS::IAM::Policy | Invoker/DefaultPolicy (I)")
@@ -159,9 +161,9 @@ def detail_of(line: str) -> str | None:
 
 
 def stop(process: subprocess.Popen[Any], patience: float = 5) -> None:
-    """End a process and everything it started: politely, then not.
+    """End a process and its children: SIGTERM first, SIGKILL after `patience` seconds.
 
-    With SIGTERM, since the CDK CLI goes on after SIGINT until it is done.
+    Not SIGINT, because the CDK CLI ignores it until it has finished.
     """
     for signal_number in (signal.SIGTERM, signal.SIGKILL if os.name == "posix" else signal.SIGTERM):
         if process.poll() is not None:

@@ -1,24 +1,24 @@
-"""`lambdiff deploy`: preflight -> stage -> cdk -> outputs -> save -> smoke test.
+"""`lambdiff deploy`: create an endpoint or update it.
 
-account, region      fail in a second what would fail after minutes
-model, context       the folder that the image is built from, under the hash of its content
-fingerprint          the same settings and content as the stack's? Then there is nothing to do
-toolchain, bootstrap only now, since they are not needed for nothing
-cdk deploy           builds, pushes, updates; a refusal rolls back to what was there before
-outputs, save        the deployment is remembered only once it exists
-smoke test           health and one picture, and with it the price of one
+preflight           fails within seconds if the deployment would fail after minutes (`preflight.py`)
+fingerprint         if settings and content equal those of the stack, there is nothing to do
+toolchain           container engine and CDK CLI, fetched only if there is something to deploy
+bootstrap           prepares a new account for CDK, after a question
+cdk deploy          builds and pushes the image and updates the stack; CloudFormation rolls back a failed update
+save                the deployment is saved once it exists
+smoke test          checks health and generates an image, which gives the price of one
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
 
 import msgspec
 from msgspec import Struct
 
 from lambdiff import config, pricing
 from lambdiff.aws import account as accounts
+from lambdiff.aws import stacks
 from lambdiff.aws.account import Account
 from lambdiff.config import Deployment
 from lambdiff.errors import Cancelled, DeployError
@@ -26,19 +26,19 @@ from lambdiff.infra import build_context, smoke_test, toolchain
 from lambdiff.infra.build_context import BuildContext
 from lambdiff.infra.cdk_cli import Cdk
 from lambdiff.infra.failures import MemoryCapped
-from lambdiff.infra.preflight import DeployOptions, fingerprint, prepare
+from lambdiff.infra.preflight import DeployOptions, Prepared, fingerprint, prepare
 from lambdiff.infra.settings import StackSettings
-from lambdiff.stages import Stages
-
-Ask = Callable[[str], bool]
+from lambdiff.stages import Confirm, Stages
 
 
-class Outcome(Struct, frozen=True, kw_only=True):
-    """What came of it; the form of `--json`.
+class DeployResult(Struct, frozen=True, kw_only=True):
+    """The result of a deployment, as `--json` prints it.
 
     Attributes:
-        changed: whether AWS was touched.
-        seconds_per_image, dollars_per_image: of the smoke test's picture, a cold start; None without one.
+        changed: whether anything in AWS was changed.
+        notes: settings that differ from what the caller may expect.
+        seconds_per_image, dollars_per_image: of the smoke test's image, cold start included; None without a smoke test.
+        prices_of: the date of the prices.
         stages: seconds by stage.
     """
 
@@ -61,12 +61,12 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 class DryRun(Struct, frozen=True, kw_only=True):
-    """What a deployment would be; the form of `--dry-run --json`.
+    """What a deployment would change, as `--dry-run --json` prints it.
 
     Attributes:
-        summary: model, size, price and name.
-        diff: what would change, in the CDK CLI's words.
-        notes: what is not as one might expect.
+        summary: model, size, monthly price and name.
+        diff: the changes to the stack, as the CDK CLI prints them.
+        notes: settings that differ from what the caller may expect.
     """
 
     summary: str
@@ -74,121 +74,130 @@ class DryRun(Struct, frozen=True, kw_only=True):
     notes: list[str]
 
 
-def deploy(wishes: DeployOptions, report: Stages, ask: Ask) -> Outcome:
-    """Bring an endpoint into being, or up to date.
+def deploy(options: DeployOptions, stages: Stages, confirm: Confirm) -> DeployResult:
+    """Create an endpoint, or update it.
 
     Args:
-        wishes: what to make.
-        report: hears about the stages.
-        ask: answers yes-or-no questions.
+        options: what to deploy.
+        stages: shows the progress.
+        confirm: asks before an account is bootstrapped and before anything is deployed.
 
     Raises:
-        LambdiffError: it failed; nothing is half-configured, and the next try takes up from there.
+        Cancelled: the caller declined, or pressed Ctrl-C.
+        LambdiffError: the deployment failed. Nothing is half-configured; the next run continues from there.
     """
-    ready = prepare(wishes, report)
-    settings, notes = ready.settings, list(ready.notes)
+    prepared = prepare(options, stages)
+    settings, notes = prepared.settings, list(prepared.notes)
     for note in notes:
-        report.say(f"          {note}")
-    if ready.unchanged and not wishes.force:
-        report.done()
-        assert ready.state is not None  # noqa: S101 (unchanged means that there is a stack)
-        saved = _save(wishes, settings, ready.state.outputs)
-        return _outcome(saved, settings, notes, changed=False, stages=report.times)
-    report.stage("Checking this machine")
-    engine = toolchain.container_engine()
-    report.detail("fetching the CDK CLI")
-    cdk = Cdk(ready.account, report, engine=engine, name=f"deploy-{wishes.name}")
-    _bootstrap(ready.account, cdk, report, ask)
-    report.done()
-    if not ask(f"Deploy {describe(settings, ready.context)} to account {settings.account}, {settings.region}?"):
+        stages.say(f"          {note}")
+    if prepared.unchanged and prepared.state and not options.force:
+        stages.done()
+        saved = _save(options, settings, prepared.state.outputs)
+        return _result(saved, settings, notes, changed=False, stages=stages.times)
+    cdk = _cdk(options, prepared, stages, confirm)
+    if not confirm(f"Deploy {describe(settings, prepared.context)} to account {settings.account}, {settings.region}?"):
         raise Cancelled("Nothing was deployed.")
-    report.stage("Preparing the stack")
-    try:
-        outputs = cdk.deploy(settings)
-    except MemoryCapped as capped:
-        settings = _smaller(settings, capped, ready.context, ask, notes)
-        report.stage("Preparing the stack")
-        outputs = cdk.deploy(settings)
-    except KeyboardInterrupt:
-        report.failed()
-        raise Cancelled(
-            "Stopped; nothing was saved here.",
-            fix=f"An update of the stack {settings.stack_name} that had begun goes on by itself, as CloudFormation's "
-            "page in the AWS console shows. `lambdiff deploy` takes up from there.",
-        ) from None
-    report.done()
-    saved = _save(wishes, settings, outputs)
-    build_context.prune(ready.context.folder)
+    settings, outputs = _update_stack(cdk, prepared, stages, confirm, notes)
+    stages.done()
+    saved = _save(options, settings, outputs)
+    build_context.prune(prepared.context.folder)
     seconds = None
-    if wishes.smoke and settings.reserved_concurrency != 0:
-        seconds = smoke_test.smoke(saved, settings, report, notes)
-    report.done()
-    return _outcome(saved, settings, notes, changed=True, seconds=seconds, stages=report.times)
+    if options.smoke_test and settings.reserved_concurrency != 0:
+        seconds = smoke_test.run(saved, settings, stages, notes)
+    stages.done()
+    return _result(saved, settings, notes, changed=True, seconds=seconds, stages=stages.times)
 
 
-def dry_run(wishes: DeployOptions, report: Stages) -> DryRun:
-    """Everything up to the deployment itself, and then what it would change."""
-    ready = prepare(wishes, report)
-    report.stage("Comparing with the stack")
-    changes = Cdk(ready.account, report, name=f"deploy-{wishes.name}").diff(ready.settings)
-    report.done()
-    return DryRun(summary=describe(ready.settings, ready.context), diff=changes, notes=ready.notes)
+def dry_run(options: DeployOptions, stages: Stages) -> DryRun:
+    """Run the preflight and compare with the stack, without changing anything in AWS."""
+    prepared = prepare(options, stages)
+    stages.stage("Comparing with the stack")
+    diff = Cdk(prepared.account, stages, log_name=f"deploy-{options.name}").diff(prepared.settings)
+    stages.done()
+    return DryRun(summary=describe(prepared.settings, prepared.context), diff=diff, notes=prepared.notes)
 
 
 def describe(settings: StackSettings, staged: BuildContext) -> str:
-    """One line for the question before a deployment: what, how large, and what it costs while nobody uses it."""
+    """Return one line for the question before a deployment: model, size, and the price when idle."""
     idle = 3 * pricing.ALARM_MONTH + staged.size / 1e9 * pricing.ECR_GB_MONTH
     idle += pricing.SECRET_MONTH if settings.auth == "key-pair" else 0
-    extra = ""
+    snapstart = ""
     if settings.snapstart:
         idle += pricing.snapstart_month(settings.memory_mb)
-        restore = pricing.SNAPSTART_RESTORE_10_GB * settings.memory_mb / 10_240
-        extra = f", SnapStart at {pricing.dollars(restore)} a restore"
+        snapstart = f", SnapStart at {pricing.dollars(pricing.snapstart_restore(settings.memory_mb))} a restore"
     return (
         f"{settings.model} ({settings.engine}, {settings.memory_mb:,} MB, {settings.architecture}, "
-        f"about {pricing.dollars(idle)} a month when idle{extra}) as {settings.stack_name}"
+        f"about {pricing.dollars(idle)} a month when idle{snapstart}) as {settings.stack_name}"
     )
 
 
-def _bootstrap(account: Account, cdk: Cdk, report: Stages, ask: Ask) -> None:
+def _cdk(options: DeployOptions, prepared: Prepared, stages: Stages, confirm: Confirm) -> Cdk:
+    """Find the container engine, fetch the CDK CLI if necessary, and bootstrap the account if necessary."""
+    stages.stage("Checking this machine")
+    engine = toolchain.container_engine()
+    stages.detail("fetching the CDK CLI")
+    cdk = Cdk(prepared.account, stages, engine=engine, log_name=f"deploy-{options.name}")
+    _bootstrap(prepared.account, cdk, stages, confirm)
+    stages.done()
+    return cdk
+
+
+def _bootstrap(account: Account, cdk: Cdk, stages: Stages, confirm: Confirm) -> None:
     version = account.bootstrap_version()
     if version is not None and version >= accounts.MIN_BOOTSTRAP:
         return
-    report.done()
+    stages.done()
     where = f"account {account.id}, {account.region.value}"
-    if not ask(f"CDK needs a bucket, a registry and roles of its own in {where} (once, free while empty). Make them?"):
-        raise DeployError(
-            f"CDK is not prepared in {where}.",
-            fix=f"Answer yes, or let an administrator run: cdk bootstrap aws://{account.id}/{account.region.value}",
-        )
-    report.stage("Preparing the account for CDK")
-    cdk.bootstrap()
-    report.done()
-
-
-def _smaller(
-    settings: StackSettings, capped: MemoryCapped, staged: BuildContext, ask: Ask, notes: list[str]
-) -> StackSettings:
-    if capped.limit >= settings.memory_mb or not ask(
-        f"This account's functions may have at most {capped.limit:,} MB. Deploy again at that size?"
+    if not confirm(
+        f"CDK needs a bucket, an image repository and roles in {where} (created once, free while empty). Create them?"
     ):
-        raise capped
-    notes.append(f"Memory is {capped.limit:,} MB, the most that this account may have.")
-    smaller = msgspec.structs.replace(settings, memory_mb=capped.limit)
-    return msgspec.structs.replace(smaller, fingerprint=fingerprint(smaller, staged.digest)).check()
+        raise DeployError(
+            f"CDK is not bootstrapped in {where}.",
+            fix="Confirm the question, or have an administrator run "
+            f"`cdk bootstrap aws://{account.id}/{account.region.value}`.",
+        )
+    stages.stage("Bootstrapping the account for CDK")
+    cdk.bootstrap()
+    stages.done()
 
 
-def _save(wishes: DeployOptions, settings: StackSettings, outputs: dict[str, str]) -> Deployment:
-    deployment = Deployment(
-        name=wishes.name,
-        url=outputs["LambdaUrl"],
-        region=settings.region,
-        auth=settings.auth,
-        secret_arn=outputs.get("SecretArn"),
-        role_arn=outputs.get("InvokerRoleArn"),
-        stack=settings.stack_name,
-        function_name=outputs["FunctionName"],
-        profile=wishes.profile,
+def _update_stack(
+    cdk: Cdk, prepared: Prepared, stages: Stages, confirm: Confirm, notes: list[str]
+) -> tuple[StackSettings, dict[str, str]]:
+    """Deploy, a second time with less memory if the account is capped; return the settings used and the outputs."""
+    settings = prepared.settings
+    try:
+        stages.stage("Preparing the stack")
+        try:
+            return settings, cdk.deploy(settings)
+        except MemoryCapped as error:
+            settings = _with_capped_memory(prepared, error, confirm)
+            notes.append(f"Memory is {settings.memory_mb:,} MB, the most that this account may have.")
+        stages.stage("Preparing the stack")
+        return settings, cdk.deploy(settings)
+    except KeyboardInterrupt:
+        stages.failed()
+        raise Cancelled(
+            "Interrupted; the deployment was not saved on this machine.",
+            fix=f"If an update of the stack {settings.stack_name} has begun, it continues in AWS; see the "
+            "CloudFormation console. Run `lambdiff deploy` again to continue.",
+        ) from None
+
+
+def _with_capped_memory(prepared: Prepared, error: MemoryCapped, confirm: Confirm) -> StackSettings:
+    if error.limit >= prepared.settings.memory_mb or not confirm(
+        f"Functions in this account may have at most {error.limit:,} MB. Deploy with that much?"
+    ):
+        raise error
+    settings = msgspec.structs.replace(prepared.settings, memory_mb=error.limit)
+    return msgspec.structs.replace(settings, fingerprint=fingerprint(settings, prepared.context.digest)).check()
+
+
+def _save(options: DeployOptions, settings: StackSettings, outputs: dict[str, str]) -> Deployment:
+    deployment = msgspec.structs.replace(
+        stacks.to_deployment(
+            settings.stack_name, outputs, name=options.name, region=settings.region, profile=options.profile
+        ),
         model=settings.model,
         memory_mb=settings.memory_mb,
         timeout_s=settings.timeout_s,
@@ -199,7 +208,7 @@ def _save(wishes: DeployOptions, settings: StackSettings, outputs: dict[str, str
     return deployment
 
 
-def _outcome(
+def _result(
     deployment: Deployment,
     settings: StackSettings,
     notes: list[str],
@@ -207,13 +216,13 @@ def _outcome(
     changed: bool,
     stages: dict[str, float],
     seconds: float | None = None,
-) -> Outcome:
+) -> DeployResult:
     price = None
     if seconds is not None:
         price = pricing.invocation(
             settings.memory_mb, seconds, architecture=settings.architecture, tmp_mb=settings.tmp_mb
         )
-    return Outcome(
+    return DeployResult(
         name=deployment.name,
         stack=settings.stack_name,
         region=settings.region,

@@ -1,4 +1,4 @@
-"""Which model folder is deployed: the built-in one, a folder, or a hub model that is baked first."""
+"""Chooses the model folder to deploy: the built-in model, a baked folder, or a catalogue model, baked if necessary."""
 
 from __future__ import annotations
 
@@ -16,24 +16,23 @@ from lambdiff.local import builtin
 
 BUILT_IN: Final = "built-in"
 
-
 Say = Callable[[str], None]
 
 
 def model_folder(model: str, engine: EngineName, *, say: Say = lambda _: None, progress: Say = lambda _: None) -> Path:
-    """A baked folder for what the caller named.
+    """Return a baked folder for a model, and bake it if necessary.
 
     Args:
         model: `built-in`, a baked folder, or a name or hub id of the catalogue.
-        engine: what a hub model is baked for.
-        say: told the license of a hub model, each time.
-        progress: told what is being done where that takes long.
+        engine: the engine to bake a catalogue model for.
+        say: receives the license of a catalogue model, each time.
+        progress: receives the current step of a bake.
 
     Raises:
-        ConfigurationError: no such folder and no such model.
-        MissingExtra: the model has to be baked, and the extra for that is not installed.
+        ConfigurationError: there is no such folder and no such model.
+        MissingExtra: the model has to be baked, and the `bake` extra is not installed.
         ModelError: the folder is not usable.
-        ToolchainError: a model would have to be baked, but no container engine answers.
+        ToolchainError: the model has to be baked, but no container engine answers.
     """
     if model == BUILT_IN:
         return builtin.builtin_model_dir()
@@ -42,7 +41,7 @@ def model_folder(model: str, engine: EngineName, *, say: Say = lambda _: None, p
         return folder
     if folder.is_dir():
         raise ConfigurationError(
-            f"{folder} is a folder, but not a baked model.", fix=f"Bake it first: lambdiff bake {folder} -o baked"
+            f"{folder} is not a baked model.", fix=f"Bake it first with `lambdiff bake {folder} -o baked`."
         )
     from lambdiff.bake import bake, catalogue
     from lambdiff.bake.provenance import BAKED_BY
@@ -51,12 +50,16 @@ def model_folder(model: str, engine: EngineName, *, say: Say = lambda _: None, p
     baked = config.home() / "models" / f"{entry.name}-{entry.revision[:12]}-{engine}"
     say(f"{entry.hub_id} has the license {entry.license}: {entry.license_url}")
     try:
-        maker = manifests.read(baked).baked_by
-    except ModelError:  # not there, cut short, or of another version's format
-        toolchain.container_engine()  # before the minutes that baking takes
+        baked_by = manifests.read(baked).baked_by
+    except ModelError:  # missing, incomplete, or in another version's format
+        # Fail now rather than after the minutes that baking takes.
+        toolchain.container_engine()
         shutil.rmtree(baked, ignore_errors=True)
         bake.bake(entry.name, baked, engine=engine, progress=progress)
     else:
-        if maker != BAKED_BY:
-            say(f"The model was baked by {maker}. This version may draw faster: remove {baked} to have it baked again.")
+        if baked_by != BAKED_BY:
+            say(
+                f"The model was baked by {baked_by}. This version may generate faster: "
+                f"remove {baked} to have it baked again."
+            )
     return baked

@@ -1,4 +1,4 @@
-"""The preflight of a deployment: everything that can be found out before anything is changed."""
+"""Preflight: every check that a deployment can make before it changes anything in AWS."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import msgspec
 from lambdiff import config
 from lambdiff._version import __version__
 from lambdiff.aws import account as accounts
-from lambdiff.aws import stacks
+from lambdiff.aws import function as functions
+from lambdiff.aws import outputs, stacks
 from lambdiff.aws.account import Account
+from lambdiff.aws.error_mapping import PermissionDenied, Rejected
+from lambdiff.aws.stacks import StackState
 from lambdiff.infra import build_context
 from lambdiff.infra import model as models
 from lambdiff.infra.build_context import BuildContext
@@ -24,65 +27,64 @@ DEFAULT_CONCURRENCY: Final = 10
 
 @dataclass(frozen=True)
 class DeployOptions:
-    """What the caller wants.
+    """What to deploy, and where.
 
     Attributes:
+        name: the deployment's name.
         model: `built-in`, a baked folder, or a name of the catalogue.
-        options: fields of `StackSettings`; what is absent has its default.
-        reserve: reserved concurrency; None for the default, where the account can spare it.
+        region: takes precedence over the environment and the profile.
+        profile: an AWS profile.
+        reserved_concurrency: requests that may run at once; None reserves `DEFAULT_CONCURRENCY` if the account can
+            spare as many.
+        overrides: fields of `StackSettings` that differ from their defaults.
         force: deploy even if nothing has changed.
-        smoke: draw a picture at the end.
+        smoke_test: generate an image at the end.
     """
 
     name: str = DEFAULT_NAME
     model: str = models.BUILT_IN
     region: str | None = None
     profile: str | None = None
-    reserve: int | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+    reserved_concurrency: int | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
     force: bool = False
-    smoke: bool = True
+    smoke_test: bool = True
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A deployment that has passed everything that can be checked without changing anything."""
+    """A deployment that has passed the preflight.
+
+    Attributes:
+        state: the stack as it is; None if it does not exist yet.
+        notes: settings that differ from what the caller may expect.
+    """
 
     account: Account
     context: BuildContext
     settings: StackSettings
-    state: stacks.StackState | None
+    state: StackState | None
     notes: list[str]
 
     @property
     def unchanged(self) -> bool:
-        """Whether the stack is what would be deployed."""
+        """Whether the stack already is what would be deployed."""
         state = self.state
-        return bool(state and state.at_rest and state.outputs.get("Fingerprint") == self.settings.fingerprint)
+        return bool(state and state.stable and state.outputs.get(outputs.FINGERPRINT) == self.settings.fingerprint)
 
 
-def prepare(wishes: DeployOptions, report: Stages) -> Prepared:
-    """Check the account and stage the image.
+def prepare(options: DeployOptions, stages: Stages) -> Prepared:
+    """Check the account and the settings, and stage the build context.
 
     Raises:
-        LambdiffError: whatever stands in the way.
+        LambdiffError: the deployment would fail.
     """
-    report.stage("Checking the account")
-    account = accounts.open_account(wishes.profile, wishes.region)
-    state = stacks.read(account, stack_name(wishes.name))
-    options = _with_memory(_with_principal(wishes.options, account), wishes.name, state)
-    reserved, notes = _reserve(wishes, account, state)
-    # Once with placeholders: bad settings are refused before a model is baked.
-    settings = StackSettings(
-        account=account.id,
-        region=account.region.value,
-        name=wishes.name,
-        context="",
-        reserved_concurrency=reserved,
-        **options,
-    ).check()
-    report.stage("Staging the image")
-    model = models.model_folder(wishes.model, settings.engine, say=report.say, progress=report.detail)
+    stages.stage("Checking the account")
+    account = accounts.open_account(options.profile, options.region)
+    state = stacks.read(account, stack_name(options.name))
+    settings, notes = _settings(options, account, state)
+    stages.stage("Staging the image")
+    model = models.model_folder(options.model, settings.engine, say=stages.say, progress=stages.detail)
     staged = build_context.stage(model, settings.engine)
     identity = staged.manifest.identity
     settings = msgspec.structs.replace(settings, model=f"{identity.name}@{identity.revision}")
@@ -91,48 +93,60 @@ def prepare(wishes: DeployOptions, report: Stages) -> Prepared:
 
 
 def fingerprint(settings: StackSettings, digest: str) -> str:
-    """A short hash of everything that decides what the stack is."""
+    """Return a short hash of the settings, the build context and the version of lambdiff."""
     everything = {**msgspec.structs.asdict(settings), "context": digest, "fingerprint": "", "lambdiff": __version__}
     return hashlib.sha256(msgspec.json.encode(everything, order="sorted")).hexdigest()[:16]
 
 
-def _with_principal(options: dict[str, Any], account: Account) -> dict[str, Any]:
-    if options.get("auth") == "role" and not options.get("principals"):
-        return {**options, "principals": (account.principal,)}
-    return options
+def _settings(options: DeployOptions, account: Account, state: StackState | None) -> tuple[StackSettings, list[str]]:
+    """Return checked settings with placeholders for the model, so that a bad value is refused before a long bake."""
+    reserved, notes = _reservation(options, account, state)
+    settings = StackSettings(
+        account=account.id,
+        region=account.region.value,
+        name=options.name,
+        context="",
+        reserved_concurrency=reserved,
+        **_with_memory(_with_principal(options.overrides, account), options.name, state),
+    )
+    return settings.check(), notes
 
 
-def _with_memory(options: dict[str, Any], name: str, state: stacks.StackState | None) -> dict[str, Any]:
-    # Otherwise an account that is capped at less than the default would refuse the default again every time.
-    known = config.load().deployments.get(name)
-    if "memory_mb" in options or state is None or known is None or known.memory_mb is None:
-        return options
-    return {**options, "memory_mb": known.memory_mb}
+def _with_principal(overrides: dict[str, Any], account: Account) -> dict[str, Any]:
+    if overrides.get("auth") == "role" and not overrides.get("principals"):
+        return {**overrides, "principals": (account.principal,)}
+    return overrides
 
 
-def _reserve(wishes: DeployOptions, account: Account, state: stacks.StackState | None) -> tuple[int | None, list[str]]:
-    wanted = DEFAULT_CONCURRENCY if wishes.reserve is None else wishes.reserve
-    function = state.outputs.get("FunctionName") if state else None
-    already = _reserved_now(account, function) if function else 0
-    if wishes.reserve is None and account.concurrency() is None:
-        # What was granted before is kept; a guess could be refused after the image was built.
-        return already or None, [] if already else [
-            "Concurrency is not limited: how much the account has may not be read (lambda:GetAccountSettings)."
-        ]
-    reserved = account.reservation(wanted, already)
+def _with_memory(overrides: dict[str, Any], name: str, state: StackState | None) -> dict[str, Any]:
+    # Keep the memory of the last deployment: an account that is capped below the default would refuse it every time.
+    saved = config.load().deployments.get(name)
+    if "memory_mb" in overrides or state is None or saved is None or saved.memory_mb is None:
+        return overrides
+    return {**overrides, "memory_mb": saved.memory_mb}
+
+
+def _reservation(options: DeployOptions, account: Account, state: StackState | None) -> tuple[int | None, list[str]]:
+    """Return the concurrency to reserve, and a note if nothing can be reserved."""
+    wanted = DEFAULT_CONCURRENCY if options.reserved_concurrency is None else options.reserved_concurrency
+    current = _reserved_now(account, state.outputs.get(outputs.FUNCTION_NAME) if state else None)
+    if options.reserved_concurrency is None and account.concurrency() is None:
+        # Keep what was granted before; AWS might refuse a guess after the image has been built.
+        note = "Concurrency is not limited: the account's limit may not be read (lambda:GetAccountSettings)."
+        return current or None, [] if current else [note]
+    reserved = account.reservable(wanted, current)
     if reserved is None:
         return None, [
             f"Concurrency is not limited: reserving {wanted} would leave the account fewer than "
-            f"{accounts.KEEP_UNRESERVED} unreserved executions."
+            f"{accounts.MIN_UNRESERVED} unreserved executions."
         ]
     return reserved, []
 
 
-def _reserved_now(account: Account, function: str) -> int:
-    from botocore.exceptions import ClientError
-
-    try:
-        answer = account.client("lambda").get_function_concurrency(FunctionName=function)
-    except ClientError:
+def _reserved_now(account: Account, function: str | None) -> int:
+    if function is None:
         return 0
-    return int(answer.get("ReservedConcurrentExecutions", 0))
+    try:
+        return functions.reserved_concurrency(account, function) or 0
+    except (PermissionDenied, Rejected):
+        return 0

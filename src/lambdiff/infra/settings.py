@@ -1,7 +1,7 @@
-"""What a deployment is made of: the one typed object that `deploy` hands to the CDK app, checked before synthesis.
+"""The settings of a stack: one typed object that `deploy` passes to the CDK app, checked before synthesis.
 
-It travels as JSON in an environment variable, because the CDK CLI starts the app as a process of its own. It holds no
-secret. The limits are Lambda's own (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
+It is passed as JSON in an environment variable, because the CDK CLI starts the app as a separate process. It holds no
+secret. The limits are those of Lambda (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DEFAULT_BASE_IMAGE: Final = "public.ecr.aws/lambda/python:3.12"
 Architecture = Literal["x86_64", "arm64"]
 Auth = Literal["key-pair", "role"]
 EngineName = Literal["openvino", "diffusers"]
-# Some of those that CloudWatch Logs allows:
+# A selection of the values that CloudWatch Logs allows:
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
 RetentionDays = Literal[1, 3, 7, 14, 30, 90, 180, 365]
 
@@ -39,24 +39,29 @@ TagText = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[\w\s.:/=
 
 
 class StackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Everything that shapes the stack.
+    """The settings of a stack.
 
     Attributes:
         name: the deployment's name; the stack is `lambdiff-NAME`, or `lambdiff` for the default one.
-        account, region: where it goes.
-        context: the staged folder that the image is built from (see `context.py`).
-        memory_mb: MB of memory; 1,769 MB buy one vCPU.
-        timeout_s: seconds a request may take.
+        account, region: where the stack is created.
+        context: the folder that the image is built from (see `build_context.py`).
+        model: name and revision, for the stack's output.
+        memory_mb: MB of memory; 1,769 MB correspond to one vCPU.
+        timeout_s: seconds that a request may take.
         tmp_mb: MB of `/tmp`.
-        architecture: the function's, and with it the image's platform: never one without the other.
-        engine: which engine's packages the image gets.
-        auth: `key-pair` makes an IAM user with an access key in Secrets Manager; `role` makes no user, and lets
-            `principals` assume a role.
-        reserved_concurrency: how many requests may run at once; 0 switches the endpoint off; None sets no limit.
-        keep_warm_minutes: minutes between two calls that keep one environment warm; None for no schedule.
-        alarm_email: who hears about alarms; None for alarms that nobody is told about.
-        monthly_budget_usd: a budget for all of the account's Lambda use, told to `alarm_email`.
-        snapstart: publish versions with SnapStart and put the URL on an alias.
+        architecture: of the function and of its image, which must be the same.
+        engine: the engine whose packages are installed in the image.
+        base_image: the image's base; Lambda's Python image by default.
+        auth: `key-pair` creates an IAM user with an access key in Secrets Manager; `role` creates a role that
+            `principals` may assume, and no user.
+        reserved_concurrency: how many requests may run at once; 0 disables the endpoint; None sets no limit.
+        log_retention_days: days after which log lines are deleted.
+        alarm_email: receives the alarms; without it, alarms are visible in CloudWatch only.
+        monthly_budget_usd: a budget for all Lambda usage of the account; `alarm_email` receives its notifications.
+        keep_warm_minutes: invoke every N minutes to keep one environment warm; None for no schedule.
+        snapstart: publish versions with SnapStart and attach the URL to an alias.
+        tags: for every resource.
+        fingerprint: identifies settings and content; see `preflight.fingerprint`.
     """
 
     account: Annotated[str, Meta(pattern=r"^\d{12}\Z")]
@@ -83,43 +88,47 @@ class StackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def stack_name(self) -> str:
-        """The CloudFormation stack's name."""
+        """The name of the CloudFormation stack."""
         return stack_name(self.name)
 
     def check(self) -> StackSettings:
-        """Refuse what Lambda would refuse half-way through a deployment.
+        """Check the values and their combination, before Lambda would refuse them halfway through a deployment.
 
         Raises:
-            ConfigurationError: with a sentence for each problem.
+            ConfigurationError: a value is out of range, or values contradict each other; every problem is named.
         """
         try:
             msgspec.convert(msgspec.to_builtins(self), StackSettings)
         except msgspec.ValidationError as error:
-            raise ConfigurationError(f"The deployment's settings are not usable: {_plain(error)}.") from None
+            raise ConfigurationError(f"The settings of the deployment are not valid: {_plain(error)}.") from None
         problems = []
         if self.architecture == "arm64" and self.engine == "openvino":
-            problems.append("the OpenVINO image is built for x86_64 only; use --engine diffusers or --arch x86_64")
+            problems.append(
+                "the OpenVINO image is built for x86_64 only; pass `engine=diffusers` or `architecture=x86_64`"
+            )
         if self.snapstart and self.tmp_mb != 512:
-            problems.append("SnapStart needs /tmp at 512 MB; leave --tmp out")
+            problems.append("SnapStart requires a /tmp of 512 MB; leave out `tmp_mb=`")
         if self.auth == "role" and not self.principals:
-            problems.append("--auth role needs at least one --principal ARN that may assume it")
+            problems.append("`auth=role` requires at least one ARN in `principals=` that may assume it")
         if self.auth == "key-pair" and self.principals:
-            problems.append("--principal belongs to --auth role")
+            problems.append("`principals=` requires `auth=role`")
         if self.monthly_budget_usd is not None and not self.alarm_email:
-            problems.append("--budget needs --alarm-email, which the budget writes to")
+            problems.append("`monthly_budget_usd=` requires `alarm_email=`, which receives its notifications")
         if self.keep_warm_minutes and self.reserved_concurrency == 0:
-            problems.append("a keep-warm schedule cannot reach a function whose concurrency is 0")
+            problems.append("a keep-warm schedule cannot invoke a function whose reserved concurrency is 0")
         if problems:
-            raise ConfigurationError("The deployment's settings do not fit together.", fix="; ".join(problems) + ".")
+            raise ConfigurationError(
+                "The settings of the deployment contradict each other.", fix="; ".join(problems) + "."
+            )
         return self
 
     def to_json(self) -> str:
-        """The form in which the CDK app gets it."""
+        """Return the form in which the CDK app receives the settings."""
         return msgspec.json.encode(self).decode()
 
 
 def stack_name(name: str) -> str:
-    """The stack of a deployment.
+    """Return the name of a deployment's stack.
 
     Example:
         >>> stack_name("lambdiff"), stack_name("tiny")
@@ -129,17 +138,19 @@ def stack_name(name: str) -> str:
 
 
 def from_environment() -> StackSettings:
-    """The settings that `deploy` left for the CDK app.
+    """Return the settings that `deploy` passed to the CDK app.
 
     Raises:
-        ConfigurationError: there are none, or they are not usable.
+        ConfigurationError: there are none, or they are not valid.
     """
     try:
         settings = msgspec.json.decode(os.environ[VARIABLE], type=StackSettings)
     except KeyError:
-        raise ConfigurationError(f"{VARIABLE} is not set.", fix="Run `lambdiff deploy`; it starts this app.") from None
+        raise ConfigurationError(
+            f"{VARIABLE} is not set.", fix="Run `lambdiff deploy`, which starts this app."
+        ) from None
     except msgspec.DecodeError as error:
-        raise ConfigurationError(f"{VARIABLE} is not usable: {_plain(error)}.") from None
+        raise ConfigurationError(f"{VARIABLE} is not valid: {_plain(error)}.") from None
     return settings.check()
 
 

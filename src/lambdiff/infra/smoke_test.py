@@ -1,40 +1,44 @@
-"""The smoke test at the end of a deployment: health, and one picture."""
+"""The smoke test at the end of a deployment: check the endpoint's health and generate one image."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from lambdiff.config import Deployment
 from lambdiff.errors import AccessDenied, CredentialsError, DeployError, LambdiffError
 from lambdiff.infra.settings import StackSettings
 from lambdiff.stages import Stages
 
+T = TypeVar("T")
+
 PROMPT: Final = "a cat in a top hat"
-KEY_PATIENCE: Final = 90.0
-"""Seconds that a new access key may take until every part of AWS knows it."""
+KEY_PROPAGATION: Final = 90.0
+"""Seconds until all of AWS accepts a new access key."""
 
 
-def smoke(deployment: Deployment, settings: StackSettings, report: Stages, notes: list[str]) -> float | None:
-    """Ask a new endpoint for its health and for a picture.
+def run(deployment: Deployment, settings: StackSettings, stages: Stages, notes: list[str]) -> float | None:
+    """Check a new endpoint's health and generate an image with it.
 
     Args:
-        notes: is told why nothing could be tested, where the caller may not assume the role.
+        deployment: the deployment, saved already.
+        settings: what was deployed.
+        stages: shows the progress.
+        notes: receives a note if the caller may not assume the invoker's role, so that nothing could be tested.
 
     Returns:
-        Seconds until the picture was there; None if it was not tried.
+        The seconds that the caller waited for the image, cold start included; None if nothing could be tested.
 
     Raises:
         LambdiffError: the endpoint does not work.
     """
     from lambdiff.client.client import Client
 
-    report.stage("Asking the endpoint for its health")
+    stages.stage("Checking the endpoint's health")
     try:
         with Client(deployment=deployment.name, profile=deployment.profile) as client:
-            health = _patiently(client.health, report)
-            report.stage(f"Generating {PROMPT}")
+            health = retry_while_denied(client.health, stages)
+            stages.stage(f"Generating {PROMPT}")
             image = client.generate(PROMPT, seed=1)
     except CredentialsError as error:
         if settings.auth != "role":
@@ -42,26 +46,37 @@ def smoke(deployment: Deployment, settings: StackSettings, report: Stages, notes
         notes.append(f"Not tested: {error.message} {error.fix}")
         return None
     except LambdiffError as error:
-        report.failed()
-        error.fix = f"{error.fix} The stack is there: `lambdiff logs` shows what the function said.".strip()
+        stages.failed()
+        error.fix = f"{error.fix} The stack exists: `lambdiff logs` shows the function's log.".strip()
         raise
     served = f"{health.model.name}@{health.model.revision}"
     if served != settings.model:
         raise DeployError(
-            f"The endpoint serves {served}, not {settings.model}.", fix="Deploy again with --force; else report a bug."
+            f"The endpoint serves {served}, not {settings.model}.",
+            fix="Deploy again with `force=True`; if that does not help, report a bug.",
         )
-    # What the caller waited: a little more than what is billed, the cold start included.
     return image.timings["total"]
 
 
-def _patiently(call: Callable[[], Any], report: Stages) -> Any:
-    """Repeat a health check, which costs nothing, while a new key is not known everywhere."""
-    give_up = time.monotonic() + KEY_PATIENCE
-    while True:
-        try:
-            return call()
-        except AccessDenied:
-            if time.monotonic() > give_up:
-                raise
-            report.detail("AWS does not know the new key yet")
-            time.sleep(3)
+def retry_while_denied(call: Callable[[], T], stages: Stages, sleep: Callable[[float], None] | None = None) -> T:
+    """Repeat a health check, which costs nothing, until AWS accepts the new access key.
+
+    Args:
+        call: the health check.
+        stages: shows the progress.
+        sleep: waits for so many seconds.
+
+    Raises:
+        AccessDenied: AWS does not accept the key after `KEY_PROPAGATION` seconds.
+    """
+    import tenacity
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(AccessDenied),
+        wait=tenacity.wait_fixed(3),
+        stop=tenacity.stop_after_attempt(int(KEY_PROPAGATION / 3)),
+        before_sleep=lambda _: stages.detail("AWS does not accept the new access key yet"),
+        sleep=sleep or tenacity.nap.sleep,
+        reraise=True,
+    )
+    return retrying(call)

@@ -1,10 +1,10 @@
-"""The stack: a container-image function behind an IAM-protected Function URL, and who may call it.
+"""The stack: a function from a container image behind an IAM-protected Function URL, and the identity that may call it.
 
     image -> Function -> [version, alias] -> Function URL <- invoker (user with a key in a secret, or a role)
                 |
-                +-- role that writes its own log group, alarms, [schedule, budget]
+                +-- role that may write its own log group, alarms, [schedule, budget]
 
-Nothing has a fixed name, so that any number of deployments fit into one account. No policy has a wildcard.
+No resource has a fixed name, so an account can hold any number of deployments. No policy has a wildcard.
 """
 
 from __future__ import annotations
@@ -26,13 +26,11 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
+from lambdiff.aws import outputs
 from lambdiff.infra.settings import StackSettings
 
-KEY_SERIAL: Final = "KeySerial"
-"""Template parameter: a higher number makes CloudFormation replace the access key (`lambdiff rotate`)."""
-
-# Platform and architecture are looked up together: on an arm64 laptop, one without the other builds an image that
-# the function cannot start.
+# Architecture and platform are looked up together: on an arm64 laptop, the default platform would give an image that an
+# x86_64 function cannot start.
 _PLATFORMS: Final = {
     "x86_64": (lambda_.Architecture.X86_64, assets.Platform.LINUX_AMD64),
     "arm64": (lambda_.Architecture.ARM_64, assets.Platform.LINUX_ARM64),
@@ -49,15 +47,15 @@ _RETENTION: Final = {
 }
 
 
-class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy is told to skip aws_cdk: it takes a minute
-    """One endpoint."""
+class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, which takes it a minute
+    """The stack of one endpoint."""
 
     def __init__(self, scope: Construct, settings: StackSettings) -> None:
         super().__init__(
             scope,
             settings.stack_name,
             stack_name=settings.stack_name,
-            description="A diffusion model behind an IAM-protected Lambda Function URL, made by lambdiff.",
+            description="A diffusion model behind an IAM-protected Lambda Function URL, deployed by lambdiff.",
             env=cdk.Environment(account=settings.account, region=settings.region),
         )
         self.settings = settings
@@ -86,7 +84,7 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy is told to skip aw
 
     def _function(self) -> lambda_.DockerImageFunction:
         architecture, platform = _PLATFORMS[self.settings.architecture]
-        # A role of its own rather than AWSLambdaBasicExecutionRole, which may write to every log group there is.
+        # Not AWSLambdaBasicExecutionRole, which may write to every log group.
         role = iam.Role(self, "FunctionRole", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         self.log_group.grant_write(role)
         return lambda_.DockerImageFunction(
@@ -110,15 +108,20 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy is told to skip aw
 
     def _snapstart_alias(self) -> lambda_.Alias:
         resource = self.function.node.default_child
-        if not isinstance(resource, lambda_.CfnFunction):  # pragma: no cover - CDK would have changed its meaning
-            raise TypeError("the function's default child is no CfnFunction")
-        # On the resource, because the construct's own property knows SnapStart for zip runtimes only.
+        if not isinstance(resource, lambda_.CfnFunction):  # pragma: no cover - a change in CDK
+            raise TypeError("the default child of the function is not a CfnFunction")
+        # Set on the resource, because the construct's property accepts SnapStart for zip archives only.
         resource.snap_start = lambda_.CfnFunction.SnapStartProperty(apply_on="PublishedVersions")
         return lambda_.Alias(self, "Live", alias_name="live", version=self.function.current_version)
 
     def _invoker_user(self) -> None:
         serial = cdk.CfnParameter(
-            self, KEY_SERIAL, type="Number", default=1, min_value=1, description="Raised by `lambdiff rotate`."
+            self,
+            outputs.KEY_SERIAL,
+            type="Number",
+            default=1,
+            min_value=1,
+            description="Raised by `lambdiff rotate`.",
         )
         user = iam.User(self, "Invoker")
         self.url.grant_invoke_url(user)
@@ -126,9 +129,9 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy is told to skip aw
         secret = secretsmanager.Secret(
             self,
             "InvokerSecret",
-            description=f"Access key that may call the lambdiff endpoint {self.settings.name}",
+            description=f"Access key to call the lambdiff endpoint {self.settings.name}",
             secret_object_value={
-                # The id alone opens nothing; the secret half stays a reference in the template.
+                # The id alone grants nothing; the secret half remains a reference in the template.
                 "AWS_ACCESS_KEY_ID": cdk.SecretValue.unsafe_plain_text(key.access_key_id),
                 "AWS_SECRET_ACCESS_KEY": key.secret_access_key,
             },
@@ -137,10 +140,10 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy is told to skip aw
         acknowledge(
             secret,
             "AwsSolutions-SMG4",
-            "The secret mirrors an IAM access key, which Secrets Manager cannot rotate by itself without a function "
-            "of its own; `lambdiff rotate` replaces key and secret in one stack update.",
+            "The secret mirrors an IAM access key, which Secrets Manager cannot rotate without another function; "
+            "`lambdiff rotate` replaces key and secret in one stack update.",
         )
-        cdk.CfnOutput(self, "SecretArn", value=secret.secret_arn, description="Holds the invoker's key pair")
+        self._output(outputs.SECRET_ARN, secret.secret_arn, "Secret with the invoker's key pair")
 
     def _invoker_role(self) -> None:
         role = iam.Role(
@@ -150,13 +153,13 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy is told to skip aw
             assumed_by=iam.CompositePrincipal(*(iam.ArnPrincipal(arn) for arn in self.settings.principals)),
         )
         self.url.grant_invoke_url(role)
-        cdk.CfnOutput(self, "InvokerRoleArn", value=role.role_arn, description="To be assumed by those who call")
+        self._output(outputs.INVOKER_ROLE_ARN, role.role_arn, "Role that callers assume")
 
     def _topic(self) -> sns.Topic | None:
         if not self.settings.alarm_email:
             return None
         topic = sns.Topic(self, "Alarms", enforce_ssl=True)
-        # Enforcing TLS replaces the topic's default policy, and with it the alarms' right to publish.
+        # Enforcing TLS replaces the topic's default policy, and with it the permission of alarms to publish.
         topic.add_to_resource_policy(
             iam.PolicyStatement(
                 actions=["sns:Publish"],
@@ -178,7 +181,7 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy is told to skip aw
                 "Duration",
                 self.function.metric_duration(period=period, statistic="Maximum"),
                 slow_ms,
-                "a request took more than 80 % of the time-out",
+                "a request took more than 80 % of the timeout",
             ),
         ):
             alarm = cloudwatch.Alarm(
@@ -201,7 +204,7 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy is told to skip aw
             "rawQueryString": "",
             "headers": {"content-type": "application/json"},
             "requestContext": {"http": {"method": "POST", "path": "/", "protocol": "HTTP/1.1"}},
-            # One step of a real request: a health check would keep an environment without the model in memory.
+            # A request for one step: a health check would keep an environment warm that has not loaded the model.
             "body": '{"prompt":"warm","num_inference_steps":1}',
             "isBase64Encoded": False,
         }
@@ -226,7 +229,7 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy is told to skip aw
                 budget_type="COST",
                 time_unit="MONTHLY",
                 budget_limit=budgets.CfnBudget.SpendProperty(amount=dollars, unit="USD"),
-                # All of Lambda: a filter by tag counts nothing until somebody activates the tag in Billing.
+                # All Lambda usage: a filter by tag matches nothing until the tag is activated in Billing.
                 cost_filters={"Service": ["AWS Lambda"]},
             ),
             notifications_with_subscribers=[
@@ -241,19 +244,19 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy is told to skip aw
         )
 
     def _outputs(self) -> None:
-        for name, value, description in (
-            ("LambdaUrl", self.url.url, "The endpoint"),
-            ("FunctionName", self.function.function_name, "The Lambda function"),
-            ("Region", self.settings.region, "The region to sign requests for"),
-            ("LogGroup", self.log_group.log_group_name, "Where the function's logs go"),
-            ("Model", self.settings.model or "unknown", "The model inside the image"),
-            ("Engine", self.settings.engine, "The engine inside the image"),
-            ("Auth", self.settings.auth, "Who may call: a key pair or a role"),
-            ("Fingerprint", self.settings.fingerprint or "none", "Of settings and image, to see that nothing changed"),
-        ):
-            cdk.CfnOutput(self, name, value=value, description=description)
+        self._output(outputs.URL, self.url.url, "Function URL of the endpoint")
+        self._output(outputs.FUNCTION_NAME, self.function.function_name, "Lambda function")
+        self._output(outputs.REGION, self.settings.region, "Region to sign requests for")
+        self._output(outputs.LOG_GROUP, self.log_group.log_group_name, "Log group of the function")
+        self._output(outputs.MODEL, self.settings.model or "unknown", "Model in the image")
+        self._output(outputs.ENGINE, self.settings.engine, "Engine in the image")
+        self._output(outputs.AUTH, self.settings.auth, "How callers authenticate: key-pair or role")
+        self._output(outputs.FINGERPRINT, self.settings.fingerprint or "none", "Hash of settings and content")
+
+    def _output(self, name: str, value: str, description: str) -> None:
+        cdk.CfnOutput(self, name, value=value, description=description)
 
 
 def acknowledge(construct: Construct, rule: str, reason: str) -> None:
-    """Tell cdk-nag why a finding stands."""
+    """Record for cdk-nag why a finding is accepted."""
     cdk.Validations.of(construct).acknowledge(cdk.Acknowledgment(id=rule, reason=reason))

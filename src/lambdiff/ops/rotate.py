@@ -1,24 +1,26 @@
-"""`lambdiff rotate`: a new access key in the secret, and the old one gone.
+"""`lambdiff rotate`: replace the invoker's access key.
 
-One stack update that changes one parameter, so that it needs neither the CDK nor the image, and can be done from a
-machine that never saw either. CloudFormation makes the new key, writes it to the secret, and then deletes the old one.
+One stack update that changes one parameter. It needs neither the CDK nor the image, so any machine can do it.
+CloudFormation creates the new key, writes it to the secret and then deletes the old one.
 """
 
 from __future__ import annotations
 
 from msgspec import Struct
 
-from lambdiff.aws import account as accounts
-from lambdiff.aws import stacks
+from lambdiff.aws import outputs, stacks
 from lambdiff.aws.deployment import SelectedDeployment
 from lambdiff.errors import ConfigurationError, DeployError
 from lambdiff.stages import Stages
 
-PARAMETER = "KeySerial"
 
+class RotateResult(Struct, frozen=True, kw_only=True):
+    """The new key, as `--json` prints it.
 
-class Rotated(Struct, frozen=True, kw_only=True):
-    """What was done; the form of `--json`."""
+    Attributes:
+        serial: the key's number; the first key of a deployment has 1.
+        secret: the ARN of the secret that holds it.
+    """
 
     name: str
     stack: str
@@ -26,42 +28,28 @@ class Rotated(Struct, frozen=True, kw_only=True):
     secret: str
 
 
-def rotate(target: SelectedDeployment, report: Stages) -> Rotated:
-    """Replace the invoker's key.
+def rotate(target: SelectedDeployment, stages: Stages) -> RotateResult:
+    """Replace the invoker's access key.
 
     Raises:
         ConfigurationError: the deployment has no key.
-        DeployError: CloudFormation refused or rolled back; the old key is then still good.
+        CredentialsError, DeployError: CloudFormation refused the update or rolled it back; the old key is still valid.
     """
-    from botocore.exceptions import ClientError, WaiterError
-
-    deployment = target.deployment.value
-    report.stage("Reading the stack")
-    state = stacks.of(target.account, deployment)
-    if PARAMETER not in state.parameters:
+    deployment, account = target.deployment.value, target.account
+    stages.stage("Reading the stack")
+    state = stacks.require_for(account, deployment)
+    if outputs.KEY_SERIAL not in state.parameters:
         raise ConfigurationError(
-            f"The stack {state.name} has no key: its callers assume a role.", fix="There is nothing to rotate."
+            f"The stack {state.name} has no access key, because callers assume a role.", fix="No key has to be rotated."
         )
-    serial = int(state.parameters[PARAMETER]) + 1
-    client = target.account.client("cloudformation")
-    kept = [{"ParameterKey": name, "UsePreviousValue": True} for name in state.parameters if name != PARAMETER]
-    report.stage("Replacing the key")
+    serial = int(state.parameters[outputs.KEY_SERIAL]) + 1
+    stages.stage("Replacing the key")
     try:
-        client.update_stack(
-            StackName=state.name,
-            UsePreviousTemplate=True,
-            Parameters=[{"ParameterKey": PARAMETER, "ParameterValue": str(serial)}, *kept],
-            Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
-        )
-        client.get_waiter("stack_update_complete").wait(
-            StackName=state.name, WaiterConfig={"Delay": 2, "MaxAttempts": 300}
-        )
-    except ClientError as error:
-        raise accounts.refused(error, f"The stack {state.name}") from None
-    except WaiterError:
-        now = stacks.of(target.account, deployment)
-        raise DeployError(
-            f"The key was not replaced: {now.status} {now.reason}".strip(), fix="Try again; the old key is still good."
-        ) from None
-    report.done()
-    return Rotated(name=deployment.name, stack=state.name, serial=serial, secret=state.outputs.get("SecretArn", ""))
+        stacks.update_parameters(account, state, {outputs.KEY_SERIAL: str(serial)})
+    except DeployError as error:
+        error.fix = f"{error.fix} The old key is still valid.".strip()
+        raise
+    stages.done()
+    return RotateResult(
+        name=deployment.name, stack=state.name, serial=serial, secret=state.outputs.get(outputs.SECRET_ARN, "")
+    )

@@ -1,4 +1,4 @@
-"""`lambdiff status`: what is deployed and how it is doing, each value with its source."""
+"""`lambdiff status`: the state of a deployment, each value with its source."""
 
 from __future__ import annotations
 
@@ -8,117 +8,117 @@ from typing import Any, Final
 from msgspec import Struct
 
 from lambdiff import config
-from lambdiff.aws import logs, stacks
+from lambdiff.aws import function as functions
+from lambdiff.aws import logs, outputs, stacks
+from lambdiff.aws.account import Account
 from lambdiff.aws.deployment import SelectedDeployment
-from lambdiff.errors import ConfigurationError, LambdiffError
+from lambdiff.aws.function import Function
+from lambdiff.aws.stacks import StackState
+from lambdiff.config import Sourced
+from lambdiff.errors import ConfigurationError, CredentialsError, DeployError
 
-ERRORS_SINCE: Final = 24 * 3600
+ERROR_PERIOD: Final = 24 * 3600
+"""Seconds of the log that are searched for errors."""
 MAX_ERRORS: Final = 5
-
-
-class Fact(Struct, frozen=True):
-    """A value and where it was read."""
-
-    value: Any
-    source: str
+ERROR_MARKERS: Final = ('"level":"ERROR"', "Task timed out", "Runtime.ExitError", "Runtime.ImportModuleError")
+"""The handler's errors are JSON with a level; Lambda itself reports timeouts, exits and failed imports."""
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """The report; the form of `--json`.
+    """The state of a deployment, as `--json` prints it.
 
     Attributes:
-        healthy: the stack is at rest, the function is ready and its concurrency is not 0.
-        facts: by name.
-        errors: the last lines of the log with errors.
+        healthy: the stack is stable, the function is ready and its concurrency is not 0.
+        facts: values by name, each with its source.
+        errors: the last lines of the log that report an error.
     """
 
     name: str
     healthy: bool
-    facts: dict[str, Fact]
+    facts: dict[str, Sourced[Any]]
     errors: list[str]
 
 
 def status(target: SelectedDeployment) -> Status:
-    """Read everything that AWS says about a deployment. Nothing is invoked, so it costs nothing.
+    """Read the state of a deployment. The function is not invoked, so this costs nothing.
 
     Raises:
         CredentialsError, ConfigurationError, DeployError: the stack or the function cannot be read.
     """
     deployment, account = target.deployment.value, target.account
     file = str(config.path())
-    facts = {
-        "deployment": Fact(deployment.name, target.deployment.source),
-        "url": Fact(deployment.url, file),
-        "auth": Fact(deployment.auth, file),
-        "region": Fact(account.region.value, file),
-        "account": Fact(account.id, "STS"),
-        "caller": Fact(account.arn, "STS"),
+    facts: dict[str, Sourced[Any]] = {
+        "deployment": Sourced(deployment.name, target.deployment.source),
+        "url": Sourced(deployment.url, file),
+        "auth": Sourced(deployment.auth, file),
+        "region": account.region,
+        "account": Sourced(account.id, "STS"),
+        "caller": Sourced(account.arn, "STS"),
     }
-    at_rest = True
+    stable = True
     if deployment.stack:
-        state = stacks.of(account, deployment)
-        at_rest = state.at_rest
-        where = f"stack {state.name}"
-        facts["stack"] = Fact(state.status, "CloudFormation")
-        facts["changed"] = Fact(state.changed_at, "CloudFormation")
-        if state.reason:
-            facts["reason"] = Fact(state.reason, "CloudFormation")
-        for name, output in (
-            ("url", "LambdaUrl"),
-            ("auth", "Auth"),
-            ("model", "Model"),
-            ("engine", "Engine"),
-            ("secret", "SecretArn"),
-            ("role", "InvokerRoleArn"),
-        ):
-            if output in state.outputs:
-                facts[name] = Fact(state.outputs[output], where)
-        if "KeySerial" in state.parameters:
-            facts["key serial"] = Fact(int(state.parameters["KeySerial"]), where)
-    function, ready = _function(target)
-    facts |= function
+        state = stacks.require_for(account, deployment)
+        stable = state.stable
+        facts |= _stack_facts(state)
+    function = target.read_function()
+    reserved = functions.reserved_concurrency(account, function.name)
+    facts |= _function_facts(function, reserved)
     return Status(
         name=deployment.name,
-        healthy=at_rest and ready,
+        healthy=stable and function.ready and reserved != 0,
         facts=facts,
-        errors=_errors(target),
+        errors=_errors(account, function.log_group),
     )
 
 
-def _function(target: SelectedDeployment) -> tuple[dict[str, Fact], bool]:
-    from botocore.exceptions import ClientError
-
-    from lambdiff.aws import account as accounts
-
-    client = target.account.client("lambda")
-    try:
-        found = client.get_function_configuration(FunctionName=target.function)
-        reserved = client.get_function_concurrency(FunctionName=target.function).get("ReservedConcurrentExecutions")
-    except ClientError as error:
-        raise accounts.refused(error, f"The function {target.function}") from None
-    state = found.get("State", "Active")
-    facts = {
-        "function": Fact(target.function, "Lambda"),
-        "state": Fact(state, "Lambda"),
-        "memory_mb": Fact(found["MemorySize"], "Lambda"),
-        "timeout_s": Fact(found["Timeout"], "Lambda"),
-        "tmp_mb": Fact(found.get("EphemeralStorage", {}).get("Size", 512), "Lambda"),
-        "architecture": Fact(found.get("Architectures", ["x86_64"])[0], "Lambda"),
-        "concurrency": Fact("not limited" if reserved is None else reserved, "Lambda"),
-        "log group": Fact(found.get("LoggingConfig", {}).get("LogGroup", f"/aws/lambda/{target.function}"), "Lambda"),
+def _stack_facts(state: StackState) -> dict[str, Sourced[Any]]:
+    source = f"stack {state.name}"
+    facts: dict[str, Sourced[Any]] = {
+        "stack": Sourced(state.status, "CloudFormation"),
+        "changed": Sourced(state.changed_at, "CloudFormation"),
     }
-    return facts, state in ("Active", "Inactive") and reserved != 0
+    if state.reason:
+        facts["reason"] = Sourced(state.reason, "CloudFormation")
+    for name, output in (
+        ("url", outputs.URL),
+        ("auth", outputs.AUTH),
+        ("model", outputs.MODEL),
+        ("engine", outputs.ENGINE),
+        ("secret", outputs.SECRET_ARN),
+        ("role", outputs.INVOKER_ROLE_ARN),
+    ):
+        if output in state.outputs:
+            facts[name] = Sourced(state.outputs[output], source)
+    if outputs.KEY_SERIAL in state.parameters:
+        facts["key serial"] = Sourced(int(state.parameters[outputs.KEY_SERIAL]), source)
+    return facts
 
 
-def _errors(target: SelectedDeployment) -> list[str]:
-    """Lines that report an error; the handler's are JSON with a level, Lambda's own name the time-out or the exit."""
+def _function_facts(function: Function, reserved: int | None) -> dict[str, Sourced[Any]]:
+    return {
+        name: Sourced(value, "Lambda")
+        for name, value in (
+            ("function", function.name),
+            ("state", function.state),
+            ("memory_mb", function.memory_mb),
+            ("timeout_s", function.timeout_s),
+            ("tmp_mb", function.tmp_mb),
+            ("architecture", function.architecture),
+            ("concurrency", "not limited" if reserved is None else reserved),
+            ("log group", function.log_group),
+        )
+    }
+
+
+def _errors(account: Account, log_group: str) -> list[str]:
+    """Return the last lines of the log that report an error."""
     try:
-        group = logs.group_of(target)
-        lines = list(logs.read(target.account, group, since=time.time() - ERRORS_SINCE))
-    except ConfigurationError:
-        return []
-    except LambdiffError as error:
+        lines = list(logs.read(account, log_group, since=time.time() - ERROR_PERIOD))
+    except (CredentialsError, DeployError) as error:
         return [f"The log cannot be read: {error.message}"]
-    marks = ('"level":"ERROR"', "Task timed out", "Runtime.ExitError", "Runtime.ImportModuleError")
-    wrong = [f"{line.time} {line.text.strip()}" for line in lines if any(mark in line.text for mark in marks)]
-    return wrong[-MAX_ERRORS:]
+    except ConfigurationError:  # there is no log group yet
+        return []
+    errors = [
+        f"{line.time} {line.text.strip()}" for line in lines if any(marker in line.text for marker in ERROR_MARKERS)
+    ]
+    return errors[-MAX_ERRORS:]

@@ -1,4 +1,4 @@
-"""`lambdiff warm`: start environments before they are needed."""
+"""`lambdiff warm`: start execution environments before they are needed."""
 
 from __future__ import annotations
 
@@ -11,34 +11,37 @@ from lambdiff.client.client import Client
 from lambdiff.stages import Stages
 
 
-class Warmed(Struct, frozen=True, kw_only=True):
-    """What was found; the form of `--json`.
+class WarmResult(Struct, frozen=True, kw_only=True):
+    """The environments that answered, as `--json` prints it.
 
     Attributes:
-        loaded: environments that read the model now; the others had it in memory already.
-        failed: requests that did not end well, by message.
+        requested: requests sent.
+        answered: requests that succeeded.
+        loaded: environments that loaded the model now; the others had it in memory already.
+        seconds: until the last answer.
+        failed: the messages of failed requests, each once.
     """
 
-    asked: int
+    requested: int
     answered: int
     loaded: int
     seconds: float
     failed: list[str]
 
 
-def warm(client: Client, count: int, report: Stages) -> Warmed:
-    """Send `count` requests side by side, each for one step of the smallest work there is, with the model loaded.
+def warm(client: Client, count: int, stages: Stages) -> WarmResult:
+    """Send `count` concurrent requests for one denoising step.
 
-    Each occupies an environment, so that as many are warm afterwards. Each is billed.
+    Each occupies an environment of its own, so as many have the model in memory afterwards. Each request is billed.
     """
-    report.stage(f"Warming {count}")
+    stages.stage(f"Warming {count}")
     start = time.monotonic()
     results = list(client.generate_many(["warm"] * count, max_workers=count, num_inference_steps=1))
     failed = [str(each.error.message) for each in results if isinstance(each, Failure)]
     loaded = sum("load" in each.timings for each in results if not isinstance(each, Failure))
-    report.done()
-    return Warmed(
-        asked=count,
+    stages.done()
+    return WarmResult(
+        requested=count,
         answered=count - len(failed),
         loaded=loaded,
         seconds=round(time.monotonic() - start, 2),

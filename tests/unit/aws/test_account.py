@@ -1,43 +1,39 @@
-"""Who asks, where, and what the account allows."""
+"""aws/account.py: the AWS identity, the region, and what the account allows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
 from lambdiff.aws import account as accounts
-from lambdiff.aws import logs, stacks
 from lambdiff.aws.account import Account, open_account
-from lambdiff.config import Sourced
-from lambdiff.errors import ConfigurationError, CredentialsError, DeployError
+from lambdiff.config import Deployment, Sourced
+from lambdiff.errors import ConfigurationError, CredentialsError
 
 
-class Stubbed(Account):
-    """An account whose Lambda says what it is told to; botocore checks the answer's form."""
+class StubbedAccount(Account):
+    """An account with given concurrency limits; botocore's stubber checks the form of the reply."""
+
+    limits: tuple[int, int] | None = None
 
     def client(self, service: str) -> Any:
         client = boto3.client(service, self.region.value, aws_access_key_id="a", aws_secret_access_key="b")
         stubber = Stubber(client)
-        if LIMITS is None:
+        if self.limits is None:
             stubber.add_client_error("get_account_settings", "AccessDeniedException")
         else:
-            limit, unreserved = LIMITS
-            answer = {"ConcurrentExecutions": limit, "UnreservedConcurrentExecutions": unreserved}
-            stubber.add_response("get_account_settings", {"AccountLimit": answer})
+            limit, unreserved = self.limits
+            reply = {"ConcurrentExecutions": limit, "UnreservedConcurrentExecutions": unreserved}
+            stubber.add_response("get_account_settings", {"AccountLimit": reply})
         stubber.activate()
         return client
 
 
-LIMITS: tuple[int, int] | None = None
-
-
 @pytest.mark.parametrize(
-    ("limits", "wanted", "already", "reserved"),
+    ("limits", "wanted", "current", "reservable"),
     [
         ((1000, 1000), 10, 0, 10),
         ((1000, 110), 10, 0, 10),
@@ -49,49 +45,60 @@ LIMITS: tuple[int, int] | None = None
         ((1000, 1000), None, 0, None),
     ],
 )
-def test_an_account_keeps_100_executions_for_the_rest(
-    limits: tuple[int, int] | None, wanted: int | None, already: int, reserved: int | None,
+def test_an_account_keeps_100_unreserved_executions(
+    limits: tuple[int, int] | None, wanted: int | None, current: int, reservable: int | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """A reservation that Lambda would refuse is left out; what this function has already counts as free."""
-    monkeypatch.setitem(globals(), "LIMITS", limits)
-    account = Stubbed(boto3.Session(), "123456789012", "arn:aws:iam::123456789012:user/a", Sourced("us-east-1", "x"))
-    assert account.reservation(wanted, already) == reserved
+    """A reservation that Lambda would refuse is left out; the function's present reservation counts as free."""
+    monkeypatch.setattr(StubbedAccount, "limits", limits)
+    account = StubbedAccount(
+        boto3.Session(), "123456789012", "arn:aws:iam::123456789012:user/a", Sourced("us-east-1", "x")
+    )
+    assert account.reservable(wanted, current) == reservable
 
 
-def test_the_identity_is_asked_for_once(aws: None) -> None:
-    """Account, caller and region, the region with its source."""
+def test_the_identity_has_account_and_region(aws: None) -> None:
+    """The region comes with its source, and an argument takes precedence over the environment."""
     account = open_account()
     assert account.id == "123456789012"
     assert str(account.region) == "us-east-1 (AWS_REGION)"
-    assert open_account(region="eu-central-1").region == Sourced("eu-central-1", "--region")
+    assert open_account(region="eu-central-1").region == Sourced("eu-central-1", "`region=`")
 
 
-def test_no_region_is_a_question_of_configuration(aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It names the flag."""
+def test_a_saved_deployment_determines_the_region(aws: None) -> None:
+    """The region of its URL takes precedence over the environment."""
+    deployment = Deployment(name="demo", url="https://abc.lambda-url.eu-west-1.on.aws/", region="eu-west-1")
+    assert open_account(deployment=deployment).region == Sourced("eu-west-1", "from the URL")
+    assert open_account(deployment=Deployment(name="demo", url="https://x/", region="eu-west-2")).region == Sourced(
+        "eu-west-2", "deployment demo"
+    )
+
+
+def test_a_missing_region_is_explained(aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fix names the parameter."""
     monkeypatch.delenv("AWS_REGION")
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
-    with pytest.raises(ConfigurationError, match="--region"):
+    with pytest.raises(ConfigurationError, match="`region=`"):
         open_account()
 
 
-def test_no_credentials_say_how_to_sign_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit code 3 and the usual commands."""
+def test_missing_credentials_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fix names the usual commands to sign in."""
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     with pytest.raises(CredentialsError, match="aws sso login"):
         open_account()
 
 
-def test_an_assumed_role_is_trusted_as_the_role() -> None:
-    """A session's own ARN cannot be named in a trust policy that outlives it."""
+def test_the_principal_of_a_session_is_its_role() -> None:
+    """A trust policy must name the role, because the ARN of a session ends with the session."""
     session = "arn:aws:sts::123456789012:assumed-role/Designers/ann@example.org"
     assert Account(boto3.Session(), "1", session, Sourced("r", "")).principal.endswith(":role/Designers")
     user = "arn:aws:iam::123456789012:user/ann"
     assert Account(boto3.Session(), "1", user, Sourced("r", "")).principal == user
 
 
-def test_a_child_process_gets_the_keys_and_the_region(account: Account) -> None:
-    """Whatever provider they come from; the account's repr shows none of them."""
+def test_a_child_process_receives_credentials_and_region(account: Account) -> None:
+    """They come from any provider; the `repr` of the account shows none of them."""
     assert account.environment() == {
         "AWS_ACCESS_KEY_ID": "FOOBARKEY",
         "AWS_SECRET_ACCESS_KEY": "FOOBARSECRET",
@@ -101,44 +108,17 @@ def test_a_child_process_gets_the_keys_and_the_region(account: Account) -> None:
     assert "FOOBARSECRET" not in repr(account)
 
 
-def test_bootstrap_is_recognised_by_its_parameter(account: Account) -> None:
-    """Absent, or a version."""
+def test_the_bootstrap_version_is_a_parameter(account: Account) -> None:
+    """None before the bootstrap, a number after it."""
     assert account.bootstrap_version() is None
     account.client("ssm").put_parameter(Name=accounts.BOOTSTRAP_PARAMETER, Value="33", Type="String")
     assert account.bootstrap_version() == 33
 
 
-@pytest.mark.parametrize(
-    ("code", "kind"),
-    [("ExpiredToken", CredentialsError), ("AccessDenied", CredentialsError), ("InternalFailure", DeployError)],
-)
-def test_a_refusal_quotes_aws(code: str, kind: type[Exception]) -> None:
-    """AWS's code and words are in the message."""
-    error = ClientError({"Error": {"Code": code, "Message": "its words"}}, "DescribeStacks")
-    told = accounts.refused(error, "The stack lambdiff")
-    assert type(told) is kind
-    assert f"{code}: its words" in told.message
-
-
-@pytest.mark.parametrize("service", ["lambda", "cloudformation", "logs", "ecr", "ssm"])
-def test_no_connection_is_no_traceback(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A port on which nobody listens: whatever is asked, the answer is exit code 7 and the network."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    account = Account(boto3.Session("a", "b"), "1", "arn", Sourced("us-east-1", "test"))
-    call: Callable[[], object] = {
-        "lambda": account.concurrency,
-        "cloudformation": lambda: stacks.read(account, "lambdiff"),
-        "logs": lambda: list(logs.read(account, "group", since=0)),
-        "ecr": lambda: account.client("ecr").describe_images(repositoryName="assets"),
-        "ssm": account.bootstrap_version,
-    }[service]
-    with pytest.raises(DeployError, match="cannot be reached"):
-        call()
-
-
-def test_keys_that_cannot_be_had_are_no_traceback() -> None:
-    """A session whose credentials are gone when it is asked to sign."""
+def test_credentials_that_disappear_are_explained() -> None:
+    """A session without credentials raises lambdiff's error at the first call."""
     account = Account(boto3.Session(), "1", "arn", Sourced("us-east-1", "test"))
-    with pytest.raises(CredentialsError, match="Unable to locate credentials"):
+    with pytest.raises(CredentialsError, match="no AWS credentials"):
         account.bootstrap_version()
+    with pytest.raises(CredentialsError, match="no AWS credentials"):
+        account.environment()

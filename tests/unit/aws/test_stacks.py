@@ -1,71 +1,80 @@
-"""stacks.py: a deployment from CloudFormation's outputs, against moto's AWS."""
+"""aws/stacks.py: reading, changing and deleting a stack in moto's AWS."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-
-import boto3
 import pytest
-from moto import mock_aws
 
-from lambdiff.aws import stacks
+from lambdiff.aws import outputs, stacks
+from lambdiff.aws.account import Account
 from lambdiff.errors import ConfigurationError, CredentialsError
+from support.aws_resources import OUTPUTS, make_stack, refusing, save_deployment
 
 URL = "https://abc.lambda-url.eu-west-1.on.aws/"
 
 
-@pytest.fixture
-def make_stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    """Make a stack with the given outputs."""
-    with mock_aws():
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIACALLER")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "caller-secret")
-
-        def make(**outputs: str) -> None:
-            template = {
-                "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},
-                "Outputs": {name: {"Value": value} for name, value in outputs.items()},
-            }
-            boto3.client("cloudformation", "eu-west-1").create_stack(
-                StackName="lambdiff", TemplateBody=json.dumps(template)
-            )
-
-        yield make
+def test_a_stack_is_read_with_outputs_and_parameters(account: Account) -> None:
+    """A missing stack is None."""
+    make_stack(serial=3)
+    state = stacks.read(account, "lambdiff")
+    assert state is not None
+    assert (state.status, state.stable, state.outputs) == ("CREATE_COMPLETE", True, OUTPUTS)
+    assert state.parameters == {outputs.KEY_SERIAL: "3"}
+    assert stacks.read(account, "none") is None
 
 
 @pytest.mark.parametrize(
-    ("outputs", "auth"),
+    ("found", "auth"),
     [({"SecretArn": "arn:secret"}, "key-pair"), ({"InvokerRoleArn": "arn:role"}, "role"), ({}, "caller")],
 )
-def test_outputs_become_a_deployment(make_stack: object, outputs: dict[str, str], auth: str) -> None:
-    """URL, region, function and the kind of signer come from the stack."""
-    make_stack(LambdaUrl=URL, FunctionName="fn", **outputs)  # type: ignore[operator]
-    found = stacks.deployment("lambdiff", name="prod", region="eu-west-1", profile=None)
-    assert (found.url, found.region, found.function_name, found.auth) == (URL, "eu-west-1", "fn", auth)
+def test_outputs_become_a_deployment(found: dict[str, str], auth: str) -> None:
+    """URL, function and kind of authentication come from the outputs."""
+    deployment = stacks.to_deployment(
+        "lambdiff", {"LambdaUrl": URL, "FunctionName": "fn", **found}, name="prod", region="eu-west-1", profile="work"
+    )
+    assert (deployment.url, deployment.region, deployment.function_name) == (URL, "eu-west-1", "fn")
+    assert (deployment.name, deployment.stack, deployment.auth, deployment.profile) == (
+        "prod", "lambdiff", auth, "work",
+    )  # fmt: skip
 
 
-def test_a_foreign_stack_is_refused(make_stack: object) -> None:
-    """A stack without the output is none of lambdiff's."""
-    make_stack(Other="x")  # type: ignore[operator]
+def test_a_stack_of_another_program_is_refused() -> None:
+    """It lacks the output with the URL."""
     with pytest.raises(ConfigurationError, match="no output LambdaUrl"):
-        stacks.deployment("lambdiff", name="prod", region="eu-west-1", profile=None)
+        stacks.to_deployment("other", {"Other": "x"}, name="prod", region="eu-west-1", profile=None)
 
 
-def test_a_missing_stack_names_the_region_it_was_looked_for_in(make_stack: object) -> None:
-    """The commonest mistake is the wrong region."""
-    with pytest.raises(ConfigurationError, match="no stack nothing in eu-west-1"):
-        stacks.deployment("nothing", name="prod", region="eu-west-1", profile=None)
+def test_a_missing_stack_is_reported_with_its_region(account: Account) -> None:
+    """The most common mistake is the wrong region."""
+    with pytest.raises(ConfigurationError, match="no stack nothing in us-east-1 of account 123456789012"):
+        stacks.require(account, "nothing")
 
 
-def test_no_region_is_told(make_stack: object) -> None:
-    """Without a region there is nowhere to look."""
-    with pytest.raises(ConfigurationError, match="region is not known"):
-        stacks.deployment("lambdiff", name="prod", region=None, profile=None)
+def test_a_deployment_without_a_stack_is_reported(account: Account) -> None:
+    """The fix is the command that saves the stack."""
+    deployment = save_deployment(stack=None)
+    with pytest.raises(ConfigurationError, match="lambdiff configure --stack"):
+        stacks.require_for(account, deployment)
 
 
-def test_no_credentials_is_told() -> None:
-    """Without credentials the fix is to sign in."""
-    with pytest.raises(CredentialsError) as caught:
-        stacks.deployment("lambdiff", name="prod", region="eu-west-1", profile=None)
-    assert "Sign in" in caught.value.fix
+def test_a_stack_that_may_not_be_read_is_reported(account: Account) -> None:
+    """AWS's reason is in the message."""
+    make_stack()
+    with pytest.raises(CredentialsError, match="AWS's reason"):
+        stacks.read(refusing(account, "DescribeStacks"), "lambdiff")
+
+
+def test_one_parameter_is_changed(account: Account) -> None:
+    """Template and outputs stay as they are."""
+    make_stack()
+    state = stacks.require(account, "lambdiff")
+    stacks.update_parameters(account, state, {outputs.KEY_SERIAL: "7"})
+    assert stacks.require(account, "lambdiff").parameters == {outputs.KEY_SERIAL: "7"}
+    assert stacks.require(account, "lambdiff").outputs == OUTPUTS
+
+
+def test_a_stack_is_deleted(account: Account) -> None:
+    """A second deletion is not an error."""
+    make_stack()
+    stacks.delete(account, "lambdiff")
+    assert stacks.read(account, "lambdiff") is None
+    stacks.delete(account, "lambdiff")

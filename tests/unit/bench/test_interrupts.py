@@ -1,4 +1,4 @@
-"""infra/stopping.py: signals in a block."""
+"""bench/interrupts.py: signals while a change is being undone."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from lambdiff.bench.interrupts import Stopping
+from lambdiff.bench.interrupts import DeferredInterrupt
 
 
-def test_a_signal_in_the_middle_of_a_write(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    """It is passed over with its words, though the stream that it interrupted takes no others just then."""
+def test_a_signal_during_a_write_is_ignored(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """The message is printed although the stream is in the middle of a write, in which it accepts no other."""
     written: list[bytes] = []
 
     class Raw(io.RawIOBase):
@@ -28,9 +28,23 @@ def test_a_signal_in_the_middle_of_a_write(monkeypatch: pytest.MonkeyPatch, capf
             return len(data)
 
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BufferedWriter(Raw())))
-    with Stopping("passed over") as stopping:
-        stopping.patient = True
+    with DeferredInterrupt("ignored") as interrupts:
+        interrupts.ignore_next = True
         print("a stage", file=sys.stderr, flush=True)
-    assert not stopping.patient
+    assert not interrupts.ignore_next
     assert written == [b"a stage\n"]
-    assert capfd.readouterr().err == "passed over\n"
+    assert capfd.readouterr().err == "ignored\n"
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_interrupts_the_block(name: str) -> None:
+    """Also one that would end the program; afterwards the previous handler is in place."""
+    number = getattr(signal, name)
+    handler = signal.default_int_handler
+    before = signal.signal(number, handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), DeferredInterrupt("ignored"):
+            os.kill(os.getpid(), number)
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)

@@ -18,16 +18,16 @@ from typing import Any
 import boto3
 import click
 import pytest
-from botocore.exceptions import WaiterError
 from click.testing import CliRunner
 
 from lambdiff import pricing
+from lambdiff.aws import function as functions
 from lambdiff.aws import logs
 from lambdiff.aws.account import Account
 from lambdiff.aws.deployment import select
 from lambdiff.bench import function_memory
 from lambdiff.bench.billed_log import by_seed
-from lambdiff.bench.interrupts import Stopping
+from lambdiff.bench.interrupts import DeferredInterrupt
 from lambdiff.bench.memory_sweep import MemorySweep
 from lambdiff.bench.plan import make_plan
 from lambdiff.bench.stats import Stats
@@ -46,7 +46,7 @@ from lambdiff.handler.app import App
 from lambdiff.protocol import contract
 from lambdiff.protocol.http import HttpRequest, HttpResponse, OnStep
 from lambdiff.stages import Stages
-from support.made_stack import OUTPUTS, REGION, make_function, make_logs, make_stack, save_deployment
+from support.aws_resources import OUTPUTS, REGION, make_function, make_logs, make_stack, save_deployment
 from support.stub_engine import StubEngine
 
 MakeSweep = Callable[..., MemorySweep]
@@ -99,7 +99,7 @@ class Cloud:
 
     def after_reading(self, parsed: dict[str, Any], **_: Any) -> None:
         """Handle botocore's event for a reply."""
-        parsed.update(self.configuration)
+        parsed["Configuration"].update(self.configuration)
 
     def before_update(self, params: dict[str, Any], **_: Any) -> Any:
         """Handle botocore's event before a request is sent: a returned reply takes the place of AWS's."""
@@ -136,7 +136,7 @@ def cloud(aws: None, monkeypatch: pytest.MonkeyPatch) -> Cloud:
     def client(self: Account, service: str) -> Any:
         client = original(self, service)
         client.meta.events.register("before-call.lambda.UpdateFunctionConfiguration", cloud.before_update)
-        client.meta.events.register("after-call.lambda.GetFunctionConfiguration", cloud.after_reading)
+        client.meta.events.register("after-call.lambda.GetFunction", cloud.after_reading)
         return client
 
     monkeypatch.setattr(Account, "client", client)
@@ -246,7 +246,7 @@ def test_more_memory_than_the_account_may_have(cloud: Cloud, make_sweep: MakeSwe
     sweep.run(quiet(), yes)
     small, current, large = sweep.report().settings
     assert large.error == f"AWS says: ValidationException: {CAP}"
-    assert large.fix == "Ask AWS for more memory, or leave that size out."
+    assert large.fix == "Leave out this memory size, or ask AWS Support for more memory."
     assert [(size, error.exit_code) for size, error in sweep.errors.items()] == [(10_240, 7)]
     assert (large.latency_seconds, large.dollars_per_image, large.relative_latency) == (None, None, None)
     assert (small.images, current.images) == (2, 2)
@@ -336,7 +336,7 @@ def test_ctrl_c_twice_still_restores(cloud: Cloud, make_sweep: MakeSweep, capfd:
     with pytest.raises(KeyboardInterrupt):
         make_sweep(2048).run(quiet(), yes)
     assert cloud.memory == 3008
-    assert "once more gives that up" in capfd.readouterr().err
+    assert "press Ctrl-C again to abort" in capfd.readouterr().err
 
 
 def test_ctrl_c_just_before_restoring_restores(
@@ -345,14 +345,14 @@ def test_ctrl_c_just_before_restoring_restores(
     """The first Ctrl-C comes after the last image, just before further ones are ignored."""
     sent: list[int] = []
 
-    class Late(Stopping):
+    class Late(DeferredInterrupt):
         def __setattr__(self, name: str, value: Any) -> None:
-            if name == "patient" and value and not sent:
+            if name == "ignore_next" and value and not sent:
                 sent.append(signal.SIGINT)
                 os.kill(os.getpid(), signal.SIGINT)
             super().__setattr__(name, value)
 
-    monkeypatch.setattr(function_memory, "Stopping", Late)
+    monkeypatch.setattr(function_memory, "DeferredInterrupt", Late)
     with pytest.raises(KeyboardInterrupt):
         make_sweep(2048).run(quiet(), yes)
     assert sent == [signal.SIGINT]
@@ -410,14 +410,14 @@ def test_an_interrupted_message_does_not_lose_the_command(
     original = getattr(stages, method)
 
     def interrupted(*arguments: str) -> None:
-        if stages._name.startswith("Setting") or "".join(arguments).startswith("Setting"):
+        if stages._name.startswith("Restoring") or "".join(arguments).startswith("Restoring"):
             raise KeyboardInterrupt
         original(*arguments)
 
     monkeypatch.setattr(stages, method, interrupted)
     with pytest.raises(DeployError) as caught:
         make_sweep(2048).run(stages, yes)
-    assert caught.value.fix == f"Do it: {COMMAND}"
+    assert caught.value.fix == f"Run it yourself: {COMMAND}"
 
 
 def test_ctrl_c_three_times_gives_up_and_prints_the_command(cloud: Cloud, make_sweep: MakeSweep) -> None:
@@ -431,9 +431,9 @@ def test_ctrl_c_three_times_gives_up_and_prints_the_command(cloud: Cloud, make_s
 
     cloud.refuse = again
     sweep = make_sweep(2048)
-    with pytest.raises(DeployError, match="it was interrupted") as caught:
+    with pytest.raises(DeployError, match="interrupted") as caught:
         sweep.run(quiet(), yes)
-    assert caught.value.fix == f"Do it: {COMMAND}"
+    assert caught.value.fix == f"Run it yourself: {COMMAND}"
     assert not sweep.report().restored
     assert cloud.memory == 2048
 
@@ -443,9 +443,9 @@ def test_a_memory_that_cannot_be_restored_is_an_error_with_the_command(cloud: Cl
     cloud.before_image = interrupt
     cloud.refuse = lambda _, number: ("AccessDeniedException", 403) if number > 1 else None
     sweep = make_sweep(2048)
-    with pytest.raises(DeployError, match=r"could not be set to 3,008 MB again: .*not now") as caught:
+    with pytest.raises(DeployError, match=r"could not be restored to 3,008 MB: .*not now") as caught:
         sweep.run(quiet(), yes)
-    assert caught.value.fix == f"Do it: {COMMAND}"
+    assert caught.value.fix == f"Run it yourself: {COMMAND}"
     assert caught.value.exit_code == 7
     assert cloud.memory == 2048
 
@@ -454,7 +454,7 @@ def test_without_the_permission_nothing_is_changed(cloud: Cloud, make_sweep: Mak
     """One attempt and AWS's message; since AWS refused, there is nothing to restore."""
     cloud.refuse = lambda *_: ("AccessDeniedException", 403)
     sweep = make_sweep(2048)
-    with pytest.raises(CredentialsError, match=r"cannot be changed.*not now"):
+    with pytest.raises(CredentialsError, match=r"could not be changed.*not now"):
         sweep.run(quiet(), yes)
     assert cloud.updates == [2048]
     assert sweep.report().restored
@@ -483,20 +483,16 @@ def test_a_change_that_fails_later_is_undone(
     cloud: Cloud, make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """AWS accepts 2,048 MB and then reports that the update has failed."""
-    sweep = make_sweep(2048)
-    client = sweep.memory._lambda
-    original = client.get_waiter
+    original = functions.wait_until_updated
 
-    def waiter(name: str) -> Any:
+    def wait(account: Account, name: str) -> None:
         if cloud.updates == [2048]:
-            return SimpleNamespace(wait=failing)
-        return original(name)
+            raise DeployError(f"The update of {name} did not take effect.")
+        original(account, name)
 
-    def failing(**_: Any) -> None:
-        raise WaiterError("FunctionUpdatedV2", "terminal failure", {})
-
-    monkeypatch.setattr(client, "get_waiter", waiter)
-    with pytest.raises(DeployError, match="did not take 2,048 MB"):
+    monkeypatch.setattr(functions, "wait_until_updated", wait)
+    sweep = make_sweep(2048)
+    with pytest.raises(DeployError, match="did not take effect"):
         sweep.run(quiet(), yes)
     assert cloud.updates == [2048, 3008]
     assert sweep.memory.restored
@@ -557,7 +553,7 @@ def test_snapstart_is_refused(cloud: Cloud, make_sweep: MakeSweep) -> None:
 def test_a_function_that_is_being_changed_is_left_alone(cloud: Cloud, make_sweep: MakeSweep) -> None:
     """Its current memory may be about to change."""
     cloud.configuration = {"LastUpdateStatus": "InProgress"}
-    with pytest.raises(DeployError, match="is being changed"):
+    with pytest.raises(DeployError, match="is in progress"):
         make_sweep(2048)
     assert (cloud.updates, cloud.images) == ([], [])
 
@@ -675,7 +671,7 @@ def test_the_command(cloud: Cloud) -> None:
     cloud.refuse = lambda size, _: ("ValidationException", 400) if size > 3008 else None
     refused = run("--memory", "10240", "--yes")
     assert refused.return_value == 7
-    assert f"Error: 10,240 MB: AWS says: ValidationException: {CAP}\n  Ask AWS for more memory" in refused.stderr
+    assert f"Error: 10,240 MB: AWS says: ValidationException: {CAP}\n  Leave out this memory size" in refused.stderr
     cloud.refuse = lambda *_: None
     document = json.loads(run("--memory", "2048", "--json", "--yes").stdout)
     assert (document["cheapest_memory_mb"], document["restored"], len(document["settings"])) == (2048, True, 2)

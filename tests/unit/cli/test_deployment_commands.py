@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from lambdiff.cli import cli
 from lambdiff.errors import ConfigurationError
-from support.made_stack import OUTPUTS, make_function, make_logs, make_stack, save_deployment
+from support.aws_resources import OUTPUTS, make_function, make_logs, make_stack, save_deployment
 
 
 def run(*arguments: str, answer: str | None = None) -> Result:
@@ -97,12 +97,12 @@ def test_json_never_asks() -> None:
 def test_doctor() -> None:
     """One line for each check; exit code 3, because the endpoint of this test does not exist."""
     findings = {each["check"]: each for each in json.loads(run("doctor", "--json").stdout)}
-    assert findings["credentials"]["verdict"] == "good"
-    assert findings["stack"] == {"check": "stack", "verdict": "good", "detail": "CREATE_COMPLETE", "fix": ""}
-    assert findings["endpoint"]["verdict"] == "bad"
+    assert findings["credentials"]["status"] == "ok"
+    assert findings["stack"] == {"check": "stack", "status": "ok", "detail": "CREATE_COMPLETE", "fix": ""}
+    assert findings["endpoint"]["status"] == "error"
     result = run("doctor")
     assert result.return_value == 3
-    assert "good  region: us-east-1" in result.stdout
+    assert "ok    region: us-east-1" in result.stdout
 
 
 @pytest.mark.parametrize(

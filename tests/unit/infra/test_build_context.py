@@ -1,4 +1,4 @@
-"""The staged build context."""
+"""infra/build_context.py: the folder that the image is built from."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import pytest
 import lambdiff
 from lambdiff.errors import ModelError
 from lambdiff.infra import build_context
-from support.made_stack import write_manifest
+from support.aws_resources import write_manifest
 
 
 def tree(folder: Path) -> list[str]:
-    """Every file, relative, sorted."""
+    """The relative paths of all files, sorted."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def test_it_holds_what_the_image_needs_and_nothing_else(model: Path) -> None:
-    """Dockerfile, one engine's requirements, the model's own files, and the packages that the image contains."""
+def test_it_contains_what_the_image_needs_and_nothing_else(model: Path) -> None:
+    """Dockerfile, the requirements of one engine, the model's files, and the packages for the image."""
     staged = tree(build_context.stage(model, "openvino").folder)
     package = Path(lambdiff.__file__).parent
     inside = [path for name in build_context.IMAGE_PACKAGES for path in (package / name).rglob("*.py")]
@@ -39,8 +39,8 @@ def test_it_holds_what_the_image_needs_and_nothing_else(model: Path) -> None:
     }
 
 
-def test_the_copied_modules_import_on_their_own(model: Path) -> None:
-    """In a fresh interpreter that sees the staged package only, the handler loads and pulls in no client code."""
+def test_the_staged_package_is_importable_alone(model: Path) -> None:
+    """A fresh interpreter that finds only the staged package imports the handler, and nothing heavy with it."""
     staged = build_context.stage(model, "openvino").folder
     program = (
         "import sys, lambdiff.handler.app, lambdiff.protocol.metadata\n"
@@ -56,7 +56,7 @@ def test_the_copied_modules_import_on_their_own(model: Path) -> None:
 
 
 def test_the_same_content_is_the_same_folder(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another place, another time, another home: same digest; the second staging in one home copies nothing."""
+    """The digest depends on neither path, time nor home; staging the same content again copies nothing."""
     first = build_context.stage(model, "openvino")
     assert build_context.stage(model, "openvino").reused
     elsewhere = shutil.copytree(model, tmp_path / "elsewhere")
@@ -69,8 +69,8 @@ def test_the_same_content_is_the_same_folder(model: Path, tmp_path: Path, monkey
     assert tree(second.folder) == tree(first.folder)
 
 
-def test_files_are_readable_to_all_and_carry_no_time_of_this_machine(model: Path) -> None:
-    """Lambda's user owns nothing in the image; modification times would spoil the engine's cache."""
+def test_files_are_readable_to_all_and_have_a_fixed_time(model: Path) -> None:
+    """Lambda's user owns nothing in the image; other modification times would invalidate cached layers."""
     os.chmod(model / "unet" / "model.bin", 0o600)
     folder = build_context.stage(model, "openvino").folder
     files = [path for path in folder.rglob("*") if path.is_file()]
@@ -78,8 +78,8 @@ def test_files_are_readable_to_all_and_carry_no_time_of_this_machine(model: Path
     assert len({path.stat().st_mtime for path in files}) == 1
 
 
-def test_a_changed_weight_is_another_folder(model: Path) -> None:
-    """One byte in the model changes the name; pruning keeps the newest, and what may be in use, a day long."""
+def test_changed_content_is_staged_in_another_folder(model: Path) -> None:
+    """One byte changes the name; pruning keeps the new folder, and others for a day."""
     first = build_context.stage(model, "openvino")
     (model / "unet" / "model.bin").write_bytes(b"Weights")
     write_manifest(model)
@@ -95,7 +95,7 @@ def test_a_changed_weight_is_another_folder(model: Path) -> None:
 
 
 def test_a_damaged_model_is_refused(model: Path) -> None:
-    """A flipped byte is found before anything is uploaded, and nothing is staged."""
+    """A changed byte is found before anything is staged."""
     (model / "unet" / "model.bin").write_bytes(b"weighty")
     with pytest.raises(ModelError, match="is not the file that was baked"):
         build_context.stage(model, "openvino")
@@ -103,13 +103,13 @@ def test_a_damaged_model_is_refused(model: Path) -> None:
 
 
 def test_a_model_for_another_engine_is_refused(model: Path) -> None:
-    """An OpenVINO folder in a diffusers image would fail at the first request."""
+    """It would fail at the first request."""
     with pytest.raises(ModelError, match="was baked for the openvino engine"):
         build_context.stage(model, "diffusers")
 
 
-def test_nothing_of_this_machine_is_in_the_context(model: Path, tmp_path: Path) -> None:
-    """No file names the folder that it was staged from."""
+def test_no_file_names_a_path_of_this_machine(model: Path, tmp_path: Path) -> None:
+    """Neither the folder of the model nor that of the package."""
     folder = build_context.stage(model, "openvino").folder
     for name in tree(folder):
         content = (folder / name).read_bytes()
@@ -119,7 +119,7 @@ def test_nothing_of_this_machine_is_in_the_context(model: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("engine", ["openvino", "diffusers"])
 def test_every_requirement_is_pinned_and_hashed(engine: str) -> None:
-    """pip would refuse the file otherwise, but only when somebody builds."""
+    """Otherwise pip would refuse the file, but only during a build."""
     text = (build_context.docker_folder() / f"requirements-{engine}.txt").read_text()
     entries = re.split(r"\n(?=\S)", "\n".join(line for line in text.splitlines() if not line.startswith("#")))
     assert len(entries) >= 5

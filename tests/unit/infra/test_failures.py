@@ -1,4 +1,4 @@
-"""Failures of a deployment, from what the tools write to what a person reads."""
+"""infra/failures.py: from the output of the tools to a message for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lambdiff.infra.failures import MemoryCapped
 RECORDED = Path(__file__).parent / "recorded"
 CREATE_FAILED = "lambdiff | 3/13 | 11:45:42 PM | CREATE_FAILED        | AWS::Lambda::Function | Function (F7) {}\n"
 
-# What AWS, the CDK CLI and container engines write; the first column is the entry of the table that must match.
+# Output of AWS, the CDK CLI and container engines; the first column is the entry of the table that must match.
 MESSAGES = [
     (
         "memory-cap",
@@ -23,7 +23,7 @@ MESSAGES = [
             "InvalidRequest)"
         ),
         MemoryCapped,
-        "--memory 3008",
+        "`memory_mb=3008`",
     ),
     (
         "concurrency",
@@ -33,7 +33,7 @@ MESSAGES = [
             '400)"'
         ),
         DeployError,
-        "without --concurrency",
+        "without `reserved_concurrency=`",
     ),
     (
         "expired-credentials",
@@ -46,7 +46,7 @@ MESSAGES = [
         "Unable to resolve AWS account to use. It must be either configured when you define your CDK Stack, or through "
         "the environment\n",
         CredentialsError,
-        "Sign in first",
+        "Sign in with",
     ),
     (
         "no-bootstrap",
@@ -70,7 +70,7 @@ MESSAGES = [
         "Start it",
     ),
     (
-        "wrong-processor",
+        "wrong-architecture",
         "lambdiff: fail: docker build --tag cdkasset-1 . exited with error code 1: exec /bin/sh: exec format error\n",
         DeployError,
         "emulation",
@@ -96,28 +96,28 @@ MESSAGES = [
         "lambdiff: fail: docker push 123456789012.dkr.ecr.us-east-1.amazonaws.com/assets:1 exited with error code 1: "
         "denied: Your authorization token is wrong\nFailed to publish asset lambdiff image\n",
         DeployError,
-        "layers that arrived are kept",
+        "layers already pushed are kept",
     ),
     (
         "build",
         "lambdiff: fail: docker build --tag cdkasset-1 . exited with error code 1: error: something new\n"
         "Failed to publish asset lambdiff Template\n",
         DeployError,
-        "The log has the step",
+        "See the end of The log",
     ),
     (
         "permission",
         "❌  lambdiff failed: AccessDenied: User: arn:aws:iam::123456789012:user/ann is not authorized to perform: "
         "cloudformation:CreateChangeSet on resource: arn:aws:cloudformation:us-east-1:123456789012:stack/lambdiff/*\n",
         CredentialsError,
-        "policy of those who deploy",
+        "policy for deploying",
     ),
     (
         "busy",
         "❌  lambdiff failed: ValidationError: Stack:arn:aws:cloudformation:us-east-1:123456789012:stack/lambdiff/1 is "
         "in UPDATE_IN_PROGRESS state and can not be updated.\n",
         DeployError,
-        "CloudFormation's page",
+        "CloudFormation console",
     ),
     (
         "rollback-failed",
@@ -144,7 +144,7 @@ MESSAGES = [
 
 @pytest.mark.parametrize(("name", "output", "kind", "advice"), MESSAGES, ids=[row[0] for row in MESSAGES])
 def test_every_entry_of_the_table(name: str, output: str, kind: type[LambdiffError], advice: str) -> None:
-    """The class, with it the exit code, the meaning in plain words, the tool's own, and what to do."""
+    """The error has the class, and with it the exit code, the meaning and the fix of its entry."""
     error = failures.explain(f"✨  Synthesis time: 3.2s\n\n{output}")
     entry = next(entry for entry in failures.TABLE if entry.name == name)
     assert type(error) is kind
@@ -153,7 +153,7 @@ def test_every_entry_of_the_table(name: str, output: str, kind: type[LambdiffErr
 
 
 def test_every_entry_has_a_message() -> None:
-    """No line of the table is untested: those not above have a recorded log below."""
+    """Entries that are not above have a recorded log below."""
     tested = {row[0] for row in MESSAGES} | {"packages", "base-image", "no-cdk-app"}
     assert {entry.name for entry in failures.TABLE} == tested
 
@@ -166,42 +166,43 @@ def test_every_entry_has_a_message() -> None:
     ],
 )
 def test_recorded_runs(file: str, meaning: str, words: str) -> None:
-    """Whole outputs of real runs of the CDK CLI against the local cloud."""
+    """Complete output of the CDK CLI against the local cloud."""
     error = failures.explain((RECORDED / f"{file}.log").read_text())
     assert meaning in error.message
     assert words in error.message
     assert error.exit_code == 7
 
 
-def test_a_missing_package_of_ours() -> None:
-    """The app's own traceback is about the installation."""
+def test_a_missing_installation() -> None:
+    """Python cannot start the CDK app."""
     error = failures.explain("/usr/bin/python3: No module named lambdiff.infra\n❌  Synthesis failed: 1\n")
     assert isinstance(error, ToolchainError)
 
 
 def test_the_cap_is_read_from_the_message() -> None:
-    """A cap of another size is offered as that size."""
+    """Another limit is offered as that limit."""
     message = MESSAGES[0][1].replace("3008", "5120")
     error = failures.explain(message)
     assert isinstance(error, MemoryCapped)
     assert error.limit == 5120
 
 
-def test_the_first_cause_counts_not_its_consequences() -> None:
-    """Resources that were cancelled because of another are not what failed."""
+def test_the_cause_is_reported_not_its_consequences() -> None:
+    """Resources that were cancelled because another failed are skipped."""
     output = CREATE_FAILED.format("Resource creation cancelled") + CREATE_FAILED.format("Invalid request: the reason")
     assert "the reason" in failures.explain(output + "ROLLBACK_COMPLETE\n").message
 
 
-def test_the_unknown_is_passed_on() -> None:
-    """With the last words, and where to find the rest."""
+def test_an_unknown_failure_is_quoted() -> None:
+    """The message has the last line of the output, the fix the log."""
     error = failures.explain("one\n\ntwo words\n\n")
     assert (error.message, error.exit_code) == ("The deployment failed: two words", 7)
-    assert failures.explain("").message.endswith("it said nothing")
+    assert failures.explain("").message.endswith("there was no output")
 
 
-def test_the_log_is_named() -> None:
-    """By its path, where the fix is to read it."""
+def test_the_fix_names_the_log() -> None:
+    """By its path."""
     failed = "lambdiff: fail: docker build . exited with error code 1: error: something new\n"
     for output in (failed, "unheard of"):
-        assert failures.explain(output, log="/home/ann/deploy.log").fix.startswith("/home/ann/deploy.log has the ")
+        assert failures.explain(output, log="/home/ann/deploy.log").fix.startswith("See ")
+        assert "/home/ann/deploy.log" in failures.explain(output, log="/home/ann/deploy.log").fix

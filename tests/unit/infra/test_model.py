@@ -1,4 +1,4 @@
-"""Which folder a deployment's model is."""
+"""infra/model.py: which folder is deployed."""
 
 from __future__ import annotations
 
@@ -17,56 +17,56 @@ from lambdiff.infra import model, toolchain
 from lambdiff.local import builtin
 
 
-def test_built_in_is_what_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """LAMBDIFF_MODEL_DIR is about this process, not about what is deployed."""
+def test_the_built_in_model_ignores_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LAMBDIFF_MODEL_DIR selects the model of local generation, not that of a deployment."""
     monkeypatch.setenv("LAMBDIFF_MODEL_DIR", str(tmp_path))
     assert model.model_folder(model.BUILT_IN, "openvino") == builtin.builtin_model_dir()
     assert builtin.folder() == tmp_path
 
 
-def baked_by(maker: str) -> Path:
-    """Where tiny-sd is looked for, with a model that somebody baked."""
+def baked_by(version: str) -> Path:
+    """Return the folder where tiny-sd is expected, with a model that a version of lambdiff baked."""
     entry = catalogue.get("tiny-sd")
     folder = shutil.copytree(
         builtin.builtin_model_dir(), config.home() / "models" / f"{entry.name}-{entry.revision[:12]}-openvino"
     )
-    manifest = msgspec.structs.replace(manifests.read(folder), baked_by=maker)
+    manifest = msgspec.structs.replace(manifests.read(folder), baked_by=version)
     (folder / manifests.FILENAME).write_bytes(manifest.to_json())
     return folder
 
 
-def test_what_another_version_baked_serves() -> None:
-    """Baking takes torch and minutes, so it is the person who decides; how to is said."""
+def test_a_model_of_another_version_is_used() -> None:
+    """Baking needs torch and takes minutes, so the caller decides; a message says how."""
     folder = baked_by("lambdiff 0.0.9")
-    said: list[str] = []
-    assert model.model_folder("tiny-sd", "openvino", say=said.append) == folder
-    assert "baked by lambdiff 0.0.9" in said[-1]
-    assert f"remove {folder}" in said[-1]
+    messages: list[str] = []
+    assert model.model_folder("tiny-sd", "openvino", say=messages.append) == folder
+    assert "baked by lambdiff 0.0.9" in messages[-1]
+    assert f"remove {folder}" in messages[-1]
 
 
 @pytest.mark.parametrize("lost", ["unet.bin", manifests.FILENAME])
 def test_a_damaged_model_is_baked_again(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder is lambdiff's own, so nobody has to remove it first."""
+    """The folder belongs to lambdiff, so it is replaced."""
     folder = baked_by(BAKED_BY)
     (folder / lost).unlink()
-    made: list[tuple[Path, bool]] = []
+    baked: list[tuple[Path, bool]] = []
     monkeypatch.setattr(toolchain, "container_engine", lambda: None)
-    monkeypatch.setattr(bake, "bake", lambda _, out, **__: made.append((out, out.exists())))
+    monkeypatch.setattr(bake, "bake", lambda _, out, **__: baked.append((out, out.exists())))
     assert model.model_folder("tiny-sd", "openvino") == folder
-    assert made == [(folder, False)]
+    assert baked == [(folder, False)]
 
 
-def test_a_license_is_shown_even_if_nothing_is_baked() -> None:
-    """Name, license and its address, off a terminal too, each time."""
+def test_the_license_is_always_shown() -> None:
+    """Even if the model has been baked before."""
     entry = catalogue.get("tiny-sd")
     baked = baked_by(BAKED_BY)
-    said: list[str] = []
-    assert model.model_folder("tiny-sd", "openvino", say=said.append) == baked
-    assert said == [f"{entry.hub_id} has the license {entry.license}: {entry.license_url}"]
+    messages: list[str] = []
+    assert model.model_folder("tiny-sd", "openvino", say=messages.append) == baked
+    assert messages == [f"{entry.hub_id} has the license {entry.license}: {entry.license_url}"]
 
 
-def test_nothing_is_baked_that_cannot_be_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Baking takes minutes; that no container engine answers is known in a second."""
+def test_a_missing_container_engine_is_reported_before_a_bake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Baking takes minutes, the check a second."""
     baked: list[str] = []
 
     def missing() -> toolchain.Tool:

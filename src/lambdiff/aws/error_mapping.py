@@ -1,0 +1,146 @@
+"""Translates botocore's exceptions into lambdiff's: the one place where that happens for calls to AWS.
+
+::
+
+    CredentialsError        no credentials, or AWS does not accept them
+    └── PermissionDenied    the identity lacks a permission
+    DeployError             AWS cannot be reached, or failed (5xx): the call may have taken effect
+    └── Rejected            AWS refused the call (4xx): nothing has changed
+        ├── NotFound        there is no such resource
+        ├── Conflict        the resource is being changed by another call
+        └── InvalidValue    a parameter has a value that AWS does not accept
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from lambdiff.errors import CredentialsError, DeployError
+
+if TYPE_CHECKING:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+SIGN_IN: Final = "Sign in with `aws sso login` or `aws configure`, or pass another `profile=`."
+
+
+class PermissionDenied(CredentialsError):
+    """The AWS identity lacks a permission."""
+
+
+class Rejected(DeployError):
+    """AWS refused the call, so nothing has changed.
+
+    Attributes:
+        reason: AWS's error code and message.
+    """
+
+    def __init__(self, message: str, *, fix: str = "", reason: str = "") -> None:
+        super().__init__(message, fix=fix)
+        self.reason = reason
+
+
+class NotFound(Rejected):
+    """There is no such resource."""
+
+
+class Conflict(Rejected):
+    """The resource is being changed by another call."""
+
+
+class InvalidValue(Rejected):
+    """A parameter has a value that AWS does not accept."""
+
+
+@contextlib.contextmanager
+def translated(subject: str, action: str = "read") -> Iterator[None]:
+    """Raise lambdiff's errors in place of botocore's while the block runs.
+
+    Args:
+        subject: the resource that the calls are about; it begins the message.
+        action: a past participle: what could not be done to it.
+
+    Raises:
+        CredentialsError: there are no credentials, AWS does not accept them, or they lack a permission.
+        DeployError: AWS refused, failed or did not answer.
+
+    Example:
+        >>> with translated("The log group demo", "deleted"):  # doctest: +SKIP
+        ...     account.client("logs").delete_log_group(logGroupName="demo")
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        raise translate(error, subject, action) from None
+    except BotoCoreError as error:
+        raise _not_sent(error) from None
+
+
+def translate(error: ClientError, subject: str, action: str) -> CredentialsError | DeployError:
+    """The error for an answer with which AWS refused a call or reported a failure; see `translated`."""
+    code = error.response.get("Error", {}).get("Code", "")
+    text = error.response.get("Error", {}).get("Message", "") or str(error)
+    reason = f"{code}: {text}"
+    message = f"{subject} could not be {action}. AWS says: {reason}"
+    if code in _EXPIRED_OR_INVALID:
+        return CredentialsError(message, fix=SIGN_IN)
+    if code in _DENIED:
+        return PermissionDenied(
+            message, fix="Ask for the permission that AWS names; docs/deploy.md lists those that lambdiff needs."
+        )
+    retry = "Try again; `lambdiff doctor` checks the account and the deployment."
+    rejection = _rejection(code, text, error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500))
+    return rejection(message, fix=retry, reason=reason) if rejection else DeployError(message, fix=retry)
+
+
+def _rejection(code: str, text: str, status: int) -> type[Rejected] | None:
+    # CloudFormation has no code of its own for a stack that does not exist.
+    if code in _NOT_FOUND or (code == "ValidationError" and "does not exist" in text):
+        return NotFound
+    if code == "ResourceConflictException":
+        return Conflict
+    if code in _INVALID:
+        return InvalidValue
+    return Rejected if status < 500 else None
+
+
+def _not_sent(error: BotoCoreError) -> CredentialsError | DeployError:
+    from botocore.exceptions import ConnectionError as NoConnection
+    from botocore.exceptions import HTTPClientError, NoCredentialsError
+
+    if isinstance(error, NoCredentialsError):
+        return no_credentials()
+    if isinstance(error, NoConnection | HTTPClientError):
+        return DeployError(f"AWS cannot be reached: {error}", fix="Check the network and try again.")
+    return CredentialsError(f"The call to AWS could not be made: {error}", fix=SIGN_IN)
+
+
+def no_credentials() -> CredentialsError:
+    """The error for an environment without AWS credentials."""
+    return CredentialsError("There are no AWS credentials.", fix=SIGN_IN)
+
+
+_DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+_EXPIRED_OR_INVALID: Final = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidClientTokenId",
+        "RequestExpired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+_INVALID: Final = frozenset({"ValidationException", "InvalidParameterValueException"})
+_NOT_FOUND: Final = frozenset(
+    {
+        "ImageNotFoundException",
+        "NoSuchEntity",
+        "ParameterNotFound",
+        "RepositoryNotFoundException",
+        "ResourceNotFoundException",
+    }
+)

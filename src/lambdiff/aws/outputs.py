@@ -1,0 +1,19 @@
+"""Names of the outputs and parameters of a deployment's stack. Clients read the outputs, so the names never change."""
+
+from __future__ import annotations
+
+from typing import Final
+
+URL: Final = "LambdaUrl"
+FUNCTION_NAME: Final = "FunctionName"
+REGION: Final = "Region"
+LOG_GROUP: Final = "LogGroup"
+MODEL: Final = "Model"
+ENGINE: Final = "Engine"
+AUTH: Final = "Auth"
+FINGERPRINT: Final = "Fingerprint"
+SECRET_ARN: Final = "SecretArn"  # noqa: S105 (the name of an output)
+INVOKER_ROLE_ARN: Final = "InvokerRoleArn"
+
+KEY_SERIAL: Final = "KeySerial"
+"""Template parameter: when the number is raised, CloudFormation replaces the access key (`lambdiff rotate`)."""

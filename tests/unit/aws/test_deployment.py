@@ -1,0 +1,44 @@
+"""aws/deployment.py: selecting a saved deployment."""
+
+from __future__ import annotations
+
+import pytest
+
+from lambdiff.aws.deployment import require_explicit_name, select
+from lambdiff.errors import ConfigurationError
+from support.aws_resources import OUTPUTS, make_function, save_deployment
+
+
+def test_without_a_deployment_both_commands_are_named(aws: None) -> None:
+    """`deploy` creates one, `configure` saves an existing one."""
+    with pytest.raises(ConfigurationError, match=r"lambdiff deploy.*lambdiff configure"):
+        select()
+
+
+def test_the_default_deployment_is_selected(aws: None) -> None:
+    """With its account and its function."""
+    save_deployment()
+    make_function()
+    target = select()
+    assert target.account.id == "123456789012"
+    assert target.function_name == OUTPUTS["FunctionName"]
+    assert target.read_function().memory_mb == 3008
+
+
+def test_a_url_alone_has_no_function(aws: None) -> None:
+    """What `configure --url` saves can be called, but not inspected."""
+    save_deployment(stack=None, function_name=None, secret_arn=None, auth="caller")
+    with pytest.raises(ConfigurationError, match="Only the URL of deployment lambdiff is saved here"):
+        _ = select().function_name
+
+
+def test_one_of_several_deployments_must_be_named(aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable names one as well."""
+    save_deployment()
+    require_explicit_name(None)
+    save_deployment(name="other")
+    with pytest.raises(ConfigurationError, match="lambdiff, other"):
+        require_explicit_name(None)
+    require_explicit_name("other")
+    monkeypatch.setenv("LAMBDIFF_DEPLOYMENT", "other")
+    require_explicit_name(None)

@@ -1,0 +1,126 @@
+"""aws/error_mapping.py: botocore's exceptions become lambdiff's errors, and only in the packages that may see them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError, NoCredentialsError
+
+import lambdiff
+from lambdiff.aws import function, images, logs, stacks
+from lambdiff.aws.account import Account
+from lambdiff.aws.error_mapping import Conflict, InvalidValue, NotFound, PermissionDenied, Rejected, translated
+from lambdiff.config import Sourced
+from lambdiff.errors import CredentialsError, DeployError, LambdiffError
+
+PACKAGE = Path(lambdiff.__file__).parent
+MAY_SEE_BOTOCORE = ("aws/", "client/", "auth/credentials.py", "auth/signing.py")
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        ("ExpiredToken", 400, CredentialsError),
+        ("AccessDenied", 403, PermissionDenied),
+        ("AccessDeniedException", 400, PermissionDenied),
+        ("ResourceNotFoundException", 404, NotFound),
+        ("ResourceConflictException", 409, Conflict),
+        ("InvalidParameterValueException", 400, InvalidValue),
+        ("ThrottlingException", 400, Rejected),
+        ("ValidationError", 400, Rejected),
+        ("InternalFailure", 500, DeployError),
+    ],
+)
+def test_each_code_has_its_error(code: str, status: int, kind: type[LambdiffError]) -> None:
+    """The message quotes AWS's code and text."""
+    answer = {"Error": {"Code": code, "Message": "the reason"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    with pytest.raises(LambdiffError) as caught, translated("The stack demo", "deleted"):
+        raise ClientError(answer, "DeleteStack")
+    assert type(caught.value) is kind
+    assert caught.value.message == f"The stack demo could not be deleted. AWS says: {code}: the reason"
+    assert caught.value.fix
+
+
+def test_an_error_without_a_status_may_have_taken_effect() -> None:
+    """It is not a `Rejected`, which promises that nothing has changed."""
+    with pytest.raises(DeployError) as caught, translated("The stack demo"):
+        raise ClientError({"Error": {"Code": "Unknown"}}, "DescribeStacks")
+    assert not isinstance(caught.value, Rejected)
+
+
+def test_missing_credentials_are_explained() -> None:
+    """The fix names the commands that sign in."""
+    with pytest.raises(CredentialsError, match="no AWS credentials") as caught, translated("The stack demo"):
+        raise NoCredentialsError
+    assert "aws sso login" in caught.value.fix
+
+
+def test_other_errors_pass_through() -> None:
+    """Errors of lambdiff and bugs are not translated."""
+    with pytest.raises(ZeroDivisionError), translated("The stack demo"):
+        _ = 1 / 0
+
+
+@pytest.mark.parametrize("service", ["lambda", "function", "cloudformation", "logs", "ecr", "ssm"])
+def test_a_missing_connection_is_explained(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every reading function reports a port that does not answer with exit code 7."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    account = Account(boto3.Session("a", "b"), "1", "arn", Sourced("us-east-1", "test"))
+    call: Callable[[], object] = {
+        "lambda": account.concurrency,
+        "function": lambda: function.read(account, "lambdiff"),
+        "cloudformation": lambda: stacks.read(account, "lambdiff"),
+        "logs": lambda: list(logs.read(account, "group", since=0)),
+        "ecr": lambda: images.size(account, "123456789012.dkr.ecr.us-east-1.amazonaws.com/assets:one"),
+        "ssm": account.bootstrap_version,
+    }[service]
+    with pytest.raises(DeployError, match="cannot be reached"):
+        call()
+
+
+def modules() -> list[Path]:
+    """Every module of the package."""
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imported_by(module: Path) -> set[str]:
+    """The names of all modules that a module imports, lazily or not."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {each.name for each in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{each.name}" for each in node.names)}
+    return found
+
+
+def test_botocores_exceptions_are_imported_by_few_modules() -> None:
+    """All other modules see lambdiff's errors only."""
+    importers = {
+        module.relative_to(PACKAGE).as_posix()
+        for module in modules()
+        if any(name.startswith("botocore.exceptions") for name in imported_by(module))
+    }
+    assert "aws/error_mapping.py" in importers
+    assert {name for name in importers if not name.startswith(MAY_SEE_BOTOCORE)} == set()
+
+
+def test_aws_is_called_from_one_package_only() -> None:
+    """Outside aws/ nothing asks an account for a client, so no call can escape the translation."""
+    callers = {
+        module.relative_to(PACKAGE).as_posix()
+        for module in modules()
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "client"
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+    }
+    assert "aws/stacks.py" in callers
+    assert {name for name in callers if not name.startswith(MAY_SEE_BOTOCORE)} == set()

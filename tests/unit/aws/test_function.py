@@ -1,0 +1,118 @@
+"""aws/function.py: a function's configuration in moto's AWS."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import boto3
+import pytest
+
+from lambdiff import pricing
+from lambdiff.aws import function as functions
+from lambdiff.aws.account import Account
+from lambdiff.aws.error_mapping import NotFound
+from lambdiff.aws.function import Function
+from lambdiff.errors import CredentialsError, DeployError
+from support.aws_resources import OUTPUTS, REGION, make_function, refusing
+
+NAME = OUTPUTS["FunctionName"]
+
+
+class AnsweringAccount(Account):
+    """An account whose GetFunction replies are changed by `configuration` and `code`."""
+
+    configuration: ClassVar[dict[str, Any]] = {}
+    code: ClassVar[dict[str, Any]] = {}
+
+    def client(self, service: str) -> Any:
+        client = super().client(service)
+
+        def change(parsed: dict[str, Any], **_: Any) -> None:
+            parsed["Configuration"].update(self.configuration)
+            parsed["Code"].update(self.code)
+
+        client.meta.events.register("after-call.lambda.GetFunction", change)
+        return client
+
+
+def answering(account: Account, configuration: dict[str, Any], code: dict[str, Any]) -> Account:
+    """The same account with changed replies."""
+    kind = type("Answering", (AnsweringAccount,), {"configuration": configuration, "code": code})
+    return kind(account.session, account.id, account.arn, account.region)
+
+
+def test_a_function_is_read_with_defaults(account: Account) -> None:
+    """AWS leaves out what has its default."""
+    arn = make_function()
+    assert functions.read(account, NAME) == Function(
+        name=NAME, arn=arn, memory_mb=3008, tmp_mb=512, timeout_s=600, architecture="x86_64", state="Active",
+        updating=False, snapstart=False, log_group=f"/aws/lambda/{NAME}", image_uri="",
+    )  # fmt: skip
+
+
+def test_all_facts_are_read(account: Account) -> None:
+    """Architecture, /tmp, SnapStart, update, log group and image."""
+    make_function()
+    uri = f"123456789012.dkr.ecr.{REGION}.amazonaws.com/assets:one"
+    found = functions.read(
+        answering(
+            account,
+            {
+                "Architectures": ["arm64"],
+                "EphemeralStorage": {"Size": 1024},
+                "LastUpdateStatus": "InProgress",
+                "LoggingConfig": {"LogGroup": "mine"},
+                "SnapStart": {"ApplyOn": "PublishedVersions"},
+                "State": "Pending",
+            },
+            {"ImageUri": uri},
+        ),
+        NAME,
+    )
+    assert (found.architecture, found.tmp_mb, found.log_group, found.image_uri) == ("arm64", 1024, "mine", uri)
+    assert (found.updating, found.snapstart, found.ready) == (True, True, False)
+
+
+def test_a_missing_function(account: Account) -> None:
+    """`find` returns None, `read` raises."""
+    assert functions.find(account, "none") is None
+    assert functions.find(account, None) is None
+    with pytest.raises(NotFound, match="The function none"):
+        functions.read(account, "none")
+
+
+def test_the_price_follows_memory_and_duration(account: Account) -> None:
+    """The present memory by default."""
+    make_function()
+    found = functions.read(account, NAME)
+    assert found.price(2.0) == pricing.invocation(3008, 2.0)
+    assert found.price(2.0, 512) == pricing.invocation(512, 2.0)
+
+
+def test_reserved_concurrency(account: Account) -> None:
+    """None without a reservation; 0, which disables the function, is a reservation."""
+    make_function()
+    assert functions.reserved_concurrency(account, NAME) is None
+    client = boto3.client("lambda", REGION)
+    client.put_function_concurrency(FunctionName=NAME, ReservedConcurrentExecutions=0)
+    assert functions.reserved_concurrency(account, NAME) == 0
+
+
+def test_functions_are_listed_by_prefix(account: Account) -> None:
+    """An identity that may not list them gets none; other refusals are errors."""
+    make_function("lambdiff-tiny-Function")
+    assert functions.names(account, "lambdiff") == {"lambdiff-tiny-Function"}
+    assert functions.names(account, "other") == set()
+    assert functions.names(refusing(account, "ListFunctions"), "lambdiff") == set()
+    with pytest.raises(DeployError):
+        functions.names(refusing(account, "ListFunctions", "TooManyRequestsException"), "lambdiff")
+
+
+def test_the_memory_is_changed(account: Account) -> None:
+    """A refusal names the function."""
+    make_function()
+    functions.set_memory(account, NAME, 2048)
+    functions.wait_until_updated(account, NAME)
+    assert functions.read(account, NAME).memory_mb == 2048
+    with pytest.raises(CredentialsError, match=f"The memory of {NAME} could not be changed"):
+        functions.set_memory(refusing(account, "UpdateFunctionConfiguration"), NAME, 1024)

@@ -1,0 +1,61 @@
+"""ops/status.py: the state of a deployment in moto's AWS."""
+
+from __future__ import annotations
+
+import boto3
+import pytest
+
+from lambdiff.aws.deployment import SelectedDeployment, select
+from lambdiff.errors import ConfigurationError
+from lambdiff.ops import status
+from support.aws_resources import ERROR_LINE, OUTPUTS, REGION, refusing, save_deployment
+
+
+def test_every_value_has_a_source(deployed: SelectedDeployment) -> None:
+    """The stack, the function, or the file of deployments."""
+    report = status.status(deployed)
+    facts = {name: (fact.value, fact.source) for name, fact in report.facts.items()}
+    assert report.healthy
+    assert facts["stack"] == ("CREATE_COMPLETE", "CloudFormation")
+    assert facts["model"] == ("tiny@r1", "stack lambdiff")
+    assert facts["key serial"] == (1, "stack lambdiff")
+    assert facts["memory_mb"] == (3008, "Lambda")
+    assert facts["timeout_s"] == (600, "Lambda")
+    assert facts["concurrency"] == (10, "Lambda")
+    assert facts["log group"] == (OUTPUTS["LogGroup"], "Lambda")
+    assert facts["region"] == (REGION, "from the URL")
+    assert all(source for _, source in facts.values())
+
+
+def test_the_last_errors_are_shown(deployed: SelectedDeployment) -> None:
+    """Lines with the level ERROR only, the newest last."""
+    assert [error.split(" ", 1)[1] for error in status.status(deployed).errors] == [ERROR_LINE]
+
+
+def test_an_unreadable_log_is_reported(deployed: SelectedDeployment) -> None:
+    """The rest of the status is still shown."""
+    target = SelectedDeployment(deployed.deployment, refusing(deployed.account, "FilterLogEvents"))
+    (error,) = status.status(target).errors
+    assert error.startswith("The log cannot be read: ")
+    assert "AWS's reason" in error
+
+
+def test_a_disabled_endpoint_is_not_healthy(deployed: SelectedDeployment) -> None:
+    """A reserved concurrency of 0 disables it."""
+    client = boto3.client("lambda", REGION)
+    client.put_function_concurrency(FunctionName=OUTPUTS["FunctionName"], ReservedConcurrentExecutions=0)
+    assert not status.status(deployed).healthy
+
+
+def test_a_deleted_stack_is_reported(deployed: SelectedDeployment) -> None:
+    """With the command that creates a new one."""
+    boto3.client("cloudformation", REGION).delete_stack(StackName="lambdiff")
+    with pytest.raises(ConfigurationError, match="There is no stack lambdiff"):
+        status.status(deployed)
+
+
+def test_a_url_alone_cannot_be_inspected(aws: None) -> None:
+    """`configure --url` saves no function."""
+    save_deployment(stack=None, function_name=None, secret_arn=None, auth="caller")
+    with pytest.raises(ConfigurationError, match="Only the URL"):
+        status.status(select())
