@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from lambdiff.cli import cli
-from lambdiff.cli.flags import with_flags
+from lambdiff.cli.flags import with_flags, with_flags_in
 
 
 @click.command()
@@ -57,6 +57,15 @@ def test_the_running_command_is_the_default() -> None:
     """Inside a command no second argument is needed."""
     with click.Context(command):
         assert with_flags("Pass `out=`.") == "Pass --output."
+
+
+def test_reports_name_flags_but_keep_prompts() -> None:
+    """In JSON, messages and sources are spelled for the command; what a user or a log wrote stays."""
+    report = {"failures": [{"fix": "Pass `out=`.", "seed": 7}], "notes": ["`force=True`"], "prompt": "`out=`"}
+    with click.Context(command):
+        assert with_flags_in(report) == {
+            "failures": [{"fix": "Pass --output.", "seed": 7}], "notes": ["--force"], "prompt": "`out=`",
+        }  # fmt: skip
 
 
 def test_errors_name_the_flags_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
