@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     "--memory", "memory", type=CommaSeparated(click.IntRange(128, 10_240)), metavar="MB,...",
     help="Find the cheapest and the fastest memory setting: try these on the deployment, then restore its own.",
 )  # fmt: skip
-@click.option("--prompt", metavar="TEXT", help="Prompt of every image.")
+@click.option("--prompt", metavar="TEXT", help="Prompt of every image.  [default: a cat in a top hat]")
 @guidance_option
 @scheduler_option
 @local_option

@@ -18,7 +18,7 @@ from lambdiff.protocol import metadata
 def info(file: Path, as_json: bool) -> None:
     """Show the parameters stored in an image.
 
-    FILE is a PNG, JPEG or WebP file that lambdiff, or a program of the Stable Diffusion world, has written.
+    FILE is a PNG, JPEG or WebP file written by lambdiff or by another Stable Diffusion program.
 
     Examples:
 
