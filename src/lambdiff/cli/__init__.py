@@ -23,7 +23,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "info": ("info:info", "Show the parameters stored in an image."),
     "configure": ("configure:configure", "Save an endpoint that is already deployed."),
     "serve": ("serve:serve", "Run a Function URL on this machine."),
-    "models": ("models:models", "List the models that can be baked by name."),
+    "models": ("models:models", "List the models that `lambdiff bake` and `lambdiff deploy` know by name."),
     "schema": ("schema:schema", "Print the OpenAPI document of an endpoint."),
     "deploy": ("deploy:deploy", "Deploy a model to your AWS account."),
     "status": ("status:status", "Show the state of a deployment."),
@@ -34,7 +34,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "warm": ("warm:warm", "Start environments before they are needed."),
     "rotate": ("rotate:rotate", "Replace the access key of a deployment."),
     "destroy": ("destroy:destroy", "Delete a deployment."),
-    "bake": ("bake:bake", "Turn a diffusion model into a folder that an endpoint can serve."),
+    "bake": ("bake:bake", "Convert a diffusion model to a folder that an endpoint can serve."),
 }
 
 

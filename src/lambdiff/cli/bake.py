@@ -1,4 +1,4 @@
-"""`lambdiff bake`."""
+"""`lambdiff bake`: convert a diffusion model to a folder that an endpoint can serve."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from lambdiff.bake.parameters import Precision
 from lambdiff.cli import echo_json
+from lambdiff.cli.options import json_option
 from lambdiff.engine.manifest import EngineName, InferencePrecision
 
 
@@ -24,7 +25,9 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
 
 @click.command()
 @click.argument("source")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The folder to create.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="The folder to create."
+)
 @click.option(
     "--engine",
     type=click.Choice(get_args(EngineName)),
@@ -84,11 +87,13 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
 )
 @click.option("--revision", metavar="COMMIT", help="The commit on the hub. Required for models outside the catalogue.")
 @click.option(
-    "--name", help="The model's name in responses. By default, its name in the catalogue or the folder's name."
+    "--name",
+    metavar="NAME",
+    help="The model's name in responses. By default, its name in the catalogue or the folder's name.",
 )
-@click.option("--license", help="The license of the weights, for a model outside the catalogue.")
+@click.option("--license", metavar="LICENSE", help="The license of the weights, for a model outside the catalogue.")
 @click.option("--force", is_flag=True, help="Replace the output folder if it is a baked model.")
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+@json_option
 def bake(
     source: str,
     output: Path,
@@ -111,11 +116,12 @@ def bake(
 
     SOURCE is a name from `lambdiff models`, a model id on the Hugging Face hub, or a folder saved by diffusers.
 
-    \b
     Examples:
-      lambdiff bake tiny-sd -o tiny-sd --precision int8 --decoder tiny
-      lambdiff generate "a cat in a top hat" --local --model-dir tiny-sd -o cat.png
-      lambdiff bake ./my-pipeline -o my-model --license MIT
+
+    \b
+        lambdiff bake tiny-sd -o tiny-sd --precision int8 --decoder tiny
+        lambdiff generate "a cat in a top hat" --local --model-dir tiny-sd -o cat.png
+        lambdiff bake ./my-pipeline -o my-model --license MIT
     """
     from lambdiff.bake import bake as baking
 

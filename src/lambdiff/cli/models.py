@@ -1,4 +1,4 @@
-"""`lambdiff models`."""
+"""`lambdiff models`: list the models that can be baked by name."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import click
 
 from lambdiff.bake.catalogue import CATALOGUE
 from lambdiff.cli import echo_json
+from lambdiff.cli.options import json_option
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+@json_option
 def models(*, as_json: bool) -> None:
     """List the models that `lambdiff bake` and `lambdiff deploy` know by name.
 
     Other models of the Stable Diffusion family can be baked from a local folder, or from the hub with --revision.
 
-    \b
     Examples:
-      lambdiff models
-      lambdiff bake lcm-dreamshaper -o lcm
+
+    \b
+        lambdiff models
+        lambdiff bake lcm-dreamshaper -o lcm
     """
     if as_json:
         echo_json(list(CATALOGUE.values()))
