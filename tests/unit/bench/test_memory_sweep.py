@@ -43,7 +43,7 @@ from lambdiff.errors import (
     Throttled,
 )
 from lambdiff.handler.app import App
-from lambdiff.protocol import contract
+from lambdiff.protocol import headers
 from lambdiff.protocol.http import HttpRequest, HttpResponse, OnStep
 from lambdiff.stages import Stages
 from support.aws_resources import OUTPUTS, REGION, make_function, make_logs, make_stack, save_deployment
@@ -165,10 +165,10 @@ class Environment:
         )
         reply = self._apps[size].handle(request, on_step)
         if method == "POST":
-            cold = "load" in contract.decode_timings(reply.headers[contract.TIMING_HEADER])
+            cold = "load" in headers.decode_timings(reply.headers[headers.TIMING_HEADER])
             self.cloud.now += BILLED[size] + NETWORK + (COLD if cold else 0)
-            timings = contract.encode_timings({"denoise": HANDLER_SECONDS, **({"load": COLD} if cold else {})})
-            reply = dataclasses.replace(reply, headers={**reply.headers, contract.TIMING_HEADER: timings})
+            timings = headers.encode_timings({"denoise": HANDLER_SECONDS, **({"load": COLD} if cold else {})})
+            reply = dataclasses.replace(reply, headers={**reply.headers, headers.TIMING_HEADER: timings})
             if self.cloud.reported:
                 billed, memory = BILLED[size] * 1000, self.cloud.reported_memory(size)
                 put(f"REPORT RequestId: {request.request_id}\tBilled Duration: {billed} ms\tMemory Size: {memory} MB")
