@@ -26,22 +26,22 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
 @click.command()
 @click.argument("source")
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="The folder to create."
+    "-o", "--output", required=True, metavar="FOLDER", type=click.Path(path_type=Path), help="Folder to create."
 )
 @click.option(
     "--engine",
     type=click.Choice(get_args(EngineName)),
     default="openvino",
     show_default=True,
-    help="The engine that will run the model. `diffusers` keeps the model's files as they are.",
+    help="Engine that will run the model; diffusers keeps the model's files as they are.",
 )
 @click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),
     default="auto",
     show_default=True,
-    help="How weights are stored; auto means f16. w8a8 also computes the UNet with 8-bit activations, and "
-    "fails if that changes the images too much.",
+    help="Format of the weights; auto means f16. w8a8 also computes the UNet with 8-bit activations, and fails if that "
+    "changes the images too much.",
 )
 @click.option(
     "--calibration",
@@ -55,14 +55,15 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
     default="full",
     show_default=True,
     metavar="full|tiny|FOLDER",
-    help="The model's own decoder, TAESD (faster, slightly softer images), or a folder with an AutoencoderTiny.",
+    help="Decoder: the model's own, TAESD (faster, slightly softer images), or a folder with an AutoencoderTiny.",
 )
 @click.option(
     "--guidance-interval",
     type=(float, float),
     metavar="FROM TO",
     default=(0.0, 1.0),
-    help="Guide only this part of the steps, for example `0 0.6`. Unguided steps take half the time.",
+    show_default=True,
+    help="Part of the steps that is guided, for example `0 0.6`; the other steps take half the time.",
 )
 @click.option(
     "--deepcache",
@@ -70,7 +71,8 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
     type=click.IntRange(min=1),
     default=1,
     metavar="N",
-    help="Compute the whole UNet at every N-th step only (DeepCache). For 20 steps or more.",
+    show_default=True,
+    help="Compute the whole UNet at every N-th step only (DeepCache); for 20 steps or more.",
 )
 @click.option(
     "--static-shapes/--dynamic-shapes",
@@ -83,15 +85,13 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
     type=click.Choice(get_args(InferencePrecision)),
     default="auto",
     show_default=True,
-    help="The arithmetic: bf16 if the processor supports it, or always f32.",
+    help="Arithmetic: bf16 if the processor supports it, or always f32.",
 )
-@click.option("--revision", metavar="COMMIT", help="The commit on the hub. Required for models outside the catalogue.")
+@click.option("--revision", metavar="COMMIT", help="Commit on the hub; required for models outside the catalogue.")
 @click.option(
-    "--name",
-    metavar="NAME",
-    help="The model's name in responses. By default, its name in the catalogue or the folder's name.",
+    "--name", metavar="NAME", help="Name of the model in responses.  [default: the catalogue's, or the folder's]"
 )
-@click.option("--license", metavar="LICENSE", help="The license of the weights, for a model outside the catalogue.")
+@click.option("--license", metavar="LICENSE", help="License of the weights, for a model outside the catalogue.")
 @click.option("--force", is_flag=True, help="Replace the output folder if it is a baked model.")
 @json_option
 def bake(
@@ -114,14 +114,16 @@ def bake(
 ) -> None:
     """Convert a diffusion model to a folder that an endpoint can serve.
 
-    SOURCE is a name from `lambdiff models`, a model id on the Hugging Face hub, or a folder saved by diffusers.
+    SOURCE is a name from `lambdiff models`, a model id on the Hugging Face hub, or a folder saved by diffusers. Each
+    part is converted and compared with the original. The folder can be passed to `lambdiff deploy --model` and to
+    `lambdiff generate --local --model-dir`.
 
     Examples:
 
     \b
         lambdiff bake tiny-sd -o tiny-sd --precision int8 --decoder tiny
-        lambdiff generate "a cat in a top hat" --local --model-dir tiny-sd -o cat.png
         lambdiff bake ./my-pipeline -o my-model --license MIT
+        lambdiff bake owner/model --revision 0123abc -o model
     """
     from lambdiff.bake import bake as baking
 

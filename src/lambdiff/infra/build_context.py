@@ -18,9 +18,8 @@ from typing import Final
 
 from lambdiff import config
 from lambdiff.engine import manifest as manifests
-from lambdiff.engine.manifest import Manifest
+from lambdiff.engine.manifest import EngineName, Manifest
 from lambdiff.errors import DeployError, ModelError
-from lambdiff.infra.settings import EngineName
 
 PACKAGE: Final = Path(__file__).parents[1]
 IMAGE_PACKAGES: Final = ("protocol", "engine", "handler")

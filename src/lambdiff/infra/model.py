@@ -9,9 +9,9 @@ from typing import Final
 
 from lambdiff import config
 from lambdiff.engine import manifest as manifests
+from lambdiff.engine.manifest import EngineName
 from lambdiff.errors import ConfigurationError, ModelError
 from lambdiff.infra import toolchain
-from lambdiff.infra.settings import EngineName
 from lambdiff.local import builtin
 
 BUILT_IN: Final = "built-in"

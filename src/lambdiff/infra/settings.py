@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from lambdiff.config import NAME_PATTERN
+from lambdiff.engine.manifest import EngineName
 from lambdiff.errors import ConfigurationError
 
 VARIABLE: Final = "LAMBDIFF_STACK_SETTINGS"
@@ -21,7 +22,6 @@ DEFAULT_BASE_IMAGE: Final = "public.ecr.aws/lambda/python:3.12"
 
 Architecture = Literal["x86_64", "arm64"]
 Auth = Literal["key-pair", "role"]
-EngineName = Literal["openvino", "diffusers"]
 # A selection of the values that CloudWatch Logs allows:
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
 RetentionDays = Literal[1, 3, 7, 14, 30, 90, 180, 365]

@@ -3,6 +3,7 @@
 A wrong line ends in `# error: MYPY-CODE, PYRIGHT-RULE`. All other lines must pass both type checkers.
 """
 
+from pathlib import Path
 from typing import assert_type
 
 import lambdiff
@@ -18,6 +19,8 @@ from lambdiff import (
     Transport,
     errors,
 )
+from lambdiff.bake.bake import bake
+from lambdiff.engine.manifest import Manifest
 
 
 class Canned:
@@ -110,6 +113,19 @@ client.generate_many([{"prompt": "a cat", "widht": 3}])  # error: list-item, rep
 client.generate_many([{"prompt": "a cat", "scheduler": "eular"}])  # error: list-item, reportArgumentType
 client.generate_many([{"seed": 7}])  # error: list-item, reportArgumentType
 fox["hieght"] = 64  # error: typeddict-unknown-key, reportGeneralTypeIssues
+
+# bake
+out = Path("model")
+manifest = bake("tiny-sd", out, precision="int8", decoder="tiny", defaults={"width": 256, "scheduler": "ddim"})
+assert_type(manifest, Manifest)
+bake(out, out, guidance_interval=(0.0, 0.6), deepcache_interval=2, vocabulary=["cat"], progress=print)
+bake("tiny-sd", out, "openvino")  # error: call-arg, reportCallIssue
+bake("tiny-sd", "model")  # error: arg-type, reportArgumentType
+bake("tiny-sd", out, precison="int8")  # error: call-arg, reportCallIssue
+bake("tiny-sd", out, precision="int4")  # error: arg-type, reportArgumentType
+bake("tiny-sd", out, engine="onnx")  # error: arg-type, reportArgumentType
+bake("tiny-sd", out, native_size=128)  # error: arg-type, reportArgumentType
+bake("tiny-sd", out, defaults={"widht": 256})  # error: arg-type, reportArgumentType
 
 # Images and errors
 image.save("cat.png", force=True)
