@@ -24,8 +24,8 @@ Rewrite = Callable[[nn.Module], None]
 WeightFormat = Literal["f32", "f16", "int8"]
 
 BOUNDS: Final[dict[WeightFormat, float]] = {"f32": 1e-3, "f16": 1e-2, "int8": 1e-1}
-"""The largest relative error of a converted module, by the format of its weights. At f32 it is the order of additions
-that differs, below it is mostly the rounding of the weights."""
+"""The largest relative error of a converted module, by the format of its weights. At f32 only the order of additions
+differs; with the other formats, weights are rounded."""
 _REWRITE_BOUND: Final = 1e-4
 
 

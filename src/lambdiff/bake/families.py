@@ -1,4 +1,4 @@
-"""Model families: which module converts which pipeline class for the OpenVINO engine.
+"""Model families: the module that converts each class of pipeline for the OpenVINO engine.
 
 A new family is a new module with a `convert` function, and an entry in `converter`.
 """

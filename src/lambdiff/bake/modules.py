@@ -1,4 +1,4 @@
-"""Torch modules: loaded whole, with the inputs and outputs that the OpenVINO engine expects, and traced."""
+"""Load and trace torch modules, with the inputs and outputs that the OpenVINO engine expects."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Decoder(nn.Module):  # type: ignore[misc]
 
 
 def load(model_class: Any, folder: Path) -> Any:
-    """Load a diffusers or transformers model in f32, every parameter of it from the folder's safetensors.
+    """Load a diffusers or transformers model in f32, with every parameter read from the folder's safetensors.
 
     Raises:
         ModelError: the folder cannot be read, or lacks a parameter, which the library would fill with random numbers.

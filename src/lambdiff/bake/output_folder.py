@@ -1,4 +1,4 @@
-"""Where a baked model goes: written beside its destination, then moved into place when it is complete."""
+"""The output folder: written beside its destination, then moved into place when it is complete."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from lambdiff.errors import OutputError
 
 
 def check_destination(out: Path, *, force: bool) -> None:
-    """Refuse to overwrite: without `force` anything, with it anything but a baked model or an empty folder.
+    """Check that `out` does not exist, or with `force` that it is a baked model or an empty folder.
 
     Raises:
-        OutputError: `out` exists and must stay.
+        OutputError: `out` must not be replaced.
     """
     if not out.exists():
         return
@@ -28,7 +28,7 @@ def check_destination(out: Path, *, force: bool) -> None:
 
 @contextlib.contextmanager
 def scratch_folder(out: Path) -> Iterator[Path]:
-    """Create a temporary folder on the same file system as `out`, and remove it in the end.
+    """Create a temporary folder on the same file system as `out`, and remove it at the end.
 
     Raises:
         OutputError: the folder, or something in it, cannot be written.

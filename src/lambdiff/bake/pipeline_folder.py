@@ -131,7 +131,7 @@ def read_latents(autoencoder: Path, unet: Path) -> tuple[Latents, bool]:
     blocks = config.get("decoder_block_out_channels" if is_tiny else "block_out_channels")
     if not blocks:
         raise ModelError(f"{autoencoder} is not an autoencoder of a supported class.", fix="Bake another model.")
-    # Where a configuration leaves a key out, diffusers' classes have these defaults.
+    # Defaults of diffusers' classes, for configurations that leave the key out.
     scaling_factor = config.get("scaling_factor", 1.0 if is_tiny else 0.18215)
     levels = read_json(unet / "config.json").get("block_out_channels", (320, 640, 1280, 1280))
     latents = Latents(

@@ -1,4 +1,4 @@
-"""Eight-bit UNets: weights and activations quantised, calibrated on the generation of images.
+"""Eight-bit UNets: weights and activations are quantised, calibrated while the model generates images.
 
 Activations are rounded to the ranges observed while the model generates images for some prompts (post-training
 quantisation by NNCF, with SmoothQuant: Xiao and others 2023, https://arxiv.org/abs/2211.10438). This changes the

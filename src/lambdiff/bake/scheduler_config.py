@@ -1,4 +1,4 @@
-"""A pipeline's `scheduler_config.json`: the noise process of the training, and the scheduler used by default."""
+"""A pipeline's `scheduler_config.json`: the noise process of its training, and its default scheduler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what the caller named to a local folder: a path as it is, a hub model downloaded at one commit."""
+"""Find the model that the caller names: a local folder, or a hub model downloaded at one commit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Source:
 
 
 def resolve(source: str | Path, revision: str | None, scratch: Path, progress: Progress) -> Source:
-    """Return the folder of a pipeline, downloaded if need be.
+    """Return the folder of a pipeline, downloaded if necessary.
 
     Args:
         source: a folder, a name or hub id of the catalogue, or another hub id.

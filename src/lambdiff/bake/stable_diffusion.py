@@ -41,7 +41,7 @@ _WEIGHTS: Final[dict[StoragePrecision, _Weights]] = {
 
 
 class _Configuration(NamedTuple):
-    """What the configuration files say, checked before the minutes of conversion."""
+    """The content of the configuration files, checked before the conversion, which takes minutes."""
 
     text: dict[str, Any]
     unet: dict[str, Any]
