@@ -24,9 +24,8 @@ import click
 
 from lambdiff.cli import cli
 from lambdiff.errors import LambdiffError
-from lambdiff.protocol import contract
-from lambdiff.protocol.problems import PROBLEMS
 from lambdiff.protocol.openapi import openapi
+from lambdiff.protocol.problems import PROBLEMS
 
 REPOSITORY: Final = Path(__file__).parents[1]
 _MARKER: Final = re.compile(r"^<!-- (generated|include): (\S+) -->$", re.MULTILINE)

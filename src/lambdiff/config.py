@@ -1,8 +1,8 @@
-"""What this machine knows about deployments, and where each setting of a call comes from.
+"""The deployments that this machine knows, and where each setting of a call comes from.
 
-One JSON file, `deployments.json`, in `LAMBDIFF_HOME` (default: the user's configuration folder). It holds no
-secret; it is still readable by its owner alone, because account ids and URLs are nobody else's business.
-A flag beats the environment, the environment beats the file, the file beats the default.
+They are saved in one JSON file, `deployments.json`, in `LAMBDIFF_HOME` (by default the user's configuration folder). It
+contains no secret, but is readable by its owner only, because account ids and URLs are nobody else's business.
+An argument beats the environment, the environment beats the file, the file beats the default.
 """
 
 from __future__ import annotations
@@ -17,17 +17,22 @@ import msgspec
 from msgspec import Struct
 
 from lambdiff.errors import NOT_JSON, ConfigurationError, InvalidRequest, OutputError
-from lambdiff.files import write_whole
+from lambdiff.files import write_atomically
 
 T = TypeVar("T")
 
 NAME_PATTERN: Final = r"^[a-z][a-z0-9-]{0,29}\Z"
-"""A deployment's name. The names of the stack and of everything in it are made from it, hence the length."""
+"""A deployment's name. The stack and its resources are named after it, hence the length."""
 
 
 @dataclass(frozen=True)
 class Sourced(Generic[T]):
-    """A value and where it came from, for `lambdiff status` and error messages."""
+    """A value and where it came from, for `lambdiff status` and error messages.
+
+    Example:
+        >>> str(Sourced("us-west-2", "AWS_REGION"))
+        'us-west-2 (AWS_REGION)'
+    """
 
     value: T
     source: str
@@ -36,26 +41,20 @@ class Sourced(Generic[T]):
         return f"{self.value} ({self.source})"
 
 
-def check_name(name: str) -> str:
-    """Return a deployment's name if `NAME_PATTERN` allows it.
-
-    Raises:
-        InvalidRequest: it does not.
-
-    Example:
-        >>> check_name("my-model")
-        'my-model'
-    """
-    if not re.match(NAME_PATTERN, name):
-        raise InvalidRequest(
-            f"{name!r} is not a valid deployment name.",
-            fix="Use at most 30 lower-case letters, digits and hyphens, with a letter first.",
-        )
-    return name
-
-
 class Deployment(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An endpoint this machine knows: what `deploy` saved or `configure` was told."""
+    """An endpoint that `lambdiff deploy` or `lambdiff configure` saved.
+
+    Attributes:
+        name: unique on this machine; see `check_name`.
+        url, region: of the Function URL.
+        auth: which credentials sign: the key pair in `secret_arn`, the role `role_arn`, or the caller's own.
+        stack, function_name: None if only the URL is known.
+        profile: the AWS profile to read credentials with.
+        model: the model's name and revision.
+        memory_mb, architecture: the function's, which determine its price.
+        timeout_s: the function's own timeout in seconds.
+        deployed_at: ISO 8601.
+    """
 
     name: str
     url: str
@@ -74,28 +73,45 @@ class Deployment(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Deployments(Struct, kw_only=True, omit_defaults=True):
-    """The file: deployments by name, and the one that is used when none is named."""
+    """The file: deployments by name, and the one that is used if none is named."""
 
     default: str | None = None
     deployments: dict[str, Deployment] = {}
 
     def get(self, name: str) -> Deployment:
-        """One deployment by name.
+        """Return a deployment by name.
 
         Raises:
-            ConfigurationError: there is no such deployment; the fix lists those that there are.
+            ConfigurationError: there is no such deployment; the fix lists those that exist.
         """
         try:
             return self.deployments[name]
         except KeyError:
-            known = (
-                ", ".join(sorted(self.deployments)) or "none yet: `lambdiff deploy` or `lambdiff configure` makes one"
-            )
-            raise ConfigurationError(f"There is no deployment {name!r}.", fix=f"Known here: {known}.") from None
+            known = ", ".join(sorted(self.deployments))
+            fix = f"Saved here: {known}." if known else "Create one with `lambdiff deploy` or `lambdiff configure`."
+            raise ConfigurationError(f"There is no deployment {name!r}.", fix=fix) from None
+
+
+def check_name(name: str) -> str:
+    """Return a deployment's name if it is valid: at most 30 lower-case letters, digits and hyphens, a letter first.
+
+    Raises:
+        InvalidRequest: it is not valid.
+
+    Example:
+        >>> check_name("my-model")
+        'my-model'
+    """
+    if not re.match(NAME_PATTERN, name):
+        raise InvalidRequest(
+            f"{name!r} is not a valid deployment name.",
+            fix="Use at most 30 lower-case letters, digits and hyphens, with a letter first.",
+        )
+    return name
 
 
 def home() -> Path:
-    """The folder with all of lambdiff's state."""
+    """Return the folder of all of lambdiff's state."""
     if chosen := os.environ.get("LAMBDIFF_HOME"):
         return Path(chosen).expanduser()
     import platformdirs
@@ -104,15 +120,15 @@ def home() -> Path:
 
 
 def path() -> Path:
-    """The file of deployments."""
+    """Return the path of the file of deployments, which need not exist."""
     return home() / "deployments.json"
 
 
 def load() -> Deployments:
-    """Read the file; a missing one is empty.
+    """Read the file of deployments; a missing file has none.
 
     Raises:
-        ConfigurationError: the file is there but cannot be read.
+        ConfigurationError: the file exists but cannot be read.
     """
     try:
         return msgspec.json.decode(path().read_bytes(), type=Deployments)
@@ -125,39 +141,47 @@ def load() -> Deployments:
 
 
 def save(deployment: Deployment) -> Path:
-    """Add or replace a deployment, and make it the default."""
-    known = load()
-    known.deployments[deployment.name] = deployment
-    known.default = deployment.name
-    return _write(known)
+    """Add or replace a deployment, make it the default, and return the file's path.
+
+    Raises:
+        ConfigurationError: the file cannot be read or written.
+    """
+    saved = load()
+    saved.deployments[deployment.name] = deployment
+    saved.default = deployment.name
+    return _write(saved)
 
 
 def remove(name: str) -> None:
-    """Forget a deployment; the default moves to another one if there is one."""
-    known = load()
-    known.deployments.pop(name, None)
-    if known.default == name:
-        known.default = next(iter(known.deployments), None)
-    _write(known)
+    """Remove a deployment; another one, if there is any, becomes the default.
 
-
-def _write(known: Deployments) -> Path:
-    content = msgspec.json.format(msgspec.json.encode(known), indent=2) + b"\n"
-    try:
-        return write_whole(path(), content, force=True, mode=0o600)
-    except OutputError as error:
-        raise ConfigurationError(error.message, fix="Name a folder of yours with LAMBDIFF_HOME.") from None
+    Raises:
+        ConfigurationError: the file cannot be read or written.
+    """
+    saved = load()
+    saved.deployments.pop(name, None)
+    if saved.default == name:
+        saved.default = next(iter(saved.deployments), None)
+    _write(saved)
 
 
 def choose_deployment(name: str | None = None) -> Sourced[Deployment] | None:
-    """The deployment a call uses: the named one, `LAMBDIFF_DEPLOYMENT`, or the file's default; None if there is none.
+    """Return the deployment of a call: the named one, that of `LAMBDIFF_DEPLOYMENT`, the default, or None.
 
     Raises:
-        ConfigurationError: a deployment was named that does not exist.
+        ConfigurationError: a deployment is named that does not exist.
     """
     if name:
         return Sourced(load().get(name), "`deployment=`")
     if name := os.environ.get("LAMBDIFF_DEPLOYMENT"):
         return Sourced(load().get(name), "LAMBDIFF_DEPLOYMENT")
-    known = load()
-    return Sourced(known.get(known.default), str(path())) if known.default else None
+    saved = load()
+    return Sourced(saved.get(saved.default), str(path())) if saved.default else None
+
+
+def _write(deployments: Deployments) -> Path:
+    content = msgspec.json.format(msgspec.json.encode(deployments), indent=2) + b"\n"
+    try:
+        return write_atomically(path(), content, force=True, mode=0o600)
+    except OutputError as error:
+        raise ConfigurationError(error.message, fix="Set LAMBDIFF_HOME to a folder that you can write to.") from None

@@ -1,28 +1,27 @@
-"""Every error lambdiff raises on purpose.
+"""Every error that lambdiff raises on purpose, and its exit code on the command line.
 
 ::
 
-    LambdiffError                 1   anything below; alone: a bug in lambdiff
-    ├── InvalidRequest            2   a parameter is missing, unknown or out of range (`problems` lists each field)
+    LambdiffError                 1   any of the errors below; by itself, a bug in lambdiff
+    ├── InvalidRequest            2   a parameter is missing, unknown or out of range (`problems` lists each)
     │   └── MalformedRequest      2   the body is not a JSON object
-    ├── MetadataError             2   a file is no picture, or holds no parameters that can be read
+    ├── MetadataError             2   a file is not an image, or records no readable parameters
     ├── ConfigurationError        3   no usable endpoint, region or deployment
-    │   ├── CredentialsError      3   nobody to sign the request, or the secret cannot be read
+    │   ├── CredentialsError      3   no credentials to sign the request with, or the secret cannot be read
     │   ├── MissingExtra          3   an optional part of lambdiff is not installed
-    │   └── ModelError            3   a model folder is missing, incomplete or does not match its manifest
-    ├── EndpointRefused           4   the endpoint answered and said no (`status` is the HTTP status)
+    │   └── ModelError            3   a model folder is missing, incomplete, or does not match its manifest
+    ├── EndpointRefused           4   the endpoint refused the request (`status` is the HTTP status)
     │   ├── AccessDenied          4   403: signature or permission
     │   └── Throttled             4   429, after all retries
-    ├── EndpointFailed            5   the endpoint broke, or its answer is unusable
+    ├── EndpointFailed            5   the endpoint failed, or its reply is unusable
     │   ├── EndpointUnreachable   5   no connection: nothing was generated
-    │   └── EndpointTimeout       5   no answer in time: the image may have been paid for
-    ├── OutputError               6   the picture exists but could not be written
+    │   └── EndpointTimeout       5   no reply in time: the image may have been paid for
+    ├── OutputError               6   the image was generated but could not be written
     ├── DeployError               7   a deployment failed
-    │   └── ToolchainError        7   node, the CDK CLI or a container engine is missing or broken
+    │   └── ToolchainError        7   Node, the CDK CLI or a container engine is missing or broken
     └── Cancelled               130   stopped by the caller
 
-The number is the exit code of the command line. Where the message does not say it already, `fix` is one sentence that
-says what to do next.
+`message` says in one sentence what is wrong; `fix`, unless the message says it already, what to do next.
 """
 
 from __future__ import annotations
@@ -33,15 +32,15 @@ from typing import Final
 import msgspec
 
 NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What `msgspec.json.decode` raises for bytes that are not the JSON they should be."""
+"""What `msgspec.json.decode` raises for bytes that are not JSON of the expected type."""
 
 
 class LambdiffError(Exception):
-    """The root of the tree.
+    """The base of all errors.
 
     Args:
-        message: what went wrong, one sentence, no secret and no prompt.
-        fix: what to do about it.
+        message: what is wrong; never contains a secret or a prompt.
+        fix: what to do next.
     """
 
     exit_code = 1
@@ -59,7 +58,7 @@ class InvalidRequest(LambdiffError):
     """A parameter is missing, unknown or out of range.
 
     Attributes:
-        problems: `(field, detail)` for each bad field.
+        problems: `(name, detail)` for each bad parameter.
     """
 
     exit_code = 2
@@ -70,11 +69,11 @@ class InvalidRequest(LambdiffError):
 
 
 class MalformedRequest(InvalidRequest):
-    """The body is not a JSON object: nothing in it can be named."""
+    """The body is not a JSON object, so no field can be blamed."""
 
 
 class MetadataError(LambdiffError):
-    """A file is no picture, or one that holds no parameters that can be read."""
+    """A file is not an image, or records no readable parameters."""
 
     exit_code = 2
 
@@ -86,11 +85,11 @@ class ConfigurationError(LambdiffError):
 
 
 class CredentialsError(ConfigurationError):
-    """Nobody to sign the request, or the stack's secret cannot be read."""
+    """There are no credentials to sign the request with, or the stack's secret cannot be read."""
 
 
 class MissingExtra(ConfigurationError):
-    """An optional part of lambdiff is not installed; the fix is the exact pip line."""
+    """An optional part of lambdiff is not installed; the fix is the exact pip command."""
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} is not installed.", fix=f'Install it: pip install "lambdiff[{extra}]"')
@@ -98,15 +97,15 @@ class MissingExtra(ConfigurationError):
 
 
 class ModelError(ConfigurationError):
-    """A model folder is missing, incomplete or does not match its manifest."""
+    """A model folder is missing, incomplete, or does not match its manifest."""
 
 
 class EndpointRefused(LambdiffError):
-    """The endpoint answered and said no.
+    """The endpoint refused the request.
 
     Attributes:
-        status: the HTTP status, 400..499.
-        request_id: AWS's id of the request, for `lambdiff logs --request-id`.
+        status: the HTTP status, 300 to 499.
+        request_id: the request's id in the logs, or None.
     """
 
     exit_code = 4
@@ -118,7 +117,7 @@ class EndpointRefused(LambdiffError):
 
 
 class AccessDenied(EndpointRefused):
-    """403: the signature does not match, or the identity may not call this function."""
+    """403: the signature is wrong, or the identity may not call this function."""
 
 
 class Throttled(EndpointRefused):
@@ -126,11 +125,11 @@ class Throttled(EndpointRefused):
 
 
 class EndpointFailed(LambdiffError):
-    """The endpoint broke (5xx), or what it sent is no picture.
+    """The endpoint failed (5xx), or did not send a complete image.
 
     Attributes:
-        status: the HTTP status, or None where there was none.
-        request_id: AWS's id of the request, or None.
+        status: the HTTP status, or None if there was no reply.
+        request_id: the request's id in the logs, or None.
     """
 
     exit_code = 5
@@ -144,21 +143,21 @@ class EndpointFailed(LambdiffError):
 
 
 class EndpointUnreachable(EndpointFailed):
-    """No connection to the endpoint: nothing was generated, nothing was paid for."""
+    """There was no connection to the endpoint: nothing was generated and nothing paid for."""
 
 
 class EndpointTimeout(EndpointFailed):
-    """No answer in time. The image may have been generated and paid for, so the request is never repeated unasked."""
+    """There was no reply in time. The request is never repeated by itself, because the image may have been paid for."""
 
 
 class OutputError(LambdiffError):
-    """The picture exists but could not be written."""
+    """The image was generated but could not be written."""
 
     exit_code = 6
 
 
 class DeployError(LambdiffError):
-    """A deployment, or something around it, failed."""
+    """A deployment failed, or another operation on a stack."""
 
     exit_code = 7
 
@@ -168,6 +167,6 @@ class ToolchainError(DeployError):
 
 
 class Cancelled(LambdiffError):
-    """Stopped by the caller: Ctrl-C, a callback that returned True, or a deadline."""
+    """The caller stopped the request: with Ctrl-C, a callback that returned True, or a deadline."""
 
     exit_code = 130

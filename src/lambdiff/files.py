@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Write a file atomically: completely or not at all."""
 
 from __future__ import annotations
 
@@ -10,37 +10,44 @@ from pathlib import Path
 from lambdiff.errors import OutputError
 
 
-def check_free(path: Path, *, force: bool) -> None:
-    """Refuse early what `write_whole` would refuse late, before a picture has been paid for.
+def check_writable(path: Path, *, force: bool) -> None:
+    """Refuse what `write_atomically` would refuse later, so that no image is paid for in vain.
 
     Raises:
         OutputError: the file exists and `force` is not set, or its folder is missing or not writable.
     """
     if path.is_dir():
-        raise OutputError(f"{path} is a folder.", fix="Name a file in it.")
+        raise OutputError(f"{path} is a folder.", fix="Add a file name to it.")
     if path.exists() and not force:
-        raise OutputError(
-            f"{path} exists already.", fix="Choose another name, or overwrite it with --force (force=True)."
-        )
+        raise _exists(path)
     if not path.parent.is_dir():
-        raise OutputError(f"The folder {path.parent} does not exist.", fix=f"Make it: mkdir -p {path.parent}")
+        raise OutputError(f"The folder {path.parent} does not exist.", fix=f"Create it: mkdir -p {path.parent}")
     if not os.access(path.parent, os.W_OK):
         raise OutputError(f"The folder {path.parent} is not writable.", fix="Choose another folder.")
 
 
-def write_whole(path: Path, content: bytes, *, force: bool = False, mode: int = 0o644) -> Path:
-    """Write `content` to `path` through a temporary file beside it, so that no half-written file is ever seen.
+def write_atomically(path: Path, content: bytes, *, force: bool = False, mode: int = 0o644) -> Path:
+    """Write `content` to a temporary file and move it to `path`, so that nobody ever sees a half-written file.
 
-    Without `force` an existing file is never replaced, not even one that appeared a moment ago (a hard link fails
-    where a rename would overwrite).
+    Without `force` an existing file is never replaced, not even one that appeared a moment ago: creating a hard link
+    fails if the name is taken, while renaming would overwrite.
+
+    Args:
+        path: the file. With mode 0o600 a missing folder is created, readable by its owner only.
+        content: what to write.
+        force: replace an existing file.
+        mode: the file's permissions.
+
+    Returns:
+        The path.
 
     Raises:
-        OutputError: the file exists, or the system refused (disk full, read-only, no such folder).
+        OutputError: the file exists, or the system refuses to write it (disk full, read-only, no such folder).
     """
     try:
         if mode == 0o600:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        check_free(path, force=force)
+        check_writable(path, force=force)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".part")
         try:
             with os.fdopen(handle, "wb") as stream:
@@ -56,13 +63,9 @@ def write_whole(path: Path, content: bytes, *, force: bool = False, mode: int = 
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
     except FileExistsError:
-        raise OutputError(
-            f"{path} exists already.", fix="Choose another name, or overwrite it with --force (force=True)."
-        ) from None
+        raise _exists(path) from None
     except OSError as error:
-        raise OutputError(
-            f"{path} could not be written: {error.strerror}.", fix="Choose another place with -o."
-        ) from None
+        raise OutputError(f"{path} cannot be written: {error.strerror}.", fix="Choose another folder.") from None
     return path
 
 
@@ -72,7 +75,11 @@ def _move_without_replacing(source: str, target: Path) -> None:
     except FileExistsError:
         raise
     except OSError:
-        # A file system without hard links (FAT, some network shares): the check and the rename are then two steps.
+        # A file system without hard links (FAT, some network shares): checking and renaming are two steps there.
         if target.exists():
             raise FileExistsError from None
         os.rename(source, target)
+
+
+def _exists(path: Path) -> OutputError:
+    return OutputError(f"{path} exists already.", fix="Choose another name, or pass `force=True` to overwrite it.")

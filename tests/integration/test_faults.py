@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lambdiff import errors
-from lambdiff.auth.credentials import GivenKeys, Keys, Signer
+from lambdiff.auth.credentials import CredentialSource, GivenCredentials, Keys
 from lambdiff.client.batch import Failure
 from lambdiff.client.client import Client
 from lambdiff.client.function_url import FunctionUrlTransport
@@ -30,16 +30,18 @@ def generated_png(seed: int = 7) -> bytes:
     )
 
 
-SIGNER = GivenKeys(Keys("AKIDEXAMPLE", "secret"))
+CREDENTIALS = GivenCredentials(Keys("AKIDEXAMPLE", "secret"))
 PNG = generated_png()
 GOOD = reply(200, PNG, content_type="image/png", lambdiff_model="stub")
 
 
-def client(url: str, *, signer: Signer = SIGNER, timeout_s: float = 5, connect_timeout_s: float = 10) -> Client:
+def client(
+    url: str, *, credentials: CredentialSource = CREDENTIALS, timeout_s: float = 5, connect_timeout_s: float = 10
+) -> Client:
     """A client that retries without waiting."""
     return Client(
         transport=FunctionUrlTransport(
-            url, "us-east-1", signer, timeout_s, connect_timeout_s=connect_timeout_s, read_margin_s=0,
+            url, "us-east-1", credentials, timeout_s, connect_timeout_s=connect_timeout_s, read_margin_s=0,
             backoff_s=0,
         )
     )  # fmt: skip
@@ -171,7 +173,7 @@ def test_rotated_keys_are_read_again_once() -> None:
             return True
 
     with FaultyServer(reply(403, b'{"Message":"Forbidden"}'), GOOD) as server:
-        with client(server.url, signer=Rotating()) as caller:
+        with client(server.url, credentials=Rotating()) as caller:
             assert caller.generate("a cat").seed == 7
         assert ["AKIAOLD" in server.heads[0], "AKIANEW" in server.heads[1]] == [True, True]
         assert len(server.posts) == 2

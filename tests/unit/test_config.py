@@ -1,4 +1,4 @@
-"""config.py: the deployments of this machine."""
+"""config.py: the deployments that this machine knows."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def make(name: str, **more: object) -> Deployment:
 
 
 def test_no_file_is_no_deployment() -> None:
-    """Without a file there is nothing to choose."""
+    """Without the file there are no deployments."""
     assert config.load().deployments == {}
     assert config.choose_deployment() is None
 
 
-def test_saved_and_read_again_by_its_owner_only() -> None:
-    """What is saved comes back whole, in a file that nobody else may read."""
+def test_a_saved_deployment_reads_back() -> None:
+    """Every field reads back, and only the owner may read the file."""
     path = config.save(make("a", auth="key-pair", secret_arn="arn:aws:secretsmanager:x"))
     assert config.load().get("a") == make("a", auth="key-pair", secret_arn="arn:aws:secretsmanager:x")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_the_last_saved_is_the_default_until_it_is_removed() -> None:
-    """The default follows the newest deployment and falls back to another one."""
+    """The default is the deployment saved last; when it is removed, another one."""
     config.save(make("a"))
     config.save(make("b"))
     chosen = config.choose_deployment()
@@ -43,7 +43,7 @@ def test_the_last_saved_is_the_default_until_it_is_removed() -> None:
 
 
 def test_the_environment_beats_the_file_and_the_argument_beats_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each choice says where it came from."""
+    """Each choice names its source."""
     for name in ("a", "b", "c"):
         config.save(make(name))
     monkeypatch.setenv("LAMBDIFF_DEPLOYMENT", "b")
@@ -53,8 +53,8 @@ def test_the_environment_beats_the_file_and_the_argument_beats_both(monkeypatch:
     assert (chosen.value.name, chosen.source) == ("a", "`deployment=`")
 
 
-def test_an_unknown_name_lists_the_known_ones() -> None:
-    """A typing error is answered with the names there are."""
+def test_an_unknown_name_lists_the_saved_ones() -> None:
+    """The fix for a misspelt name is the list of saved deployments."""
     config.save(make("prod"))
     with pytest.raises(ConfigurationError, match="no deployment 'prd'") as caught:
         config.choose_deployment("prd")
@@ -73,7 +73,7 @@ def test_a_damaged_file_is_named_and_kept(content: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["", "1abc", "Prod", "a_b", "a b", "../x", "prod\n", "-a", "a" * 31])
 def test_names_of_deployments_follow_one_rule(name: str) -> None:
-    """Every command refuses a name that cannot name a stack and what is in it, before any call to AWS."""
+    """A name that the stack's resources could not have is refused without a call to AWS."""
     with pytest.raises(InvalidRequest, match="not a valid deployment name") as caught:
         config.check_name(name)
     assert "lower-case" in caught.value.fix

@@ -1,6 +1,6 @@
-"""Signature Version 4 for `requests`: what an AWS_IAM Function URL asks of every call.
+"""Sign requests with Signature Version 4, which an AWS_IAM Function URL requires for every call.
 
-The work is botocore's; this file decides what is signed. Reference:
+botocore computes the signature; this file decides what is signed. Reference:
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 """
 
@@ -20,29 +20,18 @@ if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
 
 SERVICE: Final = "lambda"
-_STALE = ("Authorization", "X-Amz-Date", "X-Amz-Security-Token", "X-Amz-Content-SHA256", "Date")
-
-
-def _fit_for_headers(keys: ReadOnlyCredentials) -> ReadOnlyCredentials:
-    """Refuse keys with a stray space or line break here: further down their value would be in the error message."""
-    for name, value in (("key id", keys.access_key), ("secret key", keys.secret_key), ("session token", keys.token)):
-        if value and not all("!" <= character <= "~" for character in value):
-            raise CredentialsError(
-                f"The AWS {name} holds a space, a line break or another character that no key has.",
-                fix="Set it again without what was pasted along.",
-            )
-    return keys
+_STALE: Final = ("Authorization", "X-Amz-Date", "X-Amz-Security-Token", "X-Amz-Content-SHA256", "Date")
 
 
 class FunctionUrlAuth(AuthBase):
-    """Signs the exact bytes that are sent, afresh for each attempt.
+    """Signs the exact bytes that are sent, again for each attempt.
 
-    Host, content type, date, body hash and, for temporary credentials, the session token are signed. Headers that
-    a proxy may change (User-Agent, Accept-Encoding, Connection) are sent but not signed.
+    The signature covers host, content type, date, body hash and, for temporary credentials, the session token. Headers
+    that a proxy may change (User-Agent, Accept-Encoding, Connection) are not covered.
 
     Args:
-        credentials: called for each attempt, so that a rotated key or a renewed token is used at once.
-        region: the function's region; it is part of the signature's scope.
+        credentials: called for each attempt, so that a rotated key or a renewed token takes effect at once.
+        region: the function's region, which is part of the signature's scope.
 
     Example:
         >>> from botocore.credentials import Credentials
@@ -55,7 +44,7 @@ class FunctionUrlAuth(AuthBase):
         self.region = region
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        """Replace whatever signature the request has by a fresh one."""
+        """Sign the request, in place of any signature that it has."""
         for name in _STALE:
             request.headers.pop(name, None)
         content_type = request.headers.get("Content-Type")
@@ -65,6 +54,17 @@ class FunctionUrlAuth(AuthBase):
             data=request.body or b"",
             headers={"Content-Type": content_type} if content_type else {},
         )
-        SigV4Auth(_fit_for_headers(self._credentials()), SERVICE, self.region).add_auth(signed)
+        SigV4Auth(_checked(self._credentials()), SERVICE, self.region).add_auth(signed)
         request.headers.update(dict(signed.headers.items()))
         return request
+
+
+def _checked(keys: ReadOnlyCredentials) -> ReadOnlyCredentials:
+    """Refuse keys with a stray space or line break: later, the error message would contain their value."""
+    for name, value in (("key id", keys.access_key), ("secret key", keys.secret_key), ("session token", keys.token)):
+        if value and not all("!" <= character <= "~" for character in value):
+            raise CredentialsError(
+                f"The AWS {name} contains a space, a line break or another character that no key has.",
+                fix="Set it again without stray whitespace or line breaks.",
+            )
+    return keys

@@ -1,6 +1,6 @@
-"""Checks the Signature Version 4 of a received request, as an IAM-protected Function URL does.
+"""Verify the Signature Version 4 of a received request, as an IAM-protected Function URL does.
 
-The signature is computed again with botocore's own signer over what arrived, and compared. The rules around it:
+botocore's own signer signs the received request again, and the signatures are compared. The rules around it:
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-signing-elements.html
 """
 
@@ -27,16 +27,16 @@ MAX_AGE: Final = timedelta(minutes=5)
 
 
 class SignatureRefused(Exception):
-    """The request is not signed as it must be; the message says why and holds nothing secret."""
+    """The signature is missing or wrong; the message says why and contains no secret."""
 
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """A request as it came over the wire.
+    """A request as it was received.
 
     Attributes:
         target: path and query, still encoded.
-        headers: name and value of each, in any case and order, repeated ones included.
+        headers: the name and value of each, in any case and order; names may be repeated.
     """
 
     method: str
@@ -45,7 +45,7 @@ class ReceivedRequest:
     body: bytes = field(default=b"", repr=False)
 
     def values(self, name: str) -> list[str]:
-        """The values of every header of this name (in lower case)."""
+        """Return the values of all headers with this name, which must be in lower case."""
         return [value for each, value in self.headers if each.lower() == name]
 
 
@@ -62,20 +62,20 @@ class Authorization:
 
 
 class Verifier:
-    """Accepts requests that one key pair signed for one region and service.
+    """Accepts requests that one key pair has signed for one region and service.
 
     Args:
-        keys: the key pair; with a session token, every request must send and sign it.
-        region: of the scope.
-        service: of the scope.
-        clock: gives the current time.
+        keys: the key pair; if it has a session token, every request must send and sign it.
+        region: the region of the signature's scope.
+        service: the service of the signature's scope.
+        clock: returns the current time.
 
     Example:
         >>> verifier = Verifier(Keys("AKIDEXAMPLE", "secret"), "us-east-1")
         >>> verifier.verify(ReceivedRequest("POST", "/", ()))
         Traceback (most recent call last):
         ...
-        lambdiff.local.sigv4.SignatureRefused: The request is not signed: it has no Authorization header.
+        lambdiff.auth.verification.SignatureRefused: The request is not signed: it has no Authorization header.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Verifier:
         self._clock = clock
 
     def verify(self, request: ReceivedRequest) -> None:
-        """Return if the request is signed as it must be.
+        """Return if the request is signed correctly.
 
         Raises:
             SignatureRefused: it is not.
@@ -104,12 +104,12 @@ class Verifier:
         _check_body_hash(request)
         _, _, signature = self.signature(request, authorization.signed_headers, timestamp)
         if not _same(signature, authorization.signature):
-            _refuse("The signature does not match: the secret key, or something that was signed, is another.")
+            _refuse("The signature does not match: the secret key, or something that was signed, is different.")
 
     def signature(
         self, request: ReceivedRequest, signed_headers: Iterable[str], timestamp: str
     ) -> tuple[str, str, str]:
-        """The canonical request, the string to sign and the signature that this key pair gives it."""
+        """Return the canonical request, the string to sign, and the signature that this key pair makes."""
         signed = set(signed_headers)
         received = AWSRequest(request.method, f"http://received{request.target}", data=request.body)
         received.headers = HTTPHeaders()
@@ -124,7 +124,7 @@ class Verifier:
 
     def _check_scope(self, authorization: Authorization) -> None:
         if not _same(authorization.access_key, self._keys.access_key_id):
-            _refuse("The access key is not known here.")
+            _refuse("The access key is unknown.")
         if authorization.region != self._region:
             _refuse(f"The request is signed for another region than {self._region}.")
         if authorization.service != self._service:
@@ -135,11 +135,11 @@ class Verifier:
         try:
             signed_at = datetime.strptime(timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
         except ValueError:
-            _refuse("X-Amz-Date is no date of the form 20261231T235959Z.")
+            _refuse("X-Amz-Date is not a date of the form 20261231T235959Z.")
         if authorization.date != timestamp[:8]:
-            _refuse("The date of the credential scope is not that of X-Amz-Date.")
+            _refuse("The date in the credential scope differs from X-Amz-Date.")
         if abs(self._clock() - signed_at) > MAX_AGE:
-            _refuse("X-Amz-Date is more than five minutes away from this machine's time: check the clock, sign again.")
+            _refuse("X-Amz-Date is more than five minutes off this machine's time: check the clock and sign again.")
         return timestamp
 
     def _check_token(self, request: ReceivedRequest) -> None:
@@ -147,15 +147,15 @@ class Verifier:
         expected = self._keys.session_token
         if not expected:
             if tokens:
-                _refuse("The key pair has no session token, but the request has one.")
+                _refuse("The request has a session token, but the key pair has none.")
         elif not tokens:
             _refuse("The session token (X-Amz-Security-Token) is missing.")
         elif len(tokens) > 1 or not _same(tokens[0], expected):
-            _refuse("The session token is not that of the key pair.")
+            _refuse("The session token does not belong to the key pair.")
 
 
 class _Signer(SigV4Auth):
-    """botocore's, except that it signs exactly the headers that the request says are signed."""
+    """botocore's signer, except that it signs exactly the headers that the request lists as signed."""
 
     def headers_to_sign(self, request: Any) -> Any:
         return request.headers
@@ -166,7 +166,7 @@ _PARTS: Final = re.compile(r"\s*(Credential|SignedHeaders|Signature)=([^\s,=]+)\
 
 def _authorization(request: ReceivedRequest) -> Authorization:
     if re.search(r"[?&]X-Amz-(Algorithm|Credential|Signature)=", request.target, re.IGNORECASE):
-        _refuse("The request is signed in its query; sign it with an Authorization header.")
+        _refuse("The request is signed in its query string; use an Authorization header.")
     values = request.values("authorization")
     if not values:
         _refuse("The request is not signed: it has no Authorization header.")
@@ -174,11 +174,11 @@ def _authorization(request: ReceivedRequest) -> Authorization:
         _refuse("The request has more than one Authorization header.")
     algorithm, _, rest = values[0].partition(" ")
     if algorithm != ALGORITHM:
-        _refuse(f"The Authorization header does not begin with {ALGORITHM}.")
+        _refuse(f"The Authorization header does not start with {ALGORITHM}.")
     matches = [_PARTS.fullmatch(part) for part in rest.split(",")]
     parts = {match[1]: match[2] for match in matches if match}
     if len(matches) != 3 or len(parts) != 3:
-        _refuse("The Authorization header does not consist of Credential, SignedHeaders and Signature.")
+        _refuse("The Authorization header must consist of Credential, SignedHeaders and Signature.")
     scope = parts["Credential"].rsplit("/", 4)
     if len(scope) != 5 or scope[4] != "aws4_request":
         _refuse("The credential is not of the form KEY/DATE/REGION/SERVICE/aws4_request.")
@@ -190,7 +190,7 @@ def _authorization(request: ReceivedRequest) -> Authorization:
 
 def _check_signed_headers(request: ReceivedRequest, signed: tuple[str, ...]) -> None:
     if list(signed) != sorted(set(signed)) or any(name != name.lower() for name in signed):
-        _refuse("SignedHeaders is not a sorted list of different names in lower case.")
+        _refuse("SignedHeaders must be a sorted list of unique names in lower case.")
     present = {name.lower() for name, _ in request.headers}
     for name in signed:
         if name not in present:
@@ -204,13 +204,13 @@ def _check_signed_headers(request: ReceivedRequest, signed: tuple[str, ...]) -> 
 def _check_body_hash(request: ReceivedRequest) -> None:
     hashes = request.values("x-amz-content-sha256")
     if hashes and hashes != [hashlib.sha256(request.body).hexdigest()]:
-        _refuse("X-Amz-Content-Sha256 is not the hash of the body; an unsigned or streamed body is not accepted.")
+        _refuse("X-Amz-Content-Sha256 is not the hash of the body; unsigned and streamed bodies are not accepted.")
 
 
 def _one(request: ReceivedRequest, name: str) -> str:
     values = request.values(name)
     if len(values) != 1:
-        _refuse(f"The header {name} must be there once, not {len(values)} times.")
+        _refuse(f"The header {name} must occur once, not {len(values)} times.")
     return values[0]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lambdiff.client.image import format_of
 from lambdiff.errors import InvalidRequest, OutputError
-from lambdiff.files import check_free, write_whole
+from lambdiff.files import check_writable, write_atomically
 
 if TYPE_CHECKING:
     from lambdiff.client.image import GeneratedImage
@@ -71,7 +71,7 @@ class OutputPlan:
         if self.stdout:
             return
         for index, seed in enumerate(seeds):
-            check_free(self.path(index, seed), force=self._force)
+            check_writable(self.path(index, seed), force=self._force)
 
     def write(self, image: GeneratedImage, index: int, seed: int) -> str:
         """Write image `index`, which was generated with `seed`, and return the file's name (`-` for stdout).
@@ -90,7 +90,7 @@ class OutputPlan:
                     f"Writing to stdout failed: {error.strerror}.", fix="Write to a file with -o FILE."
                 ) from None
             return "-"
-        return str(write_whole(self.path(index, seed), image.content, force=self._force))
+        return str(write_atomically(self.path(index, seed), image.content, force=self._force))
 
     def _free(self, stem: str, index: int) -> Path:
         """Return the first unused name; numbers count up from the image's own."""

@@ -18,7 +18,7 @@ from lambdiff.config import Deployment, Sourced
 from lambdiff.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from lambdiff.auth.credentials import Signer
+    from lambdiff.auth.credentials import CredentialSource
     from lambdiff.client.transport import Transport
 
 DEFAULT_TIMEOUT_S: Final = 600.0
@@ -32,7 +32,7 @@ class Endpoint:
     Attributes:
         url: the address and its source; None for this machine.
         region: the function's region and its source; None for this machine and for a custom transport.
-        signer: provides the credentials; None likewise.
+        credentials: what signs the calls; None likewise.
         timeout_s: the function's own timeout in seconds.
         deployment: the saved deployment that was chosen, if one was.
         model_dir: the baked model folder, if one was chosen for this machine.
@@ -41,7 +41,7 @@ class Endpoint:
 
     url: Sourced[str] | None
     region: Sourced[str] | None = None
-    signer: Signer | None = field(default=None, repr=False)
+    credentials: CredentialSource | None = field(default=None, repr=False)
     timeout_s: float = DEFAULT_TIMEOUT_S
     deployment: Deployment | None = None
     model_dir: Path | None = None
@@ -65,9 +65,9 @@ class Endpoint:
             return InProcessTransport(self.model_dir)
         from lambdiff.client.function_url import FunctionUrlTransport
 
-        assert self.region is not None  # noqa: S101 (resolve() sets all three together)
-        assert self.signer is not None  # noqa: S101
-        return FunctionUrlTransport(self.url.value, self.region.value, self.signer, self.timeout_s)
+        assert self.region is not None  # noqa: S101 (resolve() sets both)
+        assert self.credentials is not None  # noqa: S101
+        return FunctionUrlTransport(self.url.value, self.region.value, self.credentials, self.timeout_s)
 
     def price(self, seconds: float) -> float | None:
         """Dollars for a request that runs for so many seconds; None if the function's memory is not known."""
@@ -83,8 +83,8 @@ class Endpoint:
         settings = {"endpoint": str(self.url) if self.url else f"this machine ({self.reason})"}
         if self.region:
             settings["region"] = str(self.region)
-        if self.signer:
-            settings["credentials"] = self.signer.source
+        if self.credentials:
+            settings["credentials"] = self.credentials.source
         return settings
 
     def __str__(self) -> str:
@@ -121,7 +121,7 @@ def resolve(
     return Endpoint(
         url=address,
         region=chosen_region,
-        signer=_signer(credentials, saved, chosen_region.value, profile),
+        credentials=_credentials(credentials, saved, chosen_region.value, profile),
         timeout_s=timeout_s or (saved.timeout_s if saved else DEFAULT_TIMEOUT_S),
         deployment=saved,
     )
@@ -174,13 +174,13 @@ def _checked_url(address: Sourced[str]) -> str:
     return f"{parts.scheme}://{netloc}{f':{port}' if port else ''}/"
 
 
-def _signer(given: Any, saved: Deployment | None, region: str, profile: str | None) -> Signer:
-    from lambdiff.auth import credentials
+def _credentials(given: Any, saved: Deployment | None, region: str, profile: str | None) -> CredentialSource:
+    from lambdiff.auth import credentials as sources
 
     if given is not None:
-        return credentials.GivenKeys(given)
+        return sources.GivenCredentials(given)
     if saved and saved.auth == "key-pair" and saved.secret_arn:
-        return credentials.SecretKeys(saved.secret_arn, region, profile)
+        return sources.SecretCredentials(saved.secret_arn, region, profile)
     if saved and saved.auth == "role" and saved.role_arn:
-        return credentials.RoleKeys(saved.role_arn, region, profile)
-    return credentials.CallerKeys(profile)
+        return sources.RoleCredentials(saved.role_arn, region, profile)
+    return sources.CallerCredentials(profile)

@@ -16,7 +16,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import NewConnectionError
 
 from lambdiff._version import __version__
-from lambdiff.auth.credentials import Signer
+from lambdiff.auth.credentials import CredentialSource
 from lambdiff.auth.signing import FunctionUrlAuth
 from lambdiff.errors import ConfigurationError, EndpointFailed, EndpointTimeout, EndpointUnreachable
 from lambdiff.protocol.contract import MAX_PAYLOAD
@@ -44,7 +44,7 @@ class FunctionUrlTransport:
     Args:
         url: the Function URL.
         region: the function's region.
-        signer: provides the credentials.
+        credentials: what signs the requests.
         timeout_s: the function's own timeout in seconds.
         connect_timeout_s: seconds to wait for a connection.
         read_margin_s: seconds to wait beyond the function's timeout, so that its own reply always comes first.
@@ -55,7 +55,7 @@ class FunctionUrlTransport:
         self,
         url: str,
         region: str,
-        signer: Signer,
+        credentials: CredentialSource,
         timeout_s: float = 600,
         *,
         connect_timeout_s: float = 10.0,
@@ -63,8 +63,8 @@ class FunctionUrlTransport:
         backoff_s: float = 0.5,
     ) -> None:
         self.url = url
-        self.signer = signer
-        self._auth = FunctionUrlAuth(signer.get, region)
+        self.credentials = credentials
+        self._auth = FunctionUrlAuth(credentials.get, region)
         self._connect_timeout = connect_timeout_s
         self._read_timeout = timeout_s + read_margin_s
         self._backoff = wait_random_exponential(multiplier=backoff_s, max=20)
@@ -86,7 +86,7 @@ class FunctionUrlTransport:
             ConfigurationError: a proxy or certificate setting is unusable; nothing was sent.
         """
         reply = self._send_with_retries(method, body)
-        if reply.status == 403 and self.signer.refresh():
+        if reply.status == 403 and self.credentials.refresh():
             reply = self._send_with_retries(method, body)
         return reply
 

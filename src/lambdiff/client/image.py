@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lambdiff.errors import EndpointFailed, InvalidRequest, MetadataError
-from lambdiff.files import write_whole
+from lambdiff.files import write_atomically
 from lambdiff.protocol.headers import (
     ENGINE_HEADER,
     MEDIA_TYPES,
@@ -194,7 +194,7 @@ class GeneratedImage:
         """
         image_format = format_of(path)
         content = self.content if image_format == self.format else self._encode(image_format)
-        return write_whole(Path(path), content, force=force)
+        return write_atomically(Path(path), content, force=force)
 
     def show(self) -> None:
         """Open the image in the system's viewer."""

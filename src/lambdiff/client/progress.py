@@ -9,7 +9,7 @@ import msgspec
 
 from lambdiff import config
 from lambdiff.errors import NOT_JSON
-from lambdiff.files import write_whole
+from lambdiff.files import write_atomically
 
 
 def expected_seconds(url: str) -> float | None:
@@ -21,7 +21,7 @@ def remember_seconds(url: str, seconds: float) -> None:
     """Save the duration of an image as the expectation for the next one. A failure to save is ignored."""
     content = msgspec.json.encode({**_read(), url: round(seconds, 2)})
     with contextlib.suppress(Exception):
-        write_whole(_path(), content, force=True, mode=0o600)
+        write_atomically(_path(), content, force=True, mode=0o600)
 
 
 def _read() -> dict[str, float]:

@@ -20,7 +20,7 @@ from lambdiff.aws.account import Account
 from lambdiff.aws.deployment import SelectedDeployment
 from lambdiff.config import Deployment
 from lambdiff.errors import Cancelled
-from lambdiff.files import write_whole
+from lambdiff.files import write_atomically
 from lambdiff.infra.settings import DEFAULT_NAME
 from lambdiff.stages import Confirm, Stages
 
@@ -68,7 +68,7 @@ def destroy(target: SelectedDeployment, stages: Stages, confirm: Confirm) -> Des
     stages.done()
     if not confirm(f"Delete the stack {retained.stack} in account {retained.account}, {retained.region}, for good?"):
         raise Cancelled("Nothing was deleted.")
-    write_whole(record, msgspec.json.encode(retained), force=True, mode=0o600)
+    write_atomically(record, msgspec.json.encode(retained), force=True, mode=0o600)
     stages.stage("Deleting the stack")
     stacks.delete(account, retained.stack)
     stages.done()

@@ -1,4 +1,4 @@
-"""credentials.py: four sources of keys, against moto's AWS."""
+"""credentials.py: the four sources of credentials, with moto in place of AWS."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from botocore.credentials import Credentials
 from moto import mock_aws
 
 from lambdiff.auth import credentials
-from lambdiff.auth.credentials import CallerKeys, GivenKeys, Keys, RoleKeys, SecretKeys
+from lambdiff.auth.credentials import CallerCredentials, GivenCredentials, Keys, RoleCredentials, SecretCredentials
 from lambdiff.errors import CredentialsError
 
 PAIR = {"AWS_ACCESS_KEY_ID": "AKIAINVOKER", "AWS_SECRET_ACCESS_KEY": "invoker-secret"}
@@ -20,7 +20,7 @@ PAIR = {"AWS_ACCESS_KEY_ID": "AKIAINVOKER", "AWS_SECRET_ACCESS_KEY": "invoker-se
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An account of moto's, with a caller."""
+    """A moto account with a caller."""
     with mock_aws():
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIACALLER")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "caller-secret")
@@ -28,7 +28,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def secret(value: object) -> str:
-    """Make a secret and return its ARN."""
+    """Create a secret and return its ARN."""
     client = boto3.client("secretsmanager", "eu-west-1")
     return client.create_secret(Name="lambdiff-invoker", SecretString=json.dumps(value))["ARN"]
 
@@ -41,89 +41,90 @@ def test_keys_do_not_show_their_secret() -> None:
 
 
 @pytest.mark.parametrize("given", [Keys("AKID", "s", "t"), ("AKID", "s", "t"), Credentials("AKID", "s", "t")])
-def test_given_keys_of_every_kind(given: object) -> None:
-    """A tuple, Keys and botocore's credentials sign alike."""
-    frozen = GivenKeys(given).get()
+def test_credentials_of_every_kind_can_be_given(given: object) -> None:
+    """`Keys`, a tuple and botocore credentials are equivalent."""
+    frozen = GivenCredentials(given).get()
     assert (frozen.access_key, frozen.secret_key, frozen.token) == ("AKID", "s", "t")
 
 
-def test_a_boto3_session_is_credentials_too(aws: None) -> None:
-    """A session's own identity is taken."""
-    assert GivenKeys(boto3.Session()).get().access_key == "AKIACALLER"
+def test_a_boto3_session_can_be_given(aws: None) -> None:
+    """The session's own identity is used."""
+    assert GivenCredentials(boto3.Session()).get().access_key == "AKIACALLER"
 
 
-def test_something_else_is_refused_in_words() -> None:
-    """A wrong type is a configuration error, not a traceback later."""
-    with pytest.raises(CredentialsError, match="no usable kind"):
-        GivenKeys(42)
+def test_another_type_is_refused() -> None:
+    """A wrong type is reported at once and not as a traceback later."""
+    with pytest.raises(CredentialsError, match="unsupported type"):
+        GivenCredentials(42)
 
 
-def test_the_caller_is_found_the_usual_way(aws: None) -> None:
-    """The environment's keys are the caller's, and the source says so."""
-    signer = CallerKeys()
-    assert signer.get().access_key == "AKIACALLER"
-    assert signer.source == "your AWS credentials (env)"
+def test_the_callers_identity_is_found_as_usual(aws: None) -> None:
+    """Keys in the environment are the caller's, and the source says so."""
+    source = CallerCredentials()
+    assert source.get().access_key == "AKIACALLER"
+    assert source.source == "your AWS credentials (env)"
 
 
-def test_no_caller_says_how_to_sign_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without credentials the error offers both a login and --local."""
+def test_without_credentials_the_fix_offers_two_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sign in, or generate on this machine."""
     with pytest.raises(CredentialsError, match="no AWS credentials") as caught:
-        CallerKeys().get()
-    assert "--local" in caught.value.fix
+        CallerCredentials().get()
+    assert "aws sso login" in caught.value.fix
+    assert "`local=True`" in caught.value.fix
 
 
 def test_an_unknown_profile_is_named() -> None:
-    """A profile that does not exist is told apart from missing credentials."""
+    """A profile that does not exist is not reported as missing credentials."""
     with pytest.raises(CredentialsError, match="nobody"):
         credentials.session("nobody")
 
 
 def test_the_secret_is_read_once_and_again_after_a_refresh(aws: None) -> None:
-    """A rotated pair is picked up by refresh, and only then."""
+    """A rotated key pair takes effect after `refresh`, not before."""
     arn = secret(PAIR)
-    signer = SecretKeys(arn, "eu-west-1")
-    assert signer.get().access_key == "AKIAINVOKER"
+    source = SecretCredentials(arn, "eu-west-1")
+    assert source.get().access_key == "AKIAINVOKER"
     rotated = {**PAIR, "AWS_ACCESS_KEY_ID": "AKIAROTATED"}
     boto3.client("secretsmanager", "eu-west-1").put_secret_value(SecretId=arn, SecretString=json.dumps(rotated))
-    assert signer.get().access_key == "AKIAINVOKER"
-    assert signer.refresh()
-    assert signer.get().access_key == "AKIAROTATED"
+    assert source.get().access_key == "AKIAINVOKER"
+    assert source.refresh()
+    assert source.get().access_key == "AKIAROTATED"
 
 
 @pytest.mark.parametrize("value", [{}, {"AWS_ACCESS_KEY_ID": "a"}, [], "text"])
-def test_a_secret_of_another_form_is_refused(aws: None, value: object) -> None:
-    """Whatever else a secret holds, its content is not in the message."""
+def test_a_secret_without_a_key_pair_is_refused(aws: None, value: object) -> None:
+    """The message says what is missing, and not what the secret contains."""
     with pytest.raises(CredentialsError, match="does not hold AWS_ACCESS_KEY_ID"):
-        SecretKeys(secret(value), "eu-west-1").get()
+        SecretCredentials(secret(value), "eu-west-1").get()
 
 
 def test_a_missing_secret_suggests_the_region(aws: None) -> None:
-    """A secret that is not there points to `lambdiff status`."""
+    """If the secret does not exist, the fix is to check deployment and region."""
     with pytest.raises(CredentialsError, match="ResourceNotFoundException") as caught:
-        SecretKeys("arn:aws:secretsmanager:eu-west-1:123456789012:secret:gone", "eu-west-1").get()
+        SecretCredentials("arn:aws:secretsmanager:eu-west-1:123456789012:secret:gone", "eu-west-1").get()
     assert "lambdiff status" in caught.value.fix
 
 
 def test_a_role_is_assumed(aws: None) -> None:
-    """The role's keys are temporary and carry a token."""
-    signer = RoleKeys("arn:aws:iam::123456789012:role/lambdiff-invoker", "eu-west-1")
-    frozen = signer.get()
+    """The role's credentials are temporary and have a token."""
+    source = RoleCredentials("arn:aws:iam::123456789012:role/lambdiff-invoker", "eu-west-1")
+    frozen = source.get()
     assert frozen.token
     assert frozen.access_key != "AKIACALLER"
-    assert signer.source == "role lambdiff-invoker"
+    assert source.source == "role lambdiff-invoker"
 
 
-def test_no_signer_shows_a_secret(aws: None) -> None:
-    """repr and str of every signer are free of keys."""
-    signer = SecretKeys(secret(PAIR), "eu-west-1")
-    signer.get()
-    shown = f"{signer!r} {GivenKeys(Keys('A', 'given-secret'))!r} {CallerKeys()!r}"
+def test_no_repr_shows_a_secret(aws: None) -> None:
+    """The repr of no credential source contains a secret key."""
+    source = SecretCredentials(secret(PAIR), "eu-west-1")
+    source.get()
+    shown = f"{source!r} {GivenCredentials(Keys('A', 'given-secret'))!r} {CallerCredentials()!r}"
     assert "invoker-secret" not in shown
     assert "given-secret" not in shown
 
 
-def test_a_damaged_configuration_is_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A configuration file that cannot be parsed is named."""
+def test_a_damaged_configuration_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An AWS configuration file that cannot be parsed gives an error, not a traceback."""
     (tmp_path / "config").write_text("[default\nregion")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     with pytest.raises(CredentialsError, match="cannot be read"):

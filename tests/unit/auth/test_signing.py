@@ -1,4 +1,4 @@
-"""signing.py: what is signed, checked with AWS's own recipe written out by hand."""
+"""signing.py: what is signed, checked with AWS's algorithm written out step by step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEY, SECRET = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 
 
 def signed(token: str | None = None, body: bytes = b'{"prompt":"a cat"}', **headers: str) -> requests.PreparedRequest:
-    """A request as the client prepares it."""
+    """A request as the client sends it."""
     auth = FunctionUrlAuth(lambda: ReadOnlyCredentials(KEY, SECRET, token), "eu-west-1")
     request = requests.Request(
         "POST", URL, data=body, headers={"Content-Type": "application/json", **headers}, auth=auth
@@ -27,7 +27,7 @@ def signed(token: str | None = None, body: bytes = b'{"prompt":"a cat"}', **head
 
 
 def expected_signature(headers: str, names: str, body: bytes) -> str:
-    """The signature after AWS's documentation, step by step, without botocore."""
+    """The signature by AWS's documentation, step by step, without botocore."""
 
     def mac(key: bytes, text: str) -> bytes:
         return hmac.new(key, text.encode(), hashlib.sha256).digest()
@@ -40,8 +40,8 @@ def expected_signature(headers: str, names: str, body: bytes) -> str:
 
 
 @time_machine.travel("2026-01-02 03:04:05 +0000", tick=False)
-def test_the_signature_follows_the_published_recipe() -> None:
-    """Service, region, date, host, content type and body are all in the signature."""
+def test_the_signature_follows_the_documented_algorithm() -> None:
+    """The signature covers service, region, date, host, content type and body."""
     headers = "content-type:application/json\nhost:abc.lambda-url.eu-west-1.on.aws\nx-amz-date:20260102T030405Z\n"
     signature = expected_signature(headers, "content-type;host;x-amz-date", b'{"prompt":"a cat"}')
     authorization = signed().headers["Authorization"]
@@ -51,21 +51,21 @@ def test_the_signature_follows_the_published_recipe() -> None:
 
 @time_machine.travel("2026-01-02 03:04:05 +0000", tick=False)
 def test_a_session_token_is_sent_and_signed() -> None:
-    """Temporary credentials travel in a header that the signature covers."""
+    """The token of temporary credentials is sent in a header that the signature covers."""
     request = signed(token="session-token")
     assert request.headers["X-Amz-Security-Token"] == "session-token"
     assert "SignedHeaders=content-type;host;x-amz-date;x-amz-security-token" in request.headers["Authorization"]
 
 
 def test_stale_headers_are_replaced() -> None:
-    """An old signature, date or token never survives a new attempt."""
+    """No signature, date or token of an earlier attempt is sent again."""
     stale = dict.fromkeys(("Authorization", "X-Amz-Date", "X-Amz-Security-Token", "X-Amz-Content-SHA256"), "stale")
     request = signed(**stale)
     assert "stale" not in request.headers.values()
     assert "X-Amz-Security-Token" not in request.headers
 
 
-def test_each_attempt_is_signed_afresh() -> None:
+def test_each_attempt_is_signed_again() -> None:
     """The same request at another time gets another signature."""
     with time_machine.travel("2026-01-02 03:04:05 +0000", tick=False):
         first = signed().headers["Authorization"]
@@ -74,14 +74,14 @@ def test_each_attempt_is_signed_afresh() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", '{"prompt":"ä"}'.encode()])
-def test_the_bytes_that_are_sent_are_the_bytes_that_are_signed(body: bytes) -> None:
-    """requests sends the body untouched."""
+def test_the_signed_bytes_are_sent(body: bytes) -> None:
+    """requests does not change the body."""
     assert (signed(body=body).body or b"") == body
 
 
 @pytest.mark.parametrize("keys", [("AKID\n", "s", None), ("AKID", "s 1", None), ("AKID", "s", "given-secret\r")])
 def test_keys_with_stray_characters_are_refused_without_being_shown(keys: tuple[str, str, str | None]) -> None:
-    """A line break that was pasted along is told, and no part of the key."""
+    """The message mentions the stray character, but no part of the key."""
     auth = FunctionUrlAuth(lambda: ReadOnlyCredentials(*keys), "eu-west-1")
     with pytest.raises(CredentialsError, match="no key has") as caught:
         requests.Request("POST", URL, data=b"{}", auth=auth).prepare()

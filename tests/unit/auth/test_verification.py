@@ -1,4 +1,4 @@
-"""local/sigv4.py: what is accepted and what is refused, against botocore and AWS's published cases."""
+"""verification.py: what is accepted and what is refused, against botocore and AWS's published test cases."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def signed(
     at: datetime = NOW,
     **headers: str,
 ) -> ReceivedRequest:
-    """A request as it arrives after botocore has signed it."""
+    """A request that botocore has signed, as it is received."""
     request = AWSRequest(method, f"http://127.0.0.1:9000{target}", data=body, headers=headers)
     with time_machine.travel(at, tick=False):
         SigV4Auth(ReadOnlyCredentials(*keys), service, region).add_auth(request)
@@ -47,12 +47,12 @@ def signed(
 
 
 def verifier(keys: Keys = KEYS, now: datetime = NOW) -> Verifier:
-    """A verifier with a clock that stands still."""
+    """A verifier with a stopped clock."""
     return Verifier(keys, "eu-west-1", clock=lambda: now)
 
 
 def changed(request: ReceivedRequest, **headers: str | None) -> ReceivedRequest:
-    """The request with headers replaced, added or (None) removed after it was signed."""
+    """The request with headers replaced, added or removed (None) after signing."""
     names = {name.replace("_", "-").lower(): value for name, value in headers.items()}
     kept = [(name, value) for name, value in request.headers if name.lower() not in names]
     added = [(name, value) for name, value in names.items() if value is not None]
@@ -60,7 +60,7 @@ def changed(request: ReceivedRequest, **headers: str | None) -> ReceivedRequest:
 
 
 def resigned(request: ReceivedRequest, drop: tuple[str, ...] = (), add: tuple[str, ...] = ()) -> ReceivedRequest:
-    """The request with another list of signed headers, and a signature that is right for that list."""
+    """The request with another list of signed headers and a correct signature for it."""
     authorization = request.values("authorization")[0]
     names = re.search("SignedHeaders=([^,]+)", authorization)[1].split(";")  # type: ignore[index]
     names = sorted({*names, *add} - {*drop})
@@ -81,7 +81,7 @@ HEADER_TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_si
     token=st.booleans(),
 )
 @settings(max_examples=200, deadline=None)
-def test_whatever_botocore_signs_is_accepted_and_no_other_body(
+def test_what_botocore_signs_is_accepted_unless_it_is_changed(
     method: str,
     path: list[str],
     query: list[tuple[str, str]],
@@ -89,7 +89,7 @@ def test_whatever_botocore_signs_is_accepted_and_no_other_body(
     headers: dict[str, str],
     token: bool,
 ) -> None:
-    """Any method, path, query, headers and body; and the same request with another body or target is refused."""
+    """Any method, path, query, headers and body are accepted; another body, target or method is refused."""
     target = "/" + "/".join(quote(part, safe="") for part in path)
     if query:
         target += "?" + "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query)
@@ -106,7 +106,7 @@ def test_whatever_botocore_signs_is_accepted_and_no_other_body(
 
 
 def test_a_golden_signature() -> None:
-    """The value was computed by hand from AWS's documented steps (see test_signing.py), not by this code."""
+    """The expected value follows AWS's documented steps (see test_signing.py) and not this code."""
     import hashlib
     import hmac
 
@@ -121,15 +121,15 @@ def test_a_golden_signature() -> None:
     to_sign = f"AWS4-HMAC-SHA256\n20260102T030405Z\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
     key = mac(mac(mac(mac(b"AWS4" + KEYS[1].encode(), "20260102"), "eu-west-1"), "lambda"), "aws4_request")
     headers = (("host", "127.0.0.1:9000"), ("x-amz-date", "20260102T030405Z"))
-    found = verifier().signature(
+    computed = verifier().signature(
         ReceivedRequest("POST", "/", headers, BODY), ["host", "x-amz-date"], "20260102T030405Z"
     )
-    assert found == (canonical, to_sign, mac(key, to_sign).hex())
+    assert computed == (canonical, to_sign, mac(key, to_sign).hex())
 
 
 @pytest.mark.parametrize("minutes", [-4.9, 0, 4.9])
-def test_five_minutes_are_allowed_either_way(minutes: float) -> None:
-    """Clocks differ a little."""
+def test_clocks_may_differ_by_five_minutes(minutes: float) -> None:
+    """A date up to five minutes in the past or the future is accepted."""
     verifier(now=NOW + timedelta(minutes=minutes)).verify(signed())
 
 
@@ -137,18 +137,18 @@ OTHER_SECRET = Keys(KEYS[0], "another")
 REFUSALS: dict[str, tuple[Callable[[], ReceivedRequest], str]] = {
     "unsigned": (lambda: changed(signed(), authorization=None), "no Authorization header"),
     "wrong secret": (lambda: signed(keys=OTHER_SECRET), "does not match"),
-    "wrong key": (lambda: signed(keys=Keys("AKIDOTHER", KEYS[1])), "access key is not known"),
+    "wrong key": (lambda: signed(keys=Keys("AKIDOTHER", KEYS[1])), "access key is unknown"),
     "wrong region": (lambda: signed(region="us-east-1"), "another region than eu-west-1"),
     "wrong service": (lambda: signed(service="execute-api"), "another service than lambda"),
     "too old": (lambda: signed(at=NOW - timedelta(minutes=5, seconds=1)), "five minutes"),
     "from the future": (lambda: signed(at=NOW + timedelta(minutes=5, seconds=1)), "five minutes"),
     "another day in the scope": (
         lambda: changed(signed(), authorization=signed().values("authorization")[0].replace("20260102", "20260103")),
-        "date of the credential scope",
+        "date in the credential scope",
     ),
     "date replaced": (lambda: changed(signed(), x_amz_date="20260102T030406Z"), "does not match"),
-    "no date": (lambda: changed(signed(), x_amz_date=None), "x-amz-date must be there once"),
-    "date is none": (lambda: changed(signed(), x_amz_date="yesterday"), "no date of the form"),
+    "no date": (lambda: changed(signed(), x_amz_date=None), "x-amz-date must occur once"),
+    "date is not a date": (lambda: changed(signed(), x_amz_date="yesterday"), "not a date of the form"),
     "two dates": (
         lambda: ReceivedRequest("POST", "/", (*signed().headers, ("X-AMZ-DATE", "20260102T030405Z")), BODY),
         "once, not 2",
@@ -161,7 +161,7 @@ REFUSALS: dict[str, tuple[Callable[[], ReceivedRequest], str]] = {
         lambda: changed(signed(), authorization=", ".join(signed().values("authorization") * 2)),
         "more than one Authorization",
     ),
-    "two hosts": (lambda: ReceivedRequest("POST", "/", (*signed().headers, ("HOST", "evil")), BODY), "host must be"),
+    "two hosts": (lambda: ReceivedRequest("POST", "/", (*signed().headers, ("HOST", "evil")), BODY), "host must occur once"),
     "other host": (lambda: changed(signed(), host="evil"), "does not match"),
     "signed header missing": (
         lambda: changed(signed(**{"content-type": "application/json"}), content_type=None),
@@ -178,7 +178,7 @@ REFUSALS: dict[str, tuple[Callable[[], ReceivedRequest], str]] = {
         lambda: changed(
             signed(), authorization=signed().values("authorization")[0].replace("host;x-amz-date", "x-amz-date;host")
         ),
-        "not a sorted list",
+        "must be a sorted list",
     ),
     "names in capitals": (
         lambda: changed(signed(), authorization=signed().values("authorization")[0].replace("host;", "Host;")),
@@ -186,7 +186,7 @@ REFUSALS: dict[str, tuple[Callable[[], ReceivedRequest], str]] = {
     ),
     "names twice": (
         lambda: changed(signed(), authorization=signed().values("authorization")[0].replace("host;", "host;host;")),
-        "not a sorted list",
+        "must be a sorted list",
     ),
     "unsigned payload": (lambda: signed(**{"x-amz-content-sha256": "UNSIGNED-PAYLOAD"}), "not the hash of the body"),
     "streamed payload": (
@@ -198,20 +198,20 @@ REFUSALS: dict[str, tuple[Callable[[], ReceivedRequest], str]] = {
     "query added": (lambda: ReceivedRequest("POST", "/?a=1", signed().headers, BODY), "does not match"),
     "signed in the query": (
         lambda: ReceivedRequest("POST", "/?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=0", (), BODY),
-        "signed in its query",
+        "signed in its query string",
     ),
-    "token without need": (lambda: signed(keys=TEMPORARY), "has no session token"),
+    "unexpected token": (lambda: signed(keys=TEMPORARY), "but the key pair has none"),
     "other algorithm": (
         lambda: changed(signed(), authorization=signed().values("authorization")[0].replace("SHA256", "SHA1")),
-        "does not begin with",
+        "does not start with",
     ),
-    "basic": (lambda: changed(signed(), authorization="Basic YTpi"), "does not begin with"),
-    "nothing after the algorithm": (lambda: changed(signed(), authorization="AWS4-HMAC-SHA256 "), "does not consist"),
+    "basic": (lambda: changed(signed(), authorization="Basic YTpi"), "does not start with"),
+    "nothing after the algorithm": (lambda: changed(signed(), authorization="AWS4-HMAC-SHA256 "), "must consist"),
     "a part twice": (
         lambda: changed(
             signed(), authorization=signed().values("authorization")[0].replace("SignedHeaders=", "Signature=")
         ),
-        "does not consist",
+        "must consist",
     ),
     "short credential": (
         lambda: changed(signed(), authorization=signed().values("authorization")[0].replace("/aws4_request", "")),
@@ -237,17 +237,17 @@ REFUSALS: dict[str, tuple[Callable[[], ReceivedRequest], str]] = {
 
 @pytest.mark.parametrize("name", REFUSALS)
 def test_refusals(name: str) -> None:
-    """Each way of being unsigned has its own sentence, and none repeats a secret."""
+    """Each kind of wrong signature has its own message, and none contains a secret."""
     make, words = REFUSALS[name]
-    with pytest.raises(SignatureRefused, match=words) as refusal:
+    with pytest.raises(SignatureRefused, match=words) as caught:
         verifier().verify(make())
-    assert KEYS[1] not in str(refusal.value)
+    assert KEYS[1] not in str(caught.value)
 
 
 TOKEN_REFUSALS: dict[str, tuple[Callable[[], ReceivedRequest], str]] = {
     "missing": (signed, "session token .* is missing"),
-    "another": (lambda: signed(keys=Keys(*KEYS[:2], "another")), "not that of the key pair"),
-    "replaced": (lambda: changed(signed(keys=TEMPORARY), x_amz_security_token="x"), "not that of the key pair"),
+    "another": (lambda: signed(keys=Keys(*KEYS[:2], "another")), "does not belong to the key pair"),
+    "replaced": (lambda: changed(signed(keys=TEMPORARY), x_amz_security_token="x"), "does not belong to the key pair"),
     "not signed": (
         lambda: resigned(signed(keys=TEMPORARY), drop=("x-amz-security-token",)),
         "x-amz-security-token must be signed",
@@ -258,28 +258,28 @@ TOKEN_REFUSALS: dict[str, tuple[Callable[[], ReceivedRequest], str]] = {
 
 @pytest.mark.parametrize("name", TOKEN_REFUSALS)
 def test_temporary_keys_need_their_token(name: str) -> None:
-    """It must be there, be the right one and be signed."""
+    """The token must be present, correct and signed."""
     make, words = TOKEN_REFUSALS[name]
     verifier(TEMPORARY).verify(signed(keys=TEMPORARY))
     with pytest.raises(SignatureRefused, match=words):
         verifier(TEMPORARY).verify(make())
 
 
-def test_extra_signed_headers_and_spaces_are_fine() -> None:
-    """Other signers sign more (User-Agent), and write no space after the commas."""
+def test_extra_signed_headers_and_missing_spaces_are_accepted() -> None:
+    """Other signers sign more headers (User-Agent) or write no space after the commas."""
     verifier().verify(resigned(signed(), add=("user-agent",)))
     tight = signed().values("authorization")[0].replace(", ", ",")
     verifier().verify(changed(signed(), authorization=tight))
 
 
-def test_nothing_secret_is_shown() -> None:
-    """Neither the verifier nor a request shows keys, token or body."""
+def test_repr_shows_no_secret() -> None:
+    """The repr of a verifier or a request contains no keys, token or body."""
     shown = repr(signed(keys=TEMPORARY, body=b"purple elephant")) + repr(verifier(TEMPORARY)) + repr(TEMPORARY)
     assert KEYS[1] not in shown
     assert "elephant" not in shown
 
 
-UNNORMALIZED = "normalize: false, which is S3's way; here the path is normalised, as for every other service"
+UNNORMALIZED = "normalize: false, which only S3 uses; the path is normalized here, as for every other service"
 EXPLAINED = {
     "get-relative-relative-unnormalized": UNNORMALIZED,
     "get-relative-unnormalized": UNNORMALIZED,
@@ -294,7 +294,7 @@ EXPLAINED = {
 
 @pytest.mark.sigv4_suite
 def test_the_published_suite(sigv4_suite: Path) -> None:
-    """AWS's signed requests give the published strings and are accepted, but for those that are explained."""
+    """AWS's signed requests give the published strings and are accepted, except for those explained above."""
     agreeing, differing = [], []
     for folder in sorted(path.parent for path in sigv4_suite.glob("*/context.json")):
         (agreeing if _agrees(folder) else differing).append(folder.name)
@@ -315,7 +315,7 @@ def _agrees(folder: Path) -> bool:
     now = datetime.fromisoformat(context["timestamp"])
     checker = Verifier(keys, context["region"], context["service"], clock=lambda: now)
     signed_headers = re.search("SignedHeaders=([^,]+)", authorization)[1].split(";")  # type: ignore[index]
-    found = checker.signature(request, signed_headers, request.values("x-amz-date")[0])
+    computed = checker.signature(request, signed_headers, request.values("x-amz-date")[0])
     expected = tuple(
         (folder / f"header-{name}.txt").read_text().rstrip("\n")
         for name in ("canonical-request", "string-to-sign", "signature")
@@ -324,11 +324,11 @@ def _agrees(folder: Path) -> bool:
         checker.verify(request)
     except SignatureRefused:
         return False
-    return found == expected
+    return computed == expected
 
 
 def _published(text: bytes) -> ReceivedRequest:
-    """A request of the suite, whose lines end without CR and whose values may go on in the next line."""
+    """A request of the suite, where lines end without CR and a value may continue on the next line."""
     head, _, body = text.partition(b"\n\n")
     first, *lines = head.decode().split("\n")
     method, _, rest = first.partition(" ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lambdiff import config
-from lambdiff.auth.credentials import CallerKeys, GivenKeys, Keys, RoleKeys, SecretKeys
+from lambdiff.auth.credentials import CallerCredentials, GivenCredentials, Keys, RoleCredentials, SecretCredentials
 from lambdiff.client import endpoint
 from lambdiff.config import Deployment
 from lambdiff.errors import ConfigurationError
@@ -51,16 +51,16 @@ def test_the_region_follows_the_one_rule(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("more", "kind"),
     [
-        ({}, CallerKeys),
-        ({"auth": "key-pair", "secret_arn": "arn:aws:secretsmanager:eu-west-1:1:secret:x"}, SecretKeys),
-        ({"auth": "role", "role_arn": "arn:aws:iam::1:role/invoker"}, RoleKeys),
+        ({}, CallerCredentials),
+        ({"auth": "key-pair", "secret_arn": "arn:aws:secretsmanager:eu-west-1:1:secret:x"}, SecretCredentials),
+        ({"auth": "role", "role_arn": "arn:aws:iam::1:role/invoker"}, RoleCredentials),
     ],
 )
 def test_the_deployment_decides_the_credentials(more: dict[str, str], kind: type) -> None:
     """Key pair, role or the caller's own, as the deployment was made; credentials given as argument beat them all."""
     save(**more)
-    assert isinstance(endpoint.resolve().signer, kind)
-    assert isinstance(endpoint.resolve(credentials=Keys("a", "b")).signer, GivenKeys)
+    assert isinstance(endpoint.resolve().credentials, kind)
+    assert isinstance(endpoint.resolve(credentials=Keys("a", "b")).credentials, GivenCredentials)
     assert endpoint.resolve().timeout_s == 300
 
 
@@ -109,7 +109,7 @@ def test_an_image_has_a_price_if_the_memory_is_known() -> None:
 def test_the_environments_identity_beats_the_saved_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     """The profile saved with a deployment applies unless an argument or the environment names another identity."""
     save(profile="work")
-    assert endpoint.resolve().signer.source == "profile work"
-    assert endpoint.resolve(profile="mine").signer.source == "profile mine"
+    assert endpoint.resolve().credentials.source == "profile work"
+    assert endpoint.resolve(profile="mine").credentials.source == "profile mine"
     monkeypatch.setenv("AWS_PROFILE", "other")
-    assert endpoint.resolve().signer.source == "your AWS credentials"
+    assert endpoint.resolve().credentials.source == "your AWS credentials"
