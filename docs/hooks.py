@@ -109,7 +109,8 @@ def errors() -> Iterator[str]:
     def tree(error: type[LambdiffError], first: str, rest: str) -> Iterator[str]:
         names.append(error.__name__)
         yield f"{first + error.__name__:<32}{error.exit_code:>3}"
-        children = error.__subclasses__()
+        # Packages refine some errors for themselves; those are not part of the public tree.
+        children = [each for each in error.__subclasses__() if each.__module__ == LambdiffError.__module__]
         for child in children:
             last = child is children[-1]
             yield from tree(child, rest + ("└── " if last else "├── "), rest + ("    " if last else "│   "))
