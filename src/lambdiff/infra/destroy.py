@@ -1,4 +1,4 @@
-"""`lambdiff destroy`: delete the stack, and after asking what CloudFormation retains: the image in ECR and the logs.
+"""`lambdiff destroy`: delete the stack and, after a question each, what CloudFormation retains: image and logs.
 
 Published versions are deleted with the function. The CDK bootstrap stack stays, because other CDK applications may
 use it.
@@ -35,7 +35,7 @@ class DestroyResult(Struct, frozen=True, kw_only=True):
 
 
 class RetainedResources(Struct, frozen=True, kw_only=True):
-    """What CloudFormation retains, written down before the stack is deleted: afterwards it could not be found."""
+    """What CloudFormation retains, recorded before the stack is deleted: afterwards it could not be found."""
 
     account: str
     region: str
@@ -81,7 +81,7 @@ def destroy(target: SelectedDeployment, stages: Stages, confirm: Confirm) -> Des
 
 
 def _read_record(path: Path, account: Account, deployment: Deployment) -> RetainedResources | None:
-    """Return what an interrupted run wrote down about the same stack."""
+    """Return what an interrupted run recorded about the same stack."""
     try:
         record = msgspec.json.decode(path.read_bytes(), type=RetainedResources)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""Explains a failed deployment: a table from what AWS and the tools print to a plain message and what to do."""
+"""Explains a failed deployment: maps what AWS and the tools print to a plain message and a remedy."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from lambdiff.errors import CredentialsError, DeployError, LambdiffError, Toolch
 
 
 @dataclass(frozen=True)
-class Failure:
-    """One entry of the table.
+class KnownFailure:
+    """An entry of the table.
 
     Attributes:
         name: a short name.
@@ -38,20 +38,20 @@ class MemoryCapped(DeployError):
 
 # The first match wins, so causes stand above their consequences.
 TABLE: Final = (
-    Failure(
+    KnownFailure(
         "memory-cap",
         r"'?MemorySize'?\s+value failed to satisfy constraint: Member must have value less than or equal to (\d+)",
         "Functions in this account may have at most {0} MB of memory, a common limit of new accounts.",
         "Deploy again with `memory_mb={0}`, or ask AWS Support for more.",
         MemoryCapped,
     ),
-    Failure(
+    KnownFailure(
         "concurrency",
         r"(decreases account's UnreservedConcurrentExecution below its minimum value[^\n]*)",
         "The account has too few concurrent executions to reserve that many for this function.",
         "Deploy again without `reserved_concurrency=` or with less, or ask AWS Support to raise the account's limit.",
     ),
-    Failure(
+    KnownFailure(
         "expired-credentials",
         r"(ExpiredToken(?:Exception)?|security token included in the request is (?:expired|invalid)|"
         r"InvalidClientTokenId|UnrecognizedClientException|credentials (?:have|are) expired)",
@@ -59,27 +59,27 @@ TABLE: Final = (
         "Sign in again, for example with `aws sso login`, and run the same command; finished steps are kept.",
         CredentialsError,
     ),
-    Failure(
+    KnownFailure(
         "no-credentials",
         r"(Unable to resolve AWS account to use|no credentials have been configured|NoCredentials)",
         "The CDK CLI found no AWS credentials.",
         "Sign in with `aws sso login` or `aws configure`, or pass `profile=`.",
         CredentialsError,
     ),
-    Failure(
+    KnownFailure(
         "no-bootstrap",
         r"(SSM parameter /cdk-bootstrap/\S+ not found|has not been bootstrapped|Is account \d+ bootstrapped|"
         r"(?i:bootstrap stack version \d+ required))",
         "This account and region are not bootstrapped for CDK, or with a version that is too old.",
         "Run `lambdiff deploy` again and let it bootstrap, or run `cdk bootstrap aws://ACCOUNT/REGION`.",
     ),
-    Failure(
+    KnownFailure(
         "disk-full",
         r"((?i:no space left on device)|ENOSPC)",
         "The disk is full: the container engine needs space to build the image.",
         "Free some space (`docker system prune` removes unused images) and try again.",
     ),
-    Failure(
+    KnownFailure(
         "engine-stopped",
         r"(Cannot connect to the Docker daemon[^\n]*|(?i:unable to connect to podman)[^\n]*|"
         r"error during connect:[^\n]*docker[^\n]*|ENOENT[^\n]*docker[^\n]*)",
@@ -87,90 +87,90 @@ TABLE: Final = (
         "Start it (Docker Desktop, `systemctl start docker`, `podman machine start`) and try again.",
         ToolchainError,
     ),
-    Failure(
+    KnownFailure(
         "wrong-architecture",
         r"(exec format error|exec user process caused)",
         "The container engine cannot run programs for the function's processor architecture.",
         "Enable emulation (`docker run --privileged --rm tonistiigi/binfmt --install all`), or pass another "
         "`architecture=`.",
     ),
-    Failure(
+    KnownFailure(
         "no-cdk-app",
         r"(No module named '?lambdiff[^\n]*|No module named '?aws_cdk[^\n]*)",
         "The CDK app could not be started: Python does not find lambdiff or its deploy extra.",
         'Install it: pip install "lambdiff[deploy]"',
         ToolchainError,
     ),
-    Failure(
+    KnownFailure(
         "base-image",
         r"((?i:failed to resolve source metadata|manifest unknown|pull access denied|toomanyrequests|"
         r"unable to (?:pull|copy) [^\n]*|initializing source docker:[^\n]*))",
         "The base image could not be pulled.",
         "Check the network and `base_image=`; if there were too many pulls, log in with `docker login public.ecr.aws`.",
     ),
-    Failure(
+    KnownFailure(
         "hash-mismatch",
         r"(THESE PACKAGES DO NOT MATCH THE HASHES)",
         "A downloaded package does not have the pinned hash.",
         "Do not use this package index before the reason is known.",
     ),
-    Failure(
+    KnownFailure(
         "packages",
         r"(No matching distribution found[^\n]*|Could not find a version that satisfies[^\n]*|NewConnectionError)",
         "The image's Python packages could not be downloaded.",
         "Check that containers on this machine reach the package index (proxy, firewall), and try again.",
     ),
-    Failure(
+    KnownFailure(
         "media-type",
         r"(image manifest, config or layer media type[^\n]*not supported)",
         "Lambda does not support the media type of the image, which carries attestations.",
         "Build without attestations: set BUILDX_NO_DEFAULT_ATTESTATIONS=1, or use the docker driver of buildx.",
     ),
-    Failure(
+    KnownFailure(
         "build",
         r"(: fail: \S+ build [^\n]*exited with|Failed to build asset)",
         "The image could not be built.",
         "See the end of {log} for the step that failed.",
     ),
-    Failure(
+    KnownFailure(
         "push",
         r"(: fail: \S+ push [^\n]*exited with|no basic auth credentials|error copying image|writing blob|"
         r"Failed to publish asset)",
         "The image was built but could not be pushed to ECR.",
         "Check the network and run the same command again; layers already pushed are kept.",
     ),
-    Failure(
+    KnownFailure(
         "permission",
         r"(?:is not authorized to perform:? |not authorized to perform )([\w:*]+)",
         "You lack the permission {0}.",
         "Ask for it; docs/deploy.md has the policy for deploying.",
         CredentialsError,
     ),
-    Failure(
+    KnownFailure(
         "busy",
         r"(is in \w+_IN_PROGRESS state and can ?not be updated|\w+_IN_PROGRESS state)",
         "An earlier change of the stack is still in progress.",
         "Wait until the CloudFormation console shows that it is complete, then run the same command again.",
     ),
-    Failure(
+    KnownFailure(
         "rollback-failed",
         r"((?:UPDATE_)?ROLLBACK_FAILED)",
         "The stack could be neither updated nor rolled back.",
         "In the CloudFormation console, fix what it names and continue the rollback, or delete the stack.",
     ),
-    Failure(
+    KnownFailure(
         "quota",
         r"((?:Cannot exceed quota|LimitExceeded|quota)[^\n]*)",
         "The account has reached a quota.",
         "Delete what is not needed, or ask for an increase of the quota in the Service Quotas console.",
     ),
-    Failure(
+    KnownFailure(
         "network",
         r"(ENOTFOUND|ECONNREFUSED|ECONNRESET|ETIMEDOUT|EAI_AGAIN|EPIPE|socket hang up|TimeoutError)",
         "The connection to AWS failed.",
         "Check the network and run the same command again; finished steps are kept.",
     ),
-    Failure(
+    KnownFailure(
         "rolled-back",
         r"((?:UPDATE_)?ROLLBACK_COMPLETE)",
         "AWS could not create a resource and rolled the stack back; an existing endpoint is unchanged.",
@@ -199,7 +199,7 @@ def explain(output: str, what: str = "The deployment", log: str = "The log") -> 
     )
 
 
-def _error(failure: Failure, match: re.Match[str], reason: str, log: str) -> LambdiffError:
+def _error(failure: KnownFailure, match: re.Match[str], reason: str, log: str) -> LambdiffError:
     detail = match[1] if match.groups() else match[0]
     message = f"{failure.meaning.format(detail)} The tool says: {reason}"
     fix = failure.fix.format(detail, log=log)

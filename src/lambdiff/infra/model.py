@@ -43,6 +43,11 @@ def model_folder(model: str, engine: EngineName, *, say: Say = lambda _: None, p
         raise ConfigurationError(
             f"{folder} is not a baked model.", fix=f"Bake it first with `lambdiff bake {folder} -o baked`."
         )
+    return _catalogue_model(model, engine, say, progress)
+
+
+def _catalogue_model(model: str, engine: EngineName, say: Say, progress: Say) -> Path:
+    """Return the folder of a catalogue model, and bake it if there is none or an incomplete one."""
     from lambdiff.bake import bake, catalogue
     from lambdiff.bake.provenance import BAKED_BY
 

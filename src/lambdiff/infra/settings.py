@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from lambdiff.aws.function import Architecture
 from lambdiff.config import NAME_PATTERN
 from lambdiff.engine.manifest import EngineName
 from lambdiff.errors import ConfigurationError
@@ -20,7 +21,6 @@ VARIABLE: Final = "LAMBDIFF_STACK_SETTINGS"
 DEFAULT_NAME: Final = "lambdiff"
 DEFAULT_BASE_IMAGE: Final = "public.ecr.aws/lambda/python:3.12"
 
-Architecture = Literal["x86_64", "arm64"]
 Auth = Literal["key-pair", "role"]
 # A selection of the values that CloudWatch Logs allows:
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html

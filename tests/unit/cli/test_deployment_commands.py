@@ -118,3 +118,14 @@ def test_doctor() -> None:
 def test_usage_errors(arguments: tuple[str, ...], words: str) -> None:
     """Wrong usage is explained before anything is done."""
     assert words in str(run(*arguments).exception)
+
+
+def test_configure_saves_the_outputs_of_a_stack() -> None:
+    """URL, secret and function come from the stack; a missing stack is reported with its region."""
+    saved = document("configure", "--stack", "lambdiff", "--name", "prod")
+    assert (saved["name"], saved["url"], saved["region"]) == ("prod", OUTPUTS["LambdaUrl"], "us-east-1")
+    assert (saved["secret_arn"], saved["function_name"]) == (OUTPUTS["SecretArn"], OUTPUTS["FunctionName"])
+    error = run("configure", "--stack", "none").exception
+    assert isinstance(error, ConfigurationError)
+    assert error.message == "There is no stack none in us-east-1 of account 123456789012."
+    assert "--region" in error.fix
