@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Callable
 from typing import Final
 
@@ -120,15 +121,13 @@ class FunctionMemory:
         """Return the error with the command that restores the memory by hand."""
         name, original, account = self.function.name, self.function.memory_mb, self._account
         reason = error.message if isinstance(error, LambdiffError) else str(error)
-        command = (
-            f"aws lambda update-function-configuration --function-name {name} "
-            f"--memory-size {original} --region {account.region.value}"
-        )
+        command = ["aws", "lambda", "update-function-configuration", "--function-name", name]
+        command += ["--memory-size", str(original), "--region", account.region.value]
         if account.profile:
-            command += f" --profile {account.profile}"
+            command += ["--profile", account.profile]
         return DeployError(
             f"The memory of {name} could not be restored to {original:,} MB: {reason or 'interrupted'}",
-            fix=f"Run it yourself: {command}",
+            fix=f"Run it yourself: {shlex.join(command)}",
         )
 
 

@@ -63,7 +63,7 @@ class Startup(Struct, frozen=True, kw_only=True):
 
 
 class LatencyReport(Struct, frozen=True, kw_only=True):
-    """The report, as printed by `--json`.
+    """The report, as `lambdiff bench --json` prints it.
 
     Attributes:
         endpoint: the address and its source.

@@ -42,7 +42,7 @@ class MemorySetting(Struct, frozen=True, kw_only=True):
 
 
 class MemorySweepReport(Struct, frozen=True, kw_only=True):
-    """The report, as printed by `--json`.
+    """The report, as `lambdiff bench --memory ... --json` prints it.
 
     Attributes:
         name: the deployment's.

@@ -43,7 +43,7 @@ def cost(deployment: str | None, profile: str | None, *, since: str, as_json: bo
 def _print(report: Cost, since: str) -> None:
     from lambdiff.pricing import dollars
 
-    click.echo(f"{report.name}: {report.memory_mb:,} MB, {report.architecture}; prices as of {report.prices_of}")
+    click.echo(f"{report.name}: {report.memory_mb:,} MB, {report.architecture}; prices as of {report.prices_as_of}")
     if report.dollars_per_image is None:
         click.echo(f"No image since {since}: generate one first, or look further back with --since.")
     else:

@@ -136,7 +136,7 @@ def _report(result: DeployResult, name: str, stages: Stages) -> None:
     if result.seconds_per_image is not None and result.dollars_per_image is not None:
         stages.say(
             f"The first image took {result.seconds_per_image:.1f} s, cold start included, and cost at most "
-            f"{dollars(result.dollars_per_image)} (us-east-1 prices as of {result.prices_of})."
+            f"{dollars(result.dollars_per_image)} (us-east-1 prices as of {result.prices_as_of})."
         )
     flag = "" if name == "lambdiff" else f" --deployment {name}"
     stages.say(f'Next: lambdiff generate "{smoke_test.PROMPT}" -o cat.png{flag}')

@@ -79,7 +79,7 @@ class Endpoint:
         return pricing.invocation(self.deployment.memory_mb, seconds, architecture=architecture)
 
     def describe(self) -> dict[str, str]:
-        """Each setting with its source, for `--json` and `lambdiff status`."""
+        """Each setting with its source, for reports and messages."""
         settings = {"endpoint": str(self.url) if self.url else f"this machine ({self.reason})"}
         if self.region:
             settings["region"] = str(self.region)

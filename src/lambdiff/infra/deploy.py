@@ -32,13 +32,13 @@ from lambdiff.stages import Confirm, Stages
 
 
 class DeployResult(Struct, frozen=True, kw_only=True):
-    """The result of a deployment, as `--json` prints it.
+    """The result of a deployment, as `lambdiff deploy --json` prints it.
 
     Attributes:
         changed: whether anything in AWS was changed.
         notes: settings that differ from what the caller may expect.
         seconds_per_image, dollars_per_image: of the smoke test's image, cold start included; None without a smoke test.
-        prices_of: the date of the prices.
+        prices_as_of: the date of the price list.
         stages: seconds by stage.
     """
 
@@ -56,12 +56,12 @@ class DeployResult(Struct, frozen=True, kw_only=True):
     notes: list[str]
     seconds_per_image: float | None = None
     dollars_per_image: float | None = None
-    prices_of: str = pricing.DATE
+    prices_as_of: str = pricing.DATE
     stages: dict[str, float] = {}
 
 
 class DryRun(Struct, frozen=True, kw_only=True):
-    """What a deployment would change, as `--dry-run --json` prints it.
+    """What a deployment would change, as `lambdiff deploy --dry-run --json` prints it.
 
     Attributes:
         summary: model, size, monthly price and name.

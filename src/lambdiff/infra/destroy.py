@@ -26,7 +26,7 @@ from lambdiff.stages import Confirm, Stages
 
 
 class DestroyResult(Struct, frozen=True, kw_only=True):
-    """What was deleted and what was kept, as `--json` prints it."""
+    """What was deleted and what was kept, as `lambdiff destroy --json` prints it."""
 
     name: str
     stack: str

@@ -151,7 +151,7 @@ class FunctionUrlServer:
         except SignatureRefused as refusal:
             return _problem("forbidden", str(refusal), request_id, {"x-amzn-errortype": "AccessDeniedException"})
         if not self._slots.acquire(blocking=False):
-            detail = f"{self._concurrency} requests are in hand: send this one again later, or raise --concurrency."
+            detail = f"{self._concurrency} requests are in progress: try again later, or raise the server's limit."
             return _problem("too-many-requests", detail, request_id, {"x-amzn-errortype": "TooManyRequestsException"})
         replies: list[dict[str, Any]] = []
         worker = threading.Thread(
@@ -214,7 +214,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         raise ConfigurationError(
             f"{host}:{port} cannot be listened on: {getattr(error, 'strerror', None) or error}.",
-            fix="Choose another --port (0 takes a free one) or --host.",
+            fix="Choose another `port=` (0 picks a free one) or `host=`.",
         ) from None
 
 

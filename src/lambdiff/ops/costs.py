@@ -30,7 +30,7 @@ class Month(Struct, frozen=True, kw_only=True):
 
 
 class Cost(Struct, frozen=True, kw_only=True):
-    """The cost of a deployment, as `--json` prints it.
+    """The cost of a deployment, as `lambdiff cost --json` prints it.
 
     Attributes:
         images, cold_starts: counted in the log.
@@ -42,7 +42,7 @@ class Cost(Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    prices_of: str
+    prices_as_of: str
     memory_mb: int
     architecture: str
     images: int
@@ -87,7 +87,7 @@ def summarize(name: str, measured: list[Invocation], function: Function, idle: d
         free = pricing.free_images(function.memory_mb, statistics.fmean(each.billed for each in generations))
     return Cost(
         name=name,
-        prices_of=f"{pricing.DATE}, us-east-1, before tax",
+        prices_as_of=f"{pricing.DATE}, us-east-1, before tax",
         memory_mb=function.memory_mb,
         architecture=function.architecture,
         images=len(generations),

@@ -15,7 +15,7 @@ from lambdiff.stages import Stages
 
 
 class RotateResult(Struct, frozen=True, kw_only=True):
-    """The new key, as `--json` prints it.
+    """The new key, as `lambdiff rotate --json` prints it.
 
     Attributes:
         serial: the key's number; the first key of a deployment has 1.

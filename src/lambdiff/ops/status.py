@@ -25,7 +25,7 @@ ERROR_MARKERS: Final = ('"level":"ERROR"', "Task timed out", "Runtime.ExitError"
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """The state of a deployment, as `--json` prints it.
+    """The state of a deployment, as `lambdiff status --json` prints it.
 
     Attributes:
         healthy: the stack is stable, the function is ready and its concurrency is not 0.

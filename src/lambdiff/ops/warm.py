@@ -12,7 +12,7 @@ from lambdiff.stages import Stages
 
 
 class WarmResult(Struct, frozen=True, kw_only=True):
-    """The environments that answered, as `--json` prints it.
+    """The environments that answered, as `lambdiff warm --json` prints it.
 
     Attributes:
         requested: requests sent.

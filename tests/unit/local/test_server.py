@@ -215,7 +215,7 @@ def test_a_taken_port_is_a_clear_error(function: FunctionUrlServer) -> None:
     port = int(function.url.rstrip("/").rpartition(":")[2])
     with pytest.raises(ConfigurationError, match="cannot be listened on") as error:
         FunctionUrlServer(App(StubEngine), KEYS, REGION, port=port)
-    assert "--port" in error.value.fix
+    assert "`port=`" in error.value.fix
     with pytest.raises(ConfigurationError):
         FunctionUrlServer(App(StubEngine), KEYS, REGION, host="no.such.host.invalid")
 
