@@ -12,8 +12,8 @@ image
 """
 
 
-def test_a_cell_shows_progress_and_then_the_picture() -> None:
-    """The cell shows the picture and its repr; a bar was counted up to the last step and taken away."""
+def test_a_cell_shows_progress_and_then_the_image() -> None:
+    """The cell displays the image and its repr; the bar counts to the last step and disappears."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CODE)])
     updates: list[str] = []
 

@@ -43,7 +43,7 @@ schema.config.generation.update(modes=list(schemathesis.GenerationMode), with_se
 
 @pytest.fixture(scope="module")
 def function() -> Iterator[FunctionUrlServer]:
-    """A Function URL over an engine that draws whatever the contract allows."""
+    """A Function URL whose engine supports everything that the contract allows."""
     manifest = msgspec.structs.replace(MANIFEST, limits=Limits())
     with FunctionUrlServer(App(lambda: StubEngine(manifest=manifest)), KEYS, "us-east-1") as running:
         yield running
@@ -51,6 +51,6 @@ def function() -> Iterator[FunctionUrlServer]:
 
 @schema.parametrize()
 @settings(max_examples=150, deadline=None)
-def test_the_document_tells_the_truth(case: schemathesis.Case, function: FunctionUrlServer) -> None:
-    """Status codes, content types, headers and bodies are those of the document; what it forbids is refused."""
+def test_the_document_describes_the_endpoint(case: schemathesis.Case, function: FunctionUrlServer) -> None:
+    """Status codes, content types, headers and bodies agree with the document; invalid requests are refused."""
     case.call_and_validate(base_url=function.url, auth=AUTH, checks=CHECKS, timeout=20)

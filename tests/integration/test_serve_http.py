@@ -1,4 +1,4 @@
-"""The loopback Function URL and the signers that people use: curl, awscurl, requests-aws4auth, botocore."""
+"""The loopback Function URL with common signers: curl, awscurl, requests-aws4auth, botocore."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ BODY = '{"prompt": "a cat in a top hat", "num_inference_steps": 3, "seed": 11}'
 
 @pytest.fixture
 def engine() -> StubEngine:
-    """An engine whose calls can be counted."""
+    """An engine that counts its calls."""
     return StubEngine()
 
 
 @pytest.fixture(params=[PERMANENT, TEMPORARY], ids=["permanent", "temporary"])
 def keys(request: pytest.FixtureRequest) -> Keys:
-    """A key pair without and one with a session token."""
+    """A key pair without a session token and one with it."""
     pair: Keys = request.param
     return pair
 
@@ -69,7 +69,7 @@ def with_curl(url: str, keys: Keys, folder: Path, region: str = REGION, service:
 
 
 def with_awscurl(url: str, keys: Keys, folder: Path, region: str = REGION, service: str = "lambda") -> bytes | int:
-    """`awscurl` of PyPI."""
+    """awscurl, from PyPI."""
     output = folder / "awscurl.out"
     command = [sys.executable, "-m", "awscurl.awscurl", "--service", service, "--region", region, "-X", "POST"]
     command += ["--access_key", keys.access_key_id, "--secret_key", keys.secret_access_key]
@@ -86,13 +86,13 @@ def with_awscurl(url: str, keys: Keys, folder: Path, region: str = REGION, servi
 
 
 def with_aws4auth(url: str, keys: Keys, folder: Path, region: str = REGION, service: str = "lambda") -> bytes | int:
-    """requests-aws4auth."""
+    """requests-aws4auth, from PyPI."""
     auth = AWS4Auth(keys.access_key_id, keys.secret_access_key, region, service, session_token=keys.session_token)
     return _content(requests.post(url, data=BODY, headers={"content-type": "application/json"}, auth=auth, timeout=20))
 
 
 def with_tutorial(url: str, keys: Keys, folder: Path, region: str = REGION, service: str = "lambda") -> bytes | int:
-    """The way of the usual tutorial: a botocore request is signed, and its headers are given to requests."""
+    """As most tutorials do it: sign a botocore request and pass its headers to requests."""
     request = AWSRequest(method="POST", url=url, data=BODY, headers={"Content-Type": "application/json"})
     SigV4Auth(Credentials(*keys), service, region).add_auth(request)
     return _content(requests.post(url, data=BODY, headers=dict(request.headers), timeout=20))
@@ -109,7 +109,7 @@ def with_bare_botocore(
 
 
 def with_lambdiff(url: str, keys: Keys, folder: Path, region: str = REGION, service: str = "lambda") -> bytes | int:
-    """Our own client."""
+    """lambdiff's own client."""
     with Client(url=url, region=region, credentials=keys) as client:
         try:
             return client.generate("a cat in a top hat", num_inference_steps=3, seed=11).content
@@ -126,8 +126,8 @@ SIGNERS: list[Signer] = [with_curl, with_awscurl, with_aws4auth, with_tutorial, 
 
 
 @pytest.mark.parametrize("signer", SIGNERS)
-def test_every_signer_gets_a_picture(signer: Signer, function: FunctionUrlServer, keys: Keys, tmp_path: Path) -> None:
-    """With permanent and with temporary credentials."""
+def test_every_signer_gets_an_image(signer: Signer, function: FunctionUrlServer, keys: Keys, tmp_path: Path) -> None:
+    """Permanent and temporary credentials work with each."""
     content = signer(function.url, keys, tmp_path)
     assert isinstance(content, bytes)
     generation = metadata.read(content).generation
@@ -145,27 +145,27 @@ WRONG: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize(
     ("signer", "wrong"),
-    # lambdiff's client signs for no other service
+    # lambdiff's client cannot sign for another service
     [(signer, wrong) for signer in SIGNERS for wrong in WRONG if (signer, wrong) != (with_lambdiff, "service")],
 )
-def test_a_wrong_signature_gets_403_and_no_work_done(
+def test_a_wrong_signature_gets_403_and_costs_nothing(
     signer: Signer, wrong: str, function: FunctionUrlServer, keys: Keys, engine: StubEngine, tmp_path: Path
 ) -> None:
-    """Whoever signs with another secret, key, token, region or service is turned away at the door."""
+    """A wrong secret, key, token, region or service is refused before the model loads."""
     options = {"keys": keys, **WRONG[wrong]}
     assert signer(function.url, options.pop("keys"), tmp_path, **options) == 403
     assert (engine.calls, engine.loads) == (0, 0)
 
 
 def test_a_missing_token_gets_403(engine: StubEngine, tmp_path: Path) -> None:
-    """A temporary key pair is nothing without its token."""
+    """Temporary keys are refused without their token."""
     with FunctionUrlServer(App(lambda: engine), TEMPORARY, REGION) as function:
         for signer in SIGNERS:
             assert signer(function.url, PERMANENT, tmp_path) == 403
     assert engine.loads == 0
 
 
-def test_another_body_gets_403(function: FunctionUrlServer, keys: Keys, engine: StubEngine) -> None:
+def test_a_changed_body_gets_403(function: FunctionUrlServer, keys: Keys, engine: StubEngine) -> None:
     """The signature covers every byte of the body."""
     request = AWSRequest(method="POST", url=function.url, data=BODY)
     SigV4Auth(Credentials(*keys), "lambda", REGION).add_auth(request)
@@ -175,7 +175,7 @@ def test_another_body_gets_403(function: FunctionUrlServer, keys: Keys, engine: 
 
 
 class Served:
-    """`lambdiff serve` in a process of its own."""
+    """`lambdiff serve` in its own process."""
 
     def __init__(self, *arguments: str, **environment: str) -> None:
         self.process = subprocess.Popen(
@@ -189,7 +189,7 @@ class Served:
         self.url = self.process.stdout.readline().strip()
 
     def stop(self, number: signal.Signals) -> tuple[int, str, str]:
-        """Exit code, the rest of stdout, stderr."""
+        """Send a signal; return the exit code, the rest of stdout, and stderr."""
         self.process.send_signal(number)
         out, err = self.process.communicate(timeout=30)
         return self.process.returncode, out, err
@@ -197,17 +197,17 @@ class Served:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_serve_prints_can_be_pasted(number: signal.Signals, tmp_path: Path) -> None:
-    """stdout is the URL alone; the lines on stderr, pasted into a shell, make a picture; a signal ends it cleanly."""
+    """stdout has only the URL, the commands on stderr generate an image when pasted, and a signal ends it cleanly."""
     served = Served("--model-dir", str(tiny_pipeline.baked()), "--region", REGION)
     try:
         assert served.url.startswith("http://127.0.0.1:")
-        introduction = ""
+        instructions = ""
         assert served.process.stderr is not None
-        while "curl" not in introduction:
-            introduction += served.process.stderr.readline()
-        introduction += served.process.stderr.readline()
-        exports = re.findall(r"^ +(export .*)$", introduction, re.MULTILINE)
-        curl = re.search(r"curl --aws-sigv4 .*\\\n.*", introduction)
+        while "curl" not in instructions:
+            instructions += served.process.stderr.readline()
+        instructions += served.process.stderr.readline()
+        exports = re.findall(r"^ +(export .*)$", instructions, re.MULTILINE)
+        curl = re.search(r"curl --aws-sigv4 .*\\\n.*", instructions)
         assert len(exports) == 3
         assert curl
         script = "\n".join([*exports, curl[0]])
@@ -224,8 +224,8 @@ def test_what_serve_prints_can_be_pasted(number: signal.Signals, tmp_path: Path)
     assert err.count('"status":200') == 2
 
 
-def test_serve_takes_the_keys_of_the_environment(tmp_path: Path) -> None:
-    """And shows of them the access key id only."""
+def test_serve_uses_the_keys_in_the_environment(tmp_path: Path) -> None:
+    """It prints the access key id only."""
     environment = {
         "AWS_ACCESS_KEY_ID": TEMPORARY[0],
         "AWS_SECRET_ACCESS_KEY": TEMPORARY[1],
@@ -244,8 +244,8 @@ def test_serve_takes_the_keys_of_the_environment(tmp_path: Path) -> None:
     assert "tok/en" not in err
 
 
-def test_serve_says_what_is_wrong(tmp_path: Path) -> None:
-    """A folder without a model and half a key pair are exit code 3, a wrong flag is 2; nothing on stdout."""
+def test_serve_explains_mistakes(tmp_path: Path) -> None:
+    """A folder without a model or half a key pair gives exit code 3, a wrong flag 2, and stdout stays empty."""
     for arguments, environment, code, words in (
         (["--model-dir", str(tmp_path)], {}, 3, "no baked model"),
         (["--model-dir", str(tmp_path)], {"AWS_ACCESS_KEY_ID": "AKID"}, 3, "Only one of"),

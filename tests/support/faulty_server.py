@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that misbehaves as a script says, and counts what reached it."""
+"""An HTTP server on loopback that misbehaves as a script says and records what it received."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Answer = Callable[[socket.socket], None]
 
 
 class FaultyServer:
-    """Reads whole requests and gives each to the next answer of the script; the last one is used again.
+    """Reads complete requests and passes each to the next answer of the script; the last answer is used repeatedly.
 
     Attributes:
-        posts: bodies of the POSTs that arrived, in order.
-        heads: the request heads, in order.
+        posts: the bodies of the POST requests, in order.
+        heads: the heads of all requests, in order.
     """
 
     def __init__(self, *script: Answer) -> None:
@@ -75,7 +75,7 @@ class FaultyServer:
 
 
 def reply(status: int, body: bytes = b"", *, length: int | None = None, **headers: str) -> Answer:
-    """A whole reply; `length` lies about the body's size."""
+    """Send a complete reply; with `length` its Content-Length is wrong."""
     lines = [f"HTTP/1.1 {status} Status", f"content-length: {len(body) if length is None else length}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     content = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
@@ -89,28 +89,23 @@ def reply(status: int, body: bytes = b"", *, length: int | None = None, **header
 
 
 def reset(connection: socket.socket) -> None:
-    """Break the connection with a TCP reset, after the request was read."""
+    """Reset the TCP connection after the request was read."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
 
 def close(connection: socket.socket) -> None:
-    """Close the connection without a word."""
+    """Close the connection without a reply."""
     connection.close()
 
 
-def stall(seconds: float) -> Answer:
-    """Say nothing for a while, then close."""
-
-    def wait(connection: socket.socket) -> None:
-        time.sleep(seconds)
-        connection.close()
-
-    return wait
+def stall(connection: socket.socket) -> None:
+    """Send nothing until the client gives up."""
+    connection.recv(1)
 
 
 def drip(body: bytes, pause: float, sent: list[int] | None = None, **headers: str) -> Answer:
-    """Send the reply in twenty pieces with a pause after each; `sent` collects their sizes."""
+    """Send the reply in about twenty pieces with a pause in seconds after each; `sent` collects their sizes."""
 
     def send(connection: socket.socket) -> None:
         lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]

@@ -29,7 +29,7 @@ JUNK += [
 
 
 def event(body: Any = '{"prompt": "a cat"}', **changes: Any) -> dict[str, Any]:
-    """A Function URL's event, with parts replaced."""
+    """A Function URL event with some members replaced."""
     return {
         "version": "2.0",
         "rawPath": "/",
@@ -42,23 +42,23 @@ def event(body: Any = '{"prompt": "a cat"}', **changes: Any) -> dict[str, Any]:
 
 
 def encoded(body: bytes) -> dict[str, Any]:
-    """An event with this body in base64."""
+    """An event with this body, base64-encoded."""
     return event(base64.b64encode(body).decode(), isBase64Encoded=True)
 
 
 def corpus() -> Iterator[Case]:
-    """(name, event) of everything that must be refused."""
+    """Yield (name, event) for everything that must be refused."""
     yield from wrong_types()
     yield from out_of_range()
-    yield from no_numbers()
+    yield from bad_numbers()
     yield from bodies()
     yield from encoded_bodies()
     yield from routes()
-    yield from no_events()
+    yield from other_events()
 
 
 def wrong_types() -> Iterator[Case]:
-    """Every field with every kind of junk, and fields that do not exist."""
+    """Every field with every invalid value, and fields that do not exist."""
     for name in FIELDS:
         for value in JUNK:
             if not _valid(name, value):
@@ -69,7 +69,7 @@ def wrong_types() -> Iterator[Case]:
 
 
 def out_of_range() -> Iterator[Case]:
-    """The right type, just beyond the limit."""
+    """Values of the right type just beyond the limits."""
     values: dict[str, list[Any]] = {
         "num_inference_steps": [0, 101, 20.5],
         "guidance_scale": [-0.001, 30.001],
@@ -86,8 +86,8 @@ def out_of_range() -> Iterator[Case]:
             yield f"{name} = {str(value)[:12]} out of range", event(json.dumps({"prompt": "a cat", name: value}))
 
 
-def no_numbers() -> Iterator[Case]:
-    """What some languages write for numbers, and huge ones."""
+def bad_numbers() -> Iterator[Case]:
+    """Number formats that JSON does not have, and huge numbers."""
     for name in NUMBERS:
         for text in ("NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 5_000, "0x10", "01", "+1", "1_000", "1."):
             yield f"{name}: {text[:20]}", event(f'{{"prompt": "a", "{name}": {text}}}')
@@ -95,7 +95,7 @@ def no_numbers() -> Iterator[Case]:
 
 
 def bodies() -> Iterator[Case]:
-    """Bodies that are no JSON object with a prompt."""
+    """Bodies that are not a JSON object with a prompt."""
     cases: dict[str, Any] = {
         "none": None,
         "empty": "",
@@ -145,7 +145,7 @@ def bodies() -> Iterator[Case]:
 
 
 def encoded_bodies() -> Iterator[Case]:
-    """Bytes that are no text, and text that is no base64."""
+    """Bytes that are not text, and text that is not base64."""
     cases = {
         "not UTF-8": b'{"prompt":"\xff\xfe"}',
         "UTF-16": '{"prompt":"a"}'.encode("utf-16"),
@@ -164,7 +164,7 @@ def encoded_bodies() -> Iterator[Case]:
 
 
 def routes() -> Iterator[Case]:
-    """Methods, paths and content types that are not served."""
+    """Methods, paths and content types that are not supported."""
     methods = (
         "PUT",
         "PATCH",
@@ -205,8 +205,8 @@ def routes() -> Iterator[Case]:
         yield f"content type {kind[:20]!r}", event(headers={"content-type": kind})
 
 
-def no_events() -> Iterator[Case]:
-    """What Lambda hands over when somebody invokes the function by another way than its URL."""
+def other_events() -> Iterator[Case]:
+    """Events of invocations that do not come through the Function URL."""
     kinds = {"headers": dict, "requestContext": dict, "rawPath": str, "body": str, "isBase64Encoded": bool}
     for key, kind in kinds.items():
         for value in (5, "x", [], [1], True, 1.5):
@@ -222,7 +222,7 @@ def no_events() -> Iterator[Case]:
 
 
 def _valid(name: str, value: Any) -> bool:
-    """Whether a piece of junk is fine for a field: a prompt may be nearly anything, and null is the default."""
+    """Whether a junk value is valid for a field: a prompt may be nearly anything, and null means the default."""
     if value is None:
         return name not in ("prompt", "image_format")
     if name in ("prompt", "negative_prompt"):

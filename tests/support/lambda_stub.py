@@ -1,4 +1,4 @@
-"""A Lambda function around the stub engine; `STUB` in the environment holds its arguments as JSON."""
+"""A Lambda function with the stub engine; the variable `STUB` holds the engine's arguments as JSON."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ app = App(lambda: StubEngine(**options), write_log=request_log.to_stream())
 
 
 def handler(event: Any, context: Any) -> dict[str, Any]:
-    """What `lambdiff.handler.function.handler` does, with this app."""
+    """Do what `lambdiff.handler.function.handler` does, with this app."""
     return app.invoke(event, context)

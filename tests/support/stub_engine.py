@@ -1,4 +1,4 @@
-"""A real `Engine` without weights: paints a pattern that the seed decides, and misbehaves when told to."""
+"""An `Engine` without weights: it paints a pattern determined by the seed, and misbehaves on request."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ MANIFEST = Manifest(
 
 
 def pattern(seed: int, width: int, height: int) -> np.ndarray:
-    """Blocks of 8 x 8 pixels in colours drawn with `seed`, shape (height, width, 3)."""
+    """Blocks of 8 x 8 pixels in random colors determined by `seed`, shape (height, width, 3)."""
     blocks = np.random.Generator(np.random.Philox(seed)).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
     return blocks.repeat(8, axis=0).repeat(8, axis=1)
 
 
 class StubEngine:
-    """Counts its calls.
+    """Counts its loads, calls and steps.
 
     Args:
-        step_seconds: sleep in each step.
+        step_seconds: how long each step sleeps.
         error: raised by `generate`.
         load_error: raised by `load`.
-        noise: (width, height) of a picture of noise to paint whatever was asked for.
-        warnings: given back with each picture.
+        noise: (width, height) of an image of noise that is painted for every request.
+        warnings: returned with each image.
     """
 
     name = "stub"
