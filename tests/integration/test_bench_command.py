@@ -145,7 +145,7 @@ def test_an_interruption_prints_the_report_so_far(deployment: str, engine: StubE
         (("--model-dir", "x"), 3, "--local"),
         (("--local", "--url", "https://a"), 3, "--local"),
         (("--region", "eu-west-1"), 4, "403"),
-        (("--memory", "2048"), 3, "identity cannot be established"),
+        (("--memory", "2048"), 7, "AWS cannot be reached"),
     ],
 )
 def test_mistakes_have_an_exit_code_and_a_sentence(
