@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lambdiff.cli import echo_json
+from lambdiff.cli.flags import with_flags
 from lambdiff.cli.options import json_option, make_confirm, profile_option, region_option, yes_option
 
 if TYPE_CHECKING:
@@ -123,7 +124,9 @@ def _dry_run(options: DeployOptions, stages: Stages, *, as_json: bool) -> None:
     if as_json:
         echo_json(plan)
     else:
-        click.echo("\n".join([plan.summary, *plan.notes, plan.diff]), nl=False)
+        for text in (plan.summary, *plan.notes):
+            click.echo(with_flags(text))
+        click.echo(plan.diff, nl=False)
 
 
 def _report(result: DeployResult, name: str, stages: Stages) -> None:

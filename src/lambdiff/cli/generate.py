@@ -149,7 +149,7 @@ def _stored_parameters(file: Path) -> dict[str, Any]:
 def _complete(request: dict[str, Any], out: str | None, count: int) -> dict[str, Any]:
     """The request with format and seed, validated.
 
-    The seed is drawn here and not by the endpoint, so that the names of all files can be checked before anything is
+    The seed is chosen here and not by the endpoint, so that the names of all files can be checked before anything is
     paid for.
     """
     image_format = output.choose_format(out, request.get("image_format"))
