@@ -147,7 +147,7 @@ class EndpointUnreachable(EndpointFailed):
 
 
 class EndpointTimeout(EndpointFailed):
-    """There was no reply in time. The request is never repeated by itself, because the image may have been paid for."""
+    """There was no reply in time. lambdiff never repeats such a request, because the image may have been paid for."""
 
 
 class OutputError(LambdiffError):

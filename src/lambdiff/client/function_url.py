@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import threading
 import time
 from typing import Any, Final
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.exceptions import InvalidSchema, InvalidURL, ProxyError, SSLError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 from urllib3.connection import HTTPConnection
-from urllib3.exceptions import NewConnectionError
 
 from lambdiff._version import __version__
 from lambdiff.auth.credentials import CredentialSource
 from lambdiff.auth.signing import FunctionUrlAuth
-from lambdiff.errors import ConfigurationError, EndpointFailed, EndpointTimeout, EndpointUnreachable
+from lambdiff.client.network_errors import NotStarted, timed_out, translate
+from lambdiff.errors import EndpointFailed
 from lambdiff.protocol.contract import MAX_PAYLOAD
 from lambdiff.protocol.headers import JSON
 from lambdiff.protocol.http import HttpResponse, OnStep
@@ -26,13 +24,6 @@ from lambdiff.protocol.http import HttpResponse, OnStep
 ATTEMPTS: Final = 6
 _MAX_IDLE_S: Final = 50.0
 """Seconds after which an unused connection is not used again."""
-
-
-class _NotStarted(Exception):
-    """The request did not reach the function or was turned away: nothing ran, so it is safe to repeat."""
-
-    def __init__(self, *, reply: HttpResponse | None = None, error: EndpointUnreachable | None = None) -> None:
-        self.reply, self.error = reply, error
 
 
 class FunctionUrlTransport:
@@ -98,12 +89,12 @@ class FunctionUrlTransport:
         retrying = Retrying(
             stop=stop_after_attempt(ATTEMPTS),
             wait=self._backoff,
-            retry=retry_if_exception_type(_NotStarted),
+            retry=retry_if_exception_type(NotStarted),
             reraise=True,
         )
         try:
             return retrying(self._send, method, body)
-        except _NotStarted as last:
+        except NotStarted as last:
             if last.error:
                 raise last.error from None
             assert last.reply is not None  # noqa: S101 (either is always set)
@@ -129,9 +120,9 @@ class FunctionUrlTransport:
                     body=_read(response, deadline),
                 )
         except OSError as error:  # the base of requests' exceptions
-            raise _translated(error, self.url) from None
+            raise translate(error, self.url) from None
         if reply.status == 429 or _is_inactive(reply):
-            raise _NotStarted(reply=reply)
+            raise NotStarted(reply=reply)
         return reply
 
     def _drop_idle_connections(self) -> None:
@@ -165,7 +156,7 @@ def _read(response: requests.Response, deadline: float) -> bytes:
                 "The endpoint sent more than a Function URL can send.", fix="Check that the URL is a lambdiff endpoint."
             )
         if time.monotonic() > deadline:
-            raise _timed_out()
+            raise timed_out()
     return bytes(content)
 
 
@@ -175,81 +166,3 @@ def _is_inactive(reply: HttpResponse) -> bool:
         return False
     text = reply.body.decode("utf-8", "replace").lower()
     return "function is currently in the following state" in text or "function is inactive" in text
-
-
-def _translated(error: OSError, url: str) -> Exception:  # noqa: PLR0911 (a table)
-    """The exception to raise for one of requests': above all, it tells whether the function may have run."""
-    match error:
-        case requests.ConnectTimeout():
-            return _NotStarted(error=_unreachable(url, "it does not answer"))
-        case requests.Timeout():
-            return _timed_out()
-        case SSLError() if isinstance(_innermost(error), ssl.SSLCertVerificationError):
-            return EndpointUnreachable(
-                f"The certificate of {url} is not trusted: {_cause(error)}.",
-                fix="If a proxy re-signs your traffic, set REQUESTS_CA_BUNDLE to its CA certificate.",
-            )
-        case SSLError():
-            return _broken(error)  # perhaps after the request was read
-        case ProxyError():
-            return _unreachable(url, f"the proxy does not answer ({_cause(error)})")
-        case requests.ConnectionError() if _never_connected(error):
-            return _NotStarted(error=_unreachable(url, _cause(error)))
-        case requests.ConnectionError() if "timed out" in _cause(error).lower():
-            return _timed_out()
-        case InvalidURL() | InvalidSchema():
-            return ConfigurationError(
-                f"The request cannot be sent: {error}.", fix="Check HTTPS_PROXY, ALL_PROXY and the URL."
-            )
-        case requests.RequestException():
-            return _broken(error)
-        case _:  # requests raises a plain OSError before it sends anything
-            return ConfigurationError(
-                f"The request cannot be sent: {error}.", fix="Check REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE."
-            )
-
-
-def _never_connected(error: requests.ConnectionError) -> bool:
-    reason = getattr(error.args[0] if error.args else None, "reason", None)
-    return isinstance(reason, NewConnectionError)
-
-
-def _unreachable(url: str, why: str) -> EndpointUnreachable:
-    return EndpointUnreachable(
-        f"{url} cannot be reached: {why}.",
-        fix="Nothing was generated. Check the network and the URL (`lambdiff status`).",
-    )
-
-
-def _timed_out() -> EndpointTimeout:
-    return EndpointTimeout(
-        "The endpoint did not answer in time.",
-        fix="The request was not repeated, because the image may have been paid for. See `lambdiff logs`, then ask for "
-        "fewer steps or a smaller size.",
-    )
-
-
-def _broken(error: Exception) -> EndpointFailed:
-    return EndpointFailed(
-        f"The connection broke before the image was complete: {_cause(error)}.",
-        fix="The request was not repeated, because the image may have been paid for. Run it again if you accept that.",
-    )
-
-
-def _innermost(error: BaseException) -> BaseException:
-    """The error at the bottom of a chain of wrapped network errors."""
-    for _ in range(8):
-        reason = getattr(error, "reason", None)
-        inner = reason if isinstance(reason, BaseException) else None
-        inner = inner or next((each for each in error.args if isinstance(each, BaseException)), None)
-        if inner is None:
-            break
-        error = inner
-    return error
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost error in words, without object addresses."""
-    error = _innermost(error)
-    text = str(error).rpartition(">: ")[2] or type(error).__name__
-    return text[:200].rstrip(".")
