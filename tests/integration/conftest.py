@@ -12,6 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests that build and install the wheel: its `local` extra brings OpenVINO."""
+    if {"wheel", "python"} & set(getattr(item, "fixturenames", ())):
+        item.add_marker("engine")
+
+
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a clean copy of what git knows."""

@@ -17,6 +17,8 @@ TESTS = Path(__file__).parents[1]
 sys.path.append(str(run.CONTENDERS))
 import switches  # noqa: E402 -- as the contenders' processes find it
 
+pytestmark = pytest.mark.engine
+
 SMALL = tiny_sd.Architecture(
     name="small",
     unet=tiny_sd.UNET

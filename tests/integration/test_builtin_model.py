@@ -17,6 +17,8 @@ import lambdiff
 from lambdiff.engine import manifest as manifests
 from lambdiff.local import builtin
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.fixture(scope="module")
 def client() -> lambdiff.Client:

@@ -17,6 +17,8 @@ from lambdiff.errors import Cancelled, InvalidRequest, LambdiffError
 from lambdiff.protocol.contract import Generation
 from support import tiny_pipeline
 
+pytestmark = pytest.mark.engine
+
 SCHEDULERS = ("ddim", "dpmpp_2m", "euler", "lcm", "pndm")
 
 

@@ -24,6 +24,8 @@ from lambdiff.local import builtin
 from lambdiff.protocol.contract import GenerateRequest, Generation, SchedulerName
 from support.opened_files import OpenedFiles
 
+pytestmark = pytest.mark.engine
+
 PEAK_MB = 322
 """Peak memory (VmHWM, megabytes of 10^6 bytes) of a process that draws the built-in model's default picture. A failing
 test prints the new figure. It is the same with one thread and two, for any number of steps, and, within 2 %, held to

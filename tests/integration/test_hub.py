@@ -8,10 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from lambdiff.bake import catalogue
 from lambdiff.engine import manifest as manifests
 from support import tiny_pipeline
 from support.fake_hub import FakeHub
+
+pytestmark = pytest.mark.engine
 
 TINY_SD = catalogue.CATALOGUE["tiny-sd"]
 

@@ -14,6 +14,8 @@ sys.path.append(str(Path(__file__).parents[2] / "training"))
 
 from classifier import Classifier
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.fixture(scope="module")
 def client() -> lambdiff.Client:

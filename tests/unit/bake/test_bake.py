@@ -11,6 +11,8 @@ from lambdiff.engine import manifest as manifests
 from lambdiff.errors import ModelError, OutputError
 from support import tiny_pipeline
 
+pytestmark = pytest.mark.engine
+
 
 def test_an_openvino_folder():
     """Models, tokenizer and notice are there with the right hashes, and the manifest describes the source."""

@@ -12,6 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from lambdiff.bake import graph_rewrites
 from support import tiny_pipeline
 
+pytestmark = pytest.mark.engine
+
 
 def flops(module, *inputs):
     """Count the floating-point operations of one call."""

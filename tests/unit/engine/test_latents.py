@@ -5,8 +5,6 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
-import torch
-from diffusers import StableDiffusionPipeline
 
 from lambdiff.engine import latents
 from lambdiff.engine.manifest import Latents, Manifest
@@ -62,10 +60,14 @@ def test_noise_is_standard_normal_and_seeds_differ():
     assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.02
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("width", [32, 256, 257])
 @pytest.mark.parametrize("scale", [1.0, 7.5, 8.0])
 def test_guidance_embedding_is_that_of_diffusers(width, scale):
     """The same numbers as diffusers' pipelines feed, odd widths padded with zero."""
+    import torch
+    from diffusers import StableDiffusionPipeline
+
     expected = StableDiffusionPipeline.get_guidance_scale_embedding(None, torch.tensor([scale - 1]), width)
     found = latents.guidance_embedding(scale, width)
     assert found.shape == (1, width)

@@ -13,6 +13,8 @@ import pytest
 from lambdiff.engine.mapped_weights import Weights
 from support.smaps import mapped
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.fixture
 def path(tmp_path):

@@ -23,6 +23,8 @@ from lambdiff.protocol.contract import GenerateRequest
 from support import tiny_pipeline
 from support.smaps import mapped
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.fixture
 def folder():

@@ -11,6 +11,8 @@ from lambdiff.engine import schedulers
 from lambdiff.engine.manifest import Diffusion
 from lambdiff.errors import InvalidRequest
 
+pytestmark = pytest.mark.engine
+
 REFERENCES = {
     "ddim": (diffusers.DDIMScheduler, {"clip_sample": False}),
     "dpmpp_2m": (diffusers.DPMSolverMultistepScheduler, {}),

@@ -7,6 +7,8 @@ import pytest
 from lambdiff.engine.tokenizer import PromptTokenizer
 from support import tiny_pipeline
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.fixture(scope="module")
 def clip():

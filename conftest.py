@@ -1,0 +1,149 @@
+"""What every test and every doctest gets: a clean environment, a check for leaked keys, and no silent skips in CI."""
+
+from __future__ import annotations
+
+import doctest
+import os
+import re
+import signal
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.keys import SECRETS
+
+ROOT = Path(__file__).parent
+_ENGINE_MODULE = re.compile(r"^pytestmark = .*\bpytest\.mark\.engine\b", re.MULTILINE)
+_ENGINE_EXAMPLE = re.compile(r"\bgenerate\(|\bgenerate_many\(|\blocal=True\b|\bInProcessTransport\(")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--sigv4-suite=DIR`, the folder of AWS's published SigV4 cases, which are not part of this repository."""
+    parser.addoption(
+        "--sigv4-suite",
+        type=Path,
+        metavar="DIR",
+        help="tests/aws-signing-test-suite/v4 of awslabs/aws-c-auth; its tests are deselected without it",
+    )
+
+
+def pytest_configure() -> None:
+    """Restore Ctrl-C: a shell starts background jobs with SIGINT ignored, and every child process inherits that."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out modules with nothing to run: importing torch alone takes seconds of the quick loop."""
+    if collection_path.suffix != ".py":
+        return None
+    if ROOT / "src" in collection_path.parents:
+        nothing = ">>> " not in collection_path.read_text("utf-8")
+    elif collection_path.name.startswith("test_"):
+        deselected = "not engine" in config.option.markexpr
+        nothing = deselected and bool(_ENGINE_MODULE.search(collection_path.read_text("utf-8")))
+    else:
+        nothing = True  # a helper: no tests, no doctests
+    return nothing or None
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the doctests that generate an image."""
+    if any(_ENGINE_EXAMPLE.search(example.source) for example in _examples(item)):
+        item.add_marker("engine")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what cannot run here, and doctests of which every line is skipped."""
+    impossible = {"sigv4_suite": config.getoption("--sigv4-suite") is None, "linux": sys.platform != "linux"}
+
+    def cannot_run(item: pytest.Item) -> bool:
+        if examples := _examples(item):
+            return all(example.options.get(doctest.SKIP) for example in examples)
+        return any(missing and item.get_closest_marker(name) for name, missing in impossible.items())
+
+    config.hook.pytest_deselected(items=[item for item in items if cannot_run(item)])
+    items[:] = [item for item in items if not cannot_run(item)]
+
+
+def _examples(item: pytest.Item) -> list[doctest.Example]:
+    """The lines of a doctest; empty for any other test."""
+    return item.dtest.examples if isinstance(item, pytest.DoctestItem) else []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a skipped test in CI, where everything that the suite needs has to be there."""
+    report = yield
+    return _refuse_skip(report)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Fail a skipped module in CI."""
+    report = yield
+    return _refuse_skip(report)
+
+
+def _refuse_skip(report: Any) -> Any:
+    if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome, report.longrepr = "failed", f"{report.nodeid} was skipped in CI: {reason}"
+    return report
+
+
+_leaks: set[str] = set()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Look for keys in everything that a test has written: stdout, stderr and logs."""
+    written = "\n".join([text for _, text in report.sections])
+    if any(secret in written for secret in SECRETS):
+        _leaks.add(report.nodeid)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run if a key leaked."""
+    if _leaks:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the tests whose output held a key."""
+    for nodeid in sorted(_leaks):
+        terminalreporter.write_line(f"LEAKED KEY in the output of {nodeid}", red=True)
+
+
+@pytest.fixture
+def sigv4_suite(pytestconfig: pytest.Config) -> Path:
+    """Return the folder of `--sigv4-suite`."""
+    folder: Path = pytestconfig.getoption("--sigv4-suite").resolve()
+    assert folder.is_dir(), f"{folder} is not a folder"
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Remove AWS_* and LAMBDIFF_* and keep all state below the test's own folder, which is returned."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "LAMBDIFF_")):
+            monkeypatch.delenv(name)
+    home = tmp_path / "lambdiff-home"
+    monkeypatch.setenv("LAMBDIFF_HOME", str(home))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-aws-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-aws-credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return home
+
+
+@pytest.fixture(autouse=True)
+def doctest_surroundings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a doctest in an empty folder, with the package imported, as a reader would."""
+    if _examples(request.node):
+        import lambdiff
+
+        monkeypatch.chdir(tmp_path)
+        request.getfixturevalue("doctest_namespace")["lambdiff"] = lambdiff
