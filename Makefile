@@ -1,3 +1,24 @@
+# For everyday work, with the environment of the README's second line:
+#     make quick    the tests that run neither OpenVINO nor torch: under a minute on two idle cores
+#     make test     all tests that need no root: about a quarter of an hour
+#     make lint     style, types, import contracts
+#     make docs     the documentation, in build/docs
+#     .ci/run       all of that and more, in a new environment, and the tests that need root
+BIN := .venv/bin
+
+.PHONY: quick test lint
+quick:
+	$(BIN)/pytest -m "not engine and not root"
+
+test:
+	$(BIN)/pytest
+
+lint:
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
 # Benchmarks: Linux on x86-64, Python 3.11, about 17 GB of disk. `make bench` takes about 50 minutes on two idle cores
 # once environments and models exist (an hour the first time), and `make bench-check` four.
 PYTHON ?= python3.11

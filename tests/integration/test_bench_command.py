@@ -51,6 +51,7 @@ def deployment(engine: StubEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         yield function.url
 
 
+@pytest.mark.engine
 def test_this_machine() -> None:
     """The built-in model is measured; no cost is guessed."""
     report = document(bench("--local", "--steps", "1,2", *SMALL, "--json"))
@@ -70,6 +71,7 @@ def test_this_machine() -> None:
     assert fit["fixed_seconds"] == pytest.approx(2 * one - two, abs=0.001)
 
 
+@pytest.mark.engine
 def test_a_served_model() -> None:
     """`lambdiff bench` calls a separate `lambdiff serve` with signed requests and reads the phases from its replies."""
     keys = {"AWS_ACCESS_KEY_ID": KEYS.access_key_id, "AWS_SECRET_ACCESS_KEY": KEYS.secret_access_key}

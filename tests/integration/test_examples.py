@@ -66,6 +66,7 @@ def test_the_readme_lists_every_example() -> None:
     assert listed == {path.name for path in EXAMPLES.iterdir() if path.is_file()} - {"README.md"}
 
 
+@pytest.mark.engine
 def test_generate_saves_four_images_and_explains_a_bad_width(tmp_path: Path) -> None:
     """The script saves one PNG and three WebP images with their parameters inside, and names the bad field."""
     done = run("generate.py", "images", folder=tmp_path)
@@ -75,6 +76,7 @@ def test_generate_saves_four_images_and_explains_a_bad_width(tmp_path: Path) -> 
     assert done.stdout.splitlines()[-1].startswith("width: ")
 
 
+@pytest.mark.engine
 def test_the_notebook_runs_and_shows_its_images(tmp_path: Path) -> None:
     """Every cell runs; three of them show an image. The committed file has no outputs."""
     notebook = nbformat.read(EXAMPLES / "notebook.ipynb", as_version=4)
@@ -88,6 +90,7 @@ def test_the_notebook_runs_and_shows_its_images(tmp_path: Path) -> None:
     assert "width" in outputs[-1].text
 
 
+@pytest.mark.engine
 def test_the_web_api_serves_an_image_of_the_built_in_model(fastapi_app: ModuleType, tmp_path: Path) -> None:
     """A POST returns a WebP image with the seed that was asked for."""
     with TestClient(fastapi_app.app) as http:

@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.engine
+
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 

@@ -146,6 +146,7 @@ def test_a_missing_model_is_a_503_that_names_the_fix() -> None:
         assert "LAMBDIFF_MODEL_DIR" in reply["body"]
 
 
+@pytest.mark.engine
 @pytest.mark.linux
 def test_the_real_entry_point_draws_with_a_real_engine() -> None:
     """A baked model, the OpenVINO engine, the emulator: the container but for the container. Same seed, same bytes."""
@@ -168,6 +169,7 @@ def done(function: Function) -> list[str]:
     return [entry["did"] for entry in told if "did" in entry]
 
 
+@pytest.mark.engine
 def test_with_snapstart_nothing_heavy_is_left_for_the_restore() -> None:
     """Before the snapshot the model is loaded and has drawn; after the restore no request loads, and seeds differ."""
     model = str(tiny_pipeline.baked())

@@ -195,6 +195,7 @@ class Served:
         return self.process.returncode, out, err
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_serve_prints_can_be_pasted(number: signal.Signals, tmp_path: Path) -> None:
     """stdout has only the URL, the commands on stderr generate an image when pasted, and a signal ends it cleanly."""
@@ -224,6 +225,7 @@ def test_what_serve_prints_can_be_pasted(number: signal.Signals, tmp_path: Path)
     assert err.count('"status":200') == 2
 
 
+@pytest.mark.engine
 def test_serve_uses_the_keys_in_the_environment(tmp_path: Path) -> None:
     """It prints the access key id only."""
     environment = {
