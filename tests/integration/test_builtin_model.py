@@ -112,4 +112,4 @@ def test_a_terminal_sees_the_steps_and_a_clean_end(tmp_path: Path) -> None:
     os.close(terminal)
     assert (process.returncode, out) == (0, b"a.png\n")
     assert b"step 3 of 3" in seen
-    assert seen.rstrip().endswith(b"enlarged to 256x256.")
+    assert seen.rstrip().endswith(b"upsampled to 256x256.")

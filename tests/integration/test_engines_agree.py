@@ -1,4 +1,4 @@
-"""Both engines draw the same picture from the same weights, seed and scheduler."""
+"""Both engines generate the same image from the same weights, seed and scheduler."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.engine
 SCHEDULERS = ("ddim", "dpmpp_2m", "euler", "lcm", "pndm")
 
 
-def ask(**changes):
-    """A small request."""
+def request_with(**changes):
+    """A small request with some fields changed."""
     fields = {
         "prompt": "a cat in the top hat",
         "negative_prompt": "dog",
@@ -38,13 +38,13 @@ def ask(**changes):
 
 
 def openvino(folder):
-    """The default engine in f32, whatever this machine can do."""
+    """The default engine, in f32 on every machine."""
     return OpenVinoEngine(folder, manifests.read(folder), precision="f32")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Networks as small as these only make threads wait for each other."""
+    """With networks this small, more threads only wait for each other."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lambdiff.engine.cpu.threads", lambda: 1)
         yield
@@ -64,16 +64,16 @@ def reference():
 
 
 def psnr(one, other):
-    """Peak signal-to-noise ratio in dB; infinite for equal pictures."""
+    """Peak signal-to-noise ratio in dB; infinite for equal images."""
     error = np.mean((one.astype(float) - other.astype(float)) ** 2)
     return np.inf if error == 0 else 10 * np.log10(255**2 / error)
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0], ids=["unguided", "guided"])
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_the_same_picture(fast, reference, scheduler, guidance_scale):
-    """At least 40 dB for every scheduler, guided or not, at a size that the UNet cannot halve evenly."""
-    request = ask(scheduler=scheduler, guidance_scale=guidance_scale, width=104, height=72)
+def test_the_same_image(fast, reference, scheduler, guidance_scale):
+    """Images agree to 40 dB for every scheduler, guided or not, at a size that the UNet cannot halve evenly."""
+    request = request_with(scheduler=scheduler, guidance_scale=guidance_scale, width=104, height=72)
     ours, theirs = fast.generate(request).pixels, reference.generate(request).pixels
     assert ours.shape == theirs.shape == (72, 104, 3)
     assert ours.std() > 10
@@ -81,21 +81,21 @@ def test_the_same_picture(fast, reference, scheduler, guidance_scale):
 
 
 def test_a_size_that_the_unet_cannot_halve(fast):
-    """It is the middle of the picture of the next larger size, to the pixel."""
-    whole = fast.generate(ask(width=112, height=80)).pixels
-    assert (fast.generate(ask(width=104, height=72)).pixels == whole[4:-4, 4:-4]).all()
+    """The image is the center of that of the next larger size, to the pixel."""
+    whole = fast.generate(request_with(width=112, height=80)).pixels
+    assert (fast.generate(request_with(width=104, height=72)).pixels == whole[4:-4, 4:-4]).all()
 
 
 def test_v_prediction(fast, reference):
-    """The other prediction type, with the noise process of the built-in model."""
+    """Models that predict v agree, too, here with the noise process of the built-in model."""
     noise = Diffusion(prediction_type="v_prediction", timestep_spacing="trailing", beta_end=0.02)
-    pictures = [
+    images = [
         type(engine)(engine.folder, msgspec.structs.replace(engine.manifest, diffusion=noise), precision="f32")
-        .generate(ask(scheduler="ddim"))
+        .generate(request_with(scheduler="ddim"))
         .pixels
         for engine in (fast, reference)
     ]
-    assert psnr(*pictures) >= 40
+    assert psnr(*images) >= 40
 
 
 @pytest.mark.parametrize(
@@ -107,25 +107,27 @@ def test_v_prediction(fast, reference):
     ],
     ids=["guidance-embedding", "tiny-decoder", "stable-diffusion"],
 )
-def test_other_families(scheduler, changes):
-    """UNets that take the guidance scale as an input or begin with attention, and tiny decoders, stored in f16."""
+def test_other_architectures(scheduler, changes):
+    """UNets that take the guidance scale as an input or begin with attention, and tiny decoders, stored as f16."""
     one = openvino(tiny_pipeline.baked(**changes))
     folder = tiny_pipeline.baked("diffusers", **changes)
     other = DiffusersEngine(folder, manifests.read(folder))
-    request = ask(scheduler=scheduler)
+    request = request_with(scheduler=scheduler)
     assert psnr(one.generate(request).pixels, other.generate(request).pixels) >= 40
 
 
-@pytest.mark.parametrize("native_size", [None, (64, 64)], ids=["open", "one-size"])
+@pytest.mark.parametrize("native_size", [None, (64, 64)], ids=["any-size", "native-size"])
 def test_a_unet_like_the_built_in_models(native_size):
-    """Norms that the timestep scales and shifts, and a pooled prompt, for open shapes and for fixed ones, which crash
-    OpenVINO if such norms are converted as they are."""
+    """Norms scaled and shifted by the timestep, and a pooled prompt, agree with dynamic and static shapes.
+
+    With static shapes, such norms crash OpenVINO if they are converted as they are.
+    """
     changes = {"resnet_time_scale_shift": "scale_shift", "addition_embed_type": "text"}
     folders = [tiny_pipeline.baked(engine, name="modulated", **changes) for engine in ("openvino", "diffusers")]
     manifest = msgspec.structs.replace(manifests.read(folders[0]), native_size=native_size)
     one = OpenVinoEngine(folders[0], manifest, precision="f32")
     other = DiffusersEngine(folders[1], manifests.read(folders[1]))
-    request = ask(scheduler="ddim")
+    request = request_with(scheduler="ddim")
     assert psnr(one.generate(request).pixels, other.generate(request).pixels) >= 40
 
 
@@ -136,68 +138,70 @@ def engine(request):
 
 
 def test_same_seed_same_bytes(engine):
-    """Repeating a request repeats every pixel, also after another request, and another seed does not."""
-    first = engine.generate(ask(scheduler="lcm")).pixels
-    other = engine.generate(ask(scheduler="lcm", seed=8)).pixels
-    again = engine.generate(ask(scheduler="lcm")).pixels
+    """Repeating a request repeats every pixel, even after another request; another seed gives another image."""
+    first = engine.generate(request_with(scheduler="lcm")).pixels
+    other = engine.generate(request_with(scheduler="lcm", seed=8)).pixels
+    again = engine.generate(request_with(scheduler="lcm")).pixels
     assert first.tobytes() == again.tobytes()
     assert psnr(first, other) < 40
 
 
-def test_prompt_negative_prompt_and_guidance_change_the_picture(engine):
-    """Each of them has an effect; the negative prompt has none without guidance."""
-    base = engine.generate(ask()).pixels
+def test_prompt_negative_prompt_and_guidance_change_the_image(engine):
+    """Each of them has an effect, except the negative prompt without guidance."""
+    base = engine.generate(request_with()).pixels
     for changes in ({"prompt": "two dog on blue"}, {"negative_prompt": "blue background"}, {"guidance_scale": 9.0}):
-        assert (engine.generate(ask(**changes)).pixels != base).any(), changes
-    unguided = engine.generate(ask(guidance_scale=0.5)).pixels
+        assert (engine.generate(request_with(**changes)).pixels != base).any(), changes
+    unguided = engine.generate(request_with(guidance_scale=0.5)).pixels
     assert (unguided != base).any()
-    assert (engine.generate(ask(guidance_scale=1.0, negative_prompt="blue")).pixels == unguided).all()
+    assert (engine.generate(request_with(guidance_scale=1.0, negative_prompt="blue")).pixels == unguided).all()
 
 
 @pytest.mark.parametrize(("scheduler", "calls"), [("euler", 3), ("pndm", 4)])
 def test_steps_are_counted(engine, scheduler, calls):
-    """The callback hears of every call of the UNet; PNDM makes one more than there are steps."""
-    heard = []
-    engine.generate(ask(scheduler=scheduler), lambda done, total: heard.append((done, total)))
-    assert heard == [(done, calls) for done in range(1, calls + 1)]
+    """The callback is called after every UNet call; PNDM makes one more than there are steps."""
+    seen = []
+    engine.generate(request_with(scheduler=scheduler), lambda done, total: seen.append((done, total)))
+    assert seen == [(done, calls) for done in range(1, calls + 1)]
 
 
 def test_cancel(engine):
-    """True from the callback stops the request; the next one is drawn as ever."""
-    heard = []
+    """True from the callback stops the request, and the engine serves the next one."""
+    seen = []
     with pytest.raises(Cancelled, match="after step 2 of 3"):
-        engine.generate(ask(), lambda done, _: heard.append(done) or done == 2)
-    assert heard == [1, 2]
-    assert engine.generate(ask()).pixels.shape == (64, 64, 3)
+        engine.generate(request_with(), lambda done, _: seen.append(done) or done == 2)
+    assert seen == [1, 2]
+    assert engine.generate(request_with()).pixels.shape == (64, 64, 3)
 
 
 def test_too_many_steps_for_lcm(engine):
-    """LCM's limit is the caller's mistake in both engines."""
+    """Both engines report LCM's limit as a mistake in the request."""
     with pytest.raises(InvalidRequest, match="at most 50"):
-        engine.generate(ask(scheduler="lcm", num_inference_steps=51))
+        engine.generate(request_with(scheduler="lcm", num_inference_steps=51))
 
 
 def test_a_long_prompt_is_cut_with_a_warning(engine):
-    """The warning names the last word that was read and how many were not; what was not read has no effect."""
+    """The warning names the last word that was read and counts the dropped ones, which have no effect."""
     words = "a cat in the top hat with a dog on the red background two blue hat"
-    long = engine.generate(ask(prompt=words))
+    long = engine.generate(request_with(prompt=words))
     assert long.warnings == [
-        'The prompt was cut after "two": the model reads 14 tokens, 2 words were left out.',
+        'The prompt was cut after "two": the model reads 14 tokens, so 2 words were dropped.',
     ]
-    short = engine.generate(ask(prompt="a cat in the top hat with a dog on the red background two"))
+    short = engine.generate(request_with(prompt="a cat in the top hat with a dog on the red background two"))
     assert short.warnings == []
     assert (short.pixels == long.pixels).all()
-    negative = engine.generate(ask(negative_prompt=words)).warnings
+    negative = engine.generate(request_with(negative_prompt=words)).warnings
     assert [warning[:30] for warning in negative] == ["The negative prompt was cut af"]
-    assert engine.generate(ask(negative_prompt=words, guidance_scale=1.0)).warnings == []
+    assert engine.generate(request_with(negative_prompt=words, guidance_scale=1.0)).warnings == []
 
 
-def test_requests_side_by_side(engine):
-    """Threads that ask at the same time get what each would have got alone."""
-    alone = [engine.generate(ask(seed=seed)).pixels for seed in range(3)]
+def test_concurrent_requests(engine):
+    """Threads that request images at the same time get the images they would have got alone."""
+    alone = [engine.generate(request_with(seed=seed)).pixels for seed in range(3)]
     together: dict[int, np.ndarray] = {}
     threads = [
-        threading.Thread(target=lambda seed=seed: together.update({seed: engine.generate(ask(seed=seed)).pixels}))
+        threading.Thread(
+            target=lambda seed=seed: together.update({seed: engine.generate(request_with(seed=seed)).pixels})
+        )
         for seed in range(3)
     ]
     for thread in threads:
@@ -208,15 +212,15 @@ def test_requests_side_by_side(engine):
 
 
 def test_phases_are_timed(engine):
-    """Each phase took some time, and the phases are those of the contract."""
-    timings = engine.generate(ask()).timings
+    """Each phase takes some time, and its name is one of the contract's."""
+    timings = engine.generate(request_with()).timings
     assert set(timings) <= {"encode", "denoise", "decode", "resize"}
     assert {"denoise", "decode"} <= set(timings)
     assert all(seconds > 0 for seconds in timings.values())
 
 
 def test_a_damaged_folder_is_a_clear_error(tmp_path, engine):
-    """Weights of the right size and the wrong content do not end in a traceback."""
+    """Files of the right size with the wrong content do not end in a traceback."""
     folder = tmp_path / "damaged"
     shutil.copytree(engine.folder, folder)
     for path in [*folder.rglob("*.xml"), *folder.rglob("*.safetensors")]:

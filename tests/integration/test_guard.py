@@ -1,6 +1,6 @@
-"""What a picture costs, counted: calls, bytes, modules, memory. Counts need no quiet machine and no tolerance.
+"""What an image costs, counted: inferences, bytes, modules, memory. Counts need neither an idle machine nor tolerances.
 
-A change that makes a picture cheaper or dearer on purpose changes the figure here in the same commit.
+A commit that changes a cost on purpose changes the figure here.
 """
 
 from __future__ import annotations
@@ -22,26 +22,29 @@ from lambdiff.engine.manifest import Approximations, Manifest
 from lambdiff.engine.openvino import OpenVinoEngine
 from lambdiff.local import builtin
 from lambdiff.protocol.contract import GenerateRequest, Generation, SchedulerName
+from support.observed_calls import ObservedCalls
 from support.opened_files import OpenedFiles
 
 pytestmark = pytest.mark.engine
 
 PEAK_MB = 322
-"""Peak memory (VmHWM, megabytes of 10^6 bytes) of a process that draws the built-in model's default picture. A failing
-test prints the new figure. It is the same with one thread and two, for any number of steps, and, within 2 %, held to
-AVX2; a figure of x86-64, CPython 3.11, openvino 2026.4."""
+"""Peak memory (VmHWM, in megabytes of 10^6 bytes) of a process that generates the built-in model's default image.
+
+A failing test prints the new figure. It does not depend on the number of threads (one or two) or of steps, and is the
+same within 2 % if limited to AVX2. Measured on x86-64 with CPython 3.11 and openvino 2026.4.
+"""
 
 CLIENT = {
     "import lambdiff": {"lambdiff"},
     "import lambdiff.cli": {"lambdiff", "click"},
     "import lambdiff; lambdiff.Client, lambdiff.generate": {"lambdiff", "msgspec"},
 }
-"""Packages that the client path loads, by what is imported."""
+"""Packages that the client loads, by what is imported."""
 FUNCTION_BEFORE = {"lambdiff", "msgspec"}
 FUNCTION_AFTER = FUNCTION_BEFORE | {"numpy", "openvino", "tokenizers", "PIL"}
-"""Packages that the function loads before its first request, and until its first picture is sent."""
+"""Packages that the function has loaded before its first request, and after its first image."""
 TOLERATED = {"typing_extensions", "packaging"}
-"""Loaded by msgspec and by OpenVINO's converter where they are installed. They are not in the image."""
+"""Loaded by msgspec and by OpenVINO's converter if installed. The container image does not contain them."""
 
 MODULES = """
 import json, sys
@@ -51,7 +54,7 @@ def packages():
 before = set()
 before = set(packages())
 """
-PICTURE = """
+IMAGE = """
 body = json.dumps({"prompt": "a red apple", "num_inference_steps": 1})
 event = {"rawPath": "/", "headers": {}, "requestContext": {"http": {"method": "POST"}}, "body": body}
 reply = lambdiff.handler.function.handler(event, None)
@@ -71,7 +74,7 @@ print(int(peak) * 1024 / 1e6)
 
 
 def fresh(code: str, **environment: str) -> Any:
-    """What code prints last, as JSON, in an interpreter of its own."""
+    """Run code in a new interpreter, and return the last line it prints, parsed as JSON."""
     done = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, check=False
     )
@@ -81,42 +84,39 @@ def fresh(code: str, **environment: str) -> Any:
 
 @pytest.fixture(scope="module")
 def manifest() -> Manifest:
-    """The built-in model's, without the approximations that make a call's batch depend on the step."""
+    """The built-in model's manifest, without approximations, which would make the batch depend on the step."""
     return msgspec.structs.replace(manifests.read(builtin.builtin_model_dir()), approximations=Approximations())
 
 
 @pytest.fixture(scope="module")
-def engine(manifest: Manifest) -> OpenVinoEngine:
-    """Loaded once for all tests that only count calls."""
-    return OpenVinoEngine(builtin.builtin_model_dir(), manifest)
+def all_calls() -> ObservedCalls:
+    """Every inference of `engine`."""
+    return ObservedCalls()
+
+
+@pytest.fixture(scope="module")
+def engine(manifest: Manifest, all_calls: ObservedCalls) -> OpenVinoEngine:
+    """An engine that is loaded once for all tests that only count its inferences."""
+    return OpenVinoEngine(builtin.builtin_model_dir(), manifest, observe=all_calls.record)
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """The graphs that are run from now on, each with its batch."""
-    found = []
-    run = OpenVinoEngine._run
-
-    def counted(self: OpenVinoEngine, graph: Any, inputs: dict[str, Any]) -> Any:
-        found.append((graph.part, len(next(iter(inputs.values())))))
-        return run(self, graph, inputs)
-
-    monkeypatch.setattr(OpenVinoEngine, "_run", counted)
-    return found
+def calls(all_calls: ObservedCalls) -> ObservedCalls:
+    """The inferences of `engine` in this test, each with its batch."""
+    all_calls.clear()
+    return all_calls
 
 
-def ask(manifest: Manifest, **fields: Any) -> Generation:
-    """A request of three steps, with the model's defaults for the rest."""
+def request_with(manifest: Manifest, **fields: Any) -> Generation:
+    """A request with three steps, and the model's defaults for the rest."""
     return GenerateRequest(**{"prompt": "a red apple", "num_inference_steps": 3} | fields).resolve(manifest.defaults)
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0], ids=["unguided", "guided"])
 @pytest.mark.parametrize("scheduler", get_args(SchedulerName))
-def test_calls_of_the_unet(
-    engine: OpenVinoEngine, calls: list[tuple[str, int]], scheduler: str, guidance_scale: float
-) -> None:
-    """One call a step, PNDM one more; two samples in it with guidance and one without; the decoder runs once."""
-    engine.generate(ask(engine.manifest, scheduler=scheduler, guidance_scale=guidance_scale))
+def test_unet_calls(engine: OpenVinoEngine, calls: ObservedCalls, scheduler: str, guidance_scale: float) -> None:
+    """Each step is one call (PNDM has one more), with two samples if guided; the decoder runs once."""
+    engine.generate(request_with(engine.manifest, scheduler=scheduler, guidance_scale=guidance_scale))
     guided = guidance_scale > 1 and not engine.manifest.guidance_embedding
     assert [call for call in calls if call[0] != "text_encoder"] == [
         *[("unet", 2 if guided else 1)] * (4 if scheduler == "pndm" else 3),
@@ -124,12 +124,13 @@ def test_calls_of_the_unet(
     ]
 
 
-def test_calls_of_the_text_encoder(manifest: Manifest, calls: list[tuple[str, int]]) -> None:
+def test_text_encoder_calls(manifest: Manifest) -> None:
     """A prompt is encoded at its first request only, and the empty negative prompt once for all prompts."""
-    engine = OpenVinoEngine(builtin.builtin_model_dir(), manifest)
+    calls = ObservedCalls()
+    engine = OpenVinoEngine(builtin.builtin_model_dir(), manifest, observe=calls.record)
     encoded = []
     for prompt in ("a red apple", "a red apple", "a blue bird"):
-        engine.generate(ask(manifest, prompt=prompt, guidance_scale=4.0, num_inference_steps=1))
+        engine.generate(request_with(manifest, prompt=prompt, guidance_scale=4.0, num_inference_steps=1))
         encoded.append(calls.count(("text_encoder", 1)))
         calls.clear()
     assert encoded == [1 if manifest.guidance_embedding else 2, 0, 1]
@@ -137,14 +138,14 @@ def test_calls_of_the_text_encoder(manifest: Manifest, calls: list[tuple[str, in
 
 @pytest.fixture
 def opened() -> Iterator[OpenedFiles]:
-    """Openings of the built-in model's files."""
+    """Counts how often the built-in model's files are opened."""
     with OpenedFiles(builtin.builtin_model_dir()) as files:
         yield files
 
 
 @pytest.mark.linux
-def test_files_of_the_model(opened: OpenedFiles) -> None:
-    """Weights are opened once and mapped, not read; a second picture opens nothing."""
+def test_files_are_opened_once(opened: OpenedFiles) -> None:
+    """Weights are opened once and mapped, not read; generating opens nothing."""
     folder = builtin.builtin_model_dir()
     manifest = manifests.read(folder)
     assert opened.take() == {"manifest.json": 1}
@@ -158,25 +159,25 @@ def test_files_of_the_model(opened: OpenedFiles) -> None:
     needed = sum((folder / name).stat().st_size for name in expected if not name.endswith(".bin"))
     assert needed <= read < needed + 100_000, f"{read:,} bytes read, {needed:,} needed"
     for _ in range(2):
-        engine.generate(ask(engine.manifest, num_inference_steps=1))
+        engine.generate(request_with(engine.manifest, num_inference_steps=1))
     assert opened.take() == {}
 
 
 def bytes_read() -> int:
-    """Bytes that this process has read from files; what is mapped is not counted."""
+    """Bytes that this process has read from files, not counting mapped ones."""
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
 @pytest.mark.parametrize("code", CLIENT)
 def test_packages_of_the_client(code: str) -> None:
-    """Exactly these are loaded before anything is asked for."""
+    """Exactly these are loaded before the first request."""
     loaded = fresh(f"{MODULES}{code}\nprint(json.dumps(packages()))")
     assert set(loaded) - TOLERATED == CLIENT[code]
 
 
 def test_packages_of_the_function() -> None:
-    """Before its first request the function loads the contract alone, for its first picture the engine and Pillow."""
-    code = f"{MODULES}import lambdiff.handler.function\nfirst = packages()\n{PICTURE}"
+    """Before its first request the function loads only the contract; its first image loads the engine and Pillow."""
+    code = f"{MODULES}import lambdiff.handler.function\nfirst = packages()\n{IMAGE}"
     code += "print(json.dumps([first, packages()]))"
     before, after = fresh(code, LAMBDIFF_MODEL_DIR=str(builtin.builtin_model_dir()))
     assert set(before) - TOLERATED == FUNCTION_BEFORE
@@ -186,7 +187,7 @@ def test_packages_of_the_function() -> None:
 @pytest.mark.linux
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the figures are x86-64's")
 def test_peak_memory() -> None:
-    """Within a tenth of what it was, and below half a gigabyte."""
+    """The peak is within a tenth of the recorded one, and below half a gigabyte."""
     peak = fresh(PEAK)
     assert peak == pytest.approx(PEAK_MB, rel=0.1), f"now {peak:.0f} MB"
     assert peak < 500

@@ -1,37 +1,39 @@
-"""lambdiff's own entry point; the log tells each time that weights are compiled and each graph that is run."""
+"""lambdiff's own entry point, with a log line for each compilation and each inference."""
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from typing import Any
 
 import openvino
 
-from lambdiff.engine.openvino import OpenVinoEngine
+from lambdiff.engine import openvino as openvino_engine
 from lambdiff.handler.function import handler
 
 __all__ = ["handler"]
 
-compile_model, run = openvino.Core.compile_model, OpenVinoEngine._run
+compile_model = openvino.Core.compile_model
 
 
 def tell(did: str) -> None:
-    """A whole line at once: parts are compiled side by side, and `print` writes the end of a line by itself."""
+    """Write a whole line at once: parts are compiled in parallel, and `print` writes line ends separately."""
     sys.stdout.write(json.dumps({"did": did}) + "\n")
 
 
 def watched_compile(core: openvino.Core, *args: Any) -> Any:
-    """Tell, and compile."""
+    """Log the compilation, then compile."""
     tell("compile")
     return compile_model(core, *args)
 
 
-def watched_run(engine: OpenVinoEngine, graph: Any, inputs: dict[str, Any]) -> Any:
-    """Tell which graph, and run it."""
-    tell(graph.part)
-    return run(engine, graph, inputs)
+def observe(part: str, inputs: dict[str, Any]) -> None:
+    """Log which part is about to run."""
+    tell(part)
 
 
 openvino.Core.compile_model = watched_compile
-OpenVinoEngine._run = watched_run  # type: ignore[method-assign]
+openvino_engine.OpenVinoEngine = functools.partial(  # type: ignore[misc,assignment]
+    openvino_engine.OpenVinoEngine, observe=observe
+)

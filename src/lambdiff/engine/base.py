@@ -1,4 +1,4 @@
-"""What the handler asks of an engine."""
+"""The interface of an engine: what the handler calls, whichever library runs the model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from lambdiff.engine import manifest as manifests
+from lambdiff.errors import Cancelled
 from lambdiff.protocol.contract import Generation
 from lambdiff.protocol.http import OnStep
 
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EngineOutput:
-    """What an engine gives back.
+    """One generated image, and how it came about.
 
     Attributes:
         pixels: shape (height, width, 3), RGB, 0..255, of the requested size.
-        timings: seconds by phase: encode, denoise, decode, and enlarge where the model draws one size only.
-        warnings: what the caller should know, each a sentence; may quote the prompt, so never logged.
+        timings: seconds by phase: `encode` (not by every engine), `denoise`, `decode`, and `resize` for models with a
+            native size.
+        warnings: sentences for the caller. They may quote the prompt, so they are never logged.
     """
 
     pixels: NDArray[np.uint8]
@@ -30,7 +32,7 @@ class EngineOutput:
 
 
 class Engine(Protocol):
-    """A model folder, ready to draw. Construction is cheap; `load` reads the weights."""
+    """A model folder that can generate images. Construction is cheap; `load` reads the weights."""
 
     name: str
     manifest: manifests.Manifest
@@ -41,14 +43,14 @@ class Engine(Protocol):
 
     @property
     def precision(self) -> str:
-        """The arithmetic of the UNet on this machine, `bf16` or `f32`, say; the manifest's before loading."""
+        """The UNet's arithmetic on this machine, such as `bf16` or `f32`; before loading, the manifest's precision."""
 
     @property
     def threads(self) -> int:
-        """Threads a request uses."""
+        """The number of threads that a request uses."""
 
     def load(self) -> None:
-        """Read the weights; a second call does nothing.
+        """Read the weights. A second call does nothing.
 
         Raises:
             ModelError: the folder is unusable.
@@ -56,8 +58,29 @@ class Engine(Protocol):
         """
 
     def generate(self, generation: Generation, on_step: OnStep | None = None) -> EngineOutput:
-        """Draw one picture; the same `generation` gives the same pixels. Loads first if need be.
+        """Generate one image. The same `generation` gives the same pixels. Loads the model if necessary.
+
+        Args:
+            generation: the complete request.
+            on_step: called after each denoising step with (steps done, steps in total). Returning True cancels.
 
         Raises:
             Cancelled: `on_step` returned True.
+            InvalidRequest: the scheduler cannot run this number of steps.
+            ModelError, MissingExtra: as `load`.
         """
+
+
+def report_step(on_step: OnStep | None, done: int, total: int) -> None:
+    """Report a finished step to the caller.
+
+    Raises:
+        Cancelled: `on_step` returned True.
+    """
+    if on_step is not None and on_step(done, total):
+        raise Cancelled(f"Stopped after step {done} of {total}.")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first 200 characters of an error's first line, or its type if it has no message."""
+    return next(iter(str(error).splitlines()), type(error).__name__)[:200]

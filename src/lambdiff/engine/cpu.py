@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import Final
 
-# Values of ONEDNN_MAX_CPU_ISA, or how they begin, that allow such instructions; anything else that is set forbids them.
+# Prefixes of ONEDNN_MAX_CPU_ISA's values that allow the instructions. Any other value forbids them.
 _ISA_WITH_BF16: Final = ("DEFAULT", "ALL", "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX10")
 _ISA_WITH_VNNI: Final = (*_ISA_WITH_BF16, "AVX512_CORE_VNNI")
-_NAMED: Final = (
+_REPORTED: Final = (
     "avx2",
     "avx512f",
     "avx512_vnni",
@@ -24,38 +24,38 @@ _NAMED: Final = (
 
 
 def threads() -> int:
-    """The processors that this process may use: Lambda's vCPUs, or a container's share."""
+    """Return the number of processors that this process may use: Lambda's vCPUs, or a container's share."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def features() -> list[str]:
-    """Those of the processor's instruction sets that matter here, from the kernel's list; empty where there is none."""
+    """Return the instruction sets that matter for inference, as the kernel names them; empty outside Linux."""
     flags = _flags()
-    return [name for name in _NAMED if name in flags]
+    return [name for name in _REPORTED if name in flags]
 
 
 def has_bf16() -> bool:
-    """Whether bfloat16 arithmetic is there and not forbidden.
+    """Whether the processor has bfloat16 arithmetic and the environment allows it.
 
-    OpenVINO lists BF16 among its capabilities even where `ONEDNN_MAX_CPU_ISA` holds it below, and then crashes.
+    OpenVINO lists BF16 among its capabilities even if `ONEDNN_MAX_CPU_ISA` forbids it, and then crashes.
     """
     return _has({"avx512_bf16", "amx_bf16", "bf16"}, _ISA_WITH_BF16)
 
 
 def has_vnni() -> bool:
-    """Whether AVX-512's eight-bit dot products are there and not forbidden.
+    """Whether the processor has AVX-512's eight-bit dot products and the environment allows them.
 
-    With weights in eight bits OpenVINO also rounds activations to eight bits, which needs them: held to AVX2 by
-    `ONEDNN_MAX_CPU_ISA` it fails to compile instead.
+    With eight-bit weights, OpenVINO also rounds activations to eight bits, which needs these instructions. If
+    `ONEDNN_MAX_CPU_ISA` limits it to AVX2, it fails to compile instead.
     """
     return _has({"avx512_vnni"}, _ISA_WITH_VNNI)
 
 
 def _has(flags: set[str], allowed_by: tuple[str, ...]) -> bool:
-    held_to = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "DEFAULT"
-    return held_to.upper().startswith(allowed_by) and not _flags().isdisjoint(flags)
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "DEFAULT"
+    return limit.upper().startswith(allowed_by) and not _flags().isdisjoint(flags)
 
 
 def _flags() -> set[str]:

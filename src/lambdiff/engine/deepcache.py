@@ -1,54 +1,95 @@
-"""Steps that compute only the outermost layers of a UNet and keep the rest from an earlier step.
+"""DeepCache: denoising steps that compute only a UNet's outermost layers and reuse the deep layers' output.
 
-What the deep layers give changes little from one denoising step to the next (Ma and others 2024, "DeepCache:
-accelerating diffusion models for free"). The cut is the paper's narrowest one: in front of the last skip connection,
-so that a reusing step computes the first convolution, the last residual block with its attention, and the last
-convolution. No file is needed for it: both graphs are made from the same `unet.xml`, and share its weights.
+The output of the deep layers changes little from one denoising step to the next (Ma and others 2024, "DeepCache:
+Accelerating diffusion models for free"). The cut is the paper's narrowest one, in front of the last skip connection: a
+reusing step computes the first convolution, the last residual block with its attention, and the last convolution. Both
+graphs are made from the same `unet.xml` and read the same weights file, so DeepCache needs no files of its own.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-import openvino
-from openvino import opset15
+from lambdiff.engine.without_telemetry import openvino
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 FEATURES: Final = "features"
-"""The name of the second output of the whole UNet, and of the additional input of the outer one."""
+"""The name of the second output of the whole UNet, and of the additional input of the outer layers."""
 
 _SKIP: Final = re.compile(r"up_blocks\.(\d+)/aten::cat/Concat(?:_(\d+))?$")
 
 
-def add_features(model: openvino.Model) -> None:
-    """Give the deep layers' features as a second output, of shape (batch, channels, height, width).
+def with_features(model: openvino.Model) -> openvino.Model:
+    """Add the deep layers' features, of shape (batch, channels, height, width), as a second output. Modifies `model`.
 
     Raises:
-        ValueError: the model has no skip connections as `lambdiff bake` names them.
+        ValueError: the model has no skip connections named as `lambdiff bake` names them.
     """
     output = _last_skip(model).input_value(0)
     model.add_outputs([output])[0].get_tensor().set_names({FEATURES})
+    return model
 
 
 def outer(model: openvino.Model) -> openvino.Model:
-    """The layers outside the cut as a model of their own, which takes the features as an additional input.
+    """Return the layers outside the cut as a model that takes the features as an additional input. Modifies `model`.
 
     Raises:
-        ValueError: as `add_features`.
+        ValueError: as `with_features`.
     """
     port = _last_skip(model).input(0)
-    features = opset15.parameter(port.get_partial_shape(), port.get_element_type())
+    features = openvino.opset15.parameter(port.get_partial_shape(), port.get_element_type())
     features.output(0).get_tensor().set_names({FEATURES})
     port.replace_source_output(features.output(0))
     return openvino.Model(model.get_results(), [*model.get_parameters(), features], "unet_outer")
 
 
+class CachedUNet:
+    """One request's UNet, computed whole at every n-th call and from cached features in between.
+
+    Args:
+        whole: runs the UNet; returns (output,) or, made by `with_features`, (output, features).
+        outer_layers: runs the model made by `outer`; never called if `interval` is 1.
+        interval: every n-th call computes the whole UNet.
+    """
+
+    def __init__(
+        self,
+        whole: Callable[[dict[str, Any]], tuple[NDArray[np.float32], ...]],
+        outer_layers: Callable[[dict[str, Any]], tuple[NDArray[np.float32], ...]],
+        interval: int,
+    ) -> None:
+        self._whole = whole
+        self._outer_layers = outer_layers
+        self._interval = interval
+        self._features: NDArray[np.float32] | None = None
+
+    def __call__(self, call: int, inputs: dict[str, Any]) -> NDArray[np.float32]:
+        """Return the UNet's output for call number `call` of the request, counted from 0.
+
+        A guided call (batch 2) cannot reuse the features of an unguided one (batch 1). The other way round, it is the
+        conditional pass, the last sample, whose features are reused.
+        """
+        batch = len(inputs["sample"])
+        if call % self._interval == 0 or self._features is None or len(self._features) < batch:
+            output, *features = self._whole(inputs)
+            self._features = features[0] if features else None
+        else:
+            (output,) = self._outer_layers({**inputs, FEATURES: self._features[-batch:]})
+        return output
+
+
 def _last_skip(model: openvino.Model) -> openvino.Node:
-    """The concatenation with the first convolution's output: the last block's last."""
-    found = {}
+    """Return the last concatenation of the last block, which adds the first convolution's output."""
+    skips = {}
     for node in model.get_ops():
         if match := _SKIP.search(node.get_friendly_name()):
-            found[int(match[1]), int(match[2] or 0)] = node
-    if not found:
+            skips[int(match[1]), int(match[2] or 0)] = node
+    if not skips:
         raise ValueError("The UNet has no skip connections whose features could be reused.")
-    return found[max(found)]
+    return skips[max(skips)]

@@ -1,7 +1,7 @@
 """The reference engine: a `DiffusionPipeline` of diffusers, in torch on the CPU.
 
-It draws with any text-to-image pipeline whose scheduler is of the Stable Diffusion kind (a `unet` that predicts noise
-or v), from safetensors alone. The safety checker is not loaded: pictures are returned as the model draws them.
+It runs any text-to-image pipeline with a UNet that predicts noise or v, from safetensors only. The safety checker is
+not loaded; images are returned as the model generates them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,23 +25,25 @@ from diffusers import (
 )
 from diffusers.schedulers.scheduling_lcm import LCMSchedulerOutput
 from diffusers.utils import logging as diffusers_logging
+from numpy.typing import NDArray
 from transformers.utils import logging as transformers_logging
 
-from lambdiff.engine import cpu, latents, schedulers
-from lambdiff.engine.base import EngineOutput
+from lambdiff.engine import cpu, guidance, latents, schedulers
+from lambdiff.engine.base import EngineOutput, first_line, report_step
+from lambdiff.engine.finishing import finish
 from lambdiff.engine.manifest import Diffusion, Manifest
-from lambdiff.engine.pixels import crop, fit, to_pixels
+from lambdiff.engine.pixels import to_pixels
 from lambdiff.engine.tokenizer import PromptTokenizer
-from lambdiff.errors import Cancelled, ModelError
+from lambdiff.errors import ModelError
 from lambdiff.protocol.contract import Generation
 from lambdiff.protocol.http import OnStep
 
-_LEFT_OUT: Final = ("safety_checker", "feature_extractor", "image_encoder")
-_NOISE_SETTINGS: Final = ("prediction_type", "beta_schedule", "beta_start", "beta_end", "num_train_timesteps")
+_NOT_LOADED: Final = ("safety_checker", "feature_extractor", "image_encoder")
+_SCHEDULE_FIELDS: Final = ("prediction_type", "beta_schedule", "beta_start", "beta_end", "num_train_timesteps")
 
 
 class _SeededLCM(LCMScheduler):  # type: ignore[misc]
-    """LCM whose noise between the steps comes from the request's numpy generator, as in the other engine."""
+    """LCM that draws the noise between the steps from the request's numpy generator, as the OpenVINO engine does."""
 
     noise: np.random.Generator
 
@@ -48,20 +51,22 @@ class _SeededLCM(LCMScheduler):  # type: ignore[misc]
         self, model_output: Any, timestep: Any, sample: Any, generator: Any = None, return_dict: bool = True
     ) -> Any:
         unused = torch.Generator().manual_seed(0)
-        last = (self.step_index or 0) == len(self.timesteps) - 1
+        is_last = (self.step_index or 0) == len(self.timesteps) - 1
         denoised = super().step(model_output, timestep, sample, generator=unused).denoised
-        if last:
-            following = denoised
+        if is_last:
+            next_sample = denoised
         else:
             alpha = self.alphas_cumprod[self.timesteps[self.step_index]]
             fresh = torch.from_numpy(self.noise.standard_normal(tuple(sample.shape), dtype=np.float32))
-            following = alpha.sqrt() * denoised + (1 - alpha).sqrt() * fresh.to(denoised.dtype)
-        return LCMSchedulerOutput(prev_sample=following, denoised=denoised) if return_dict else (following, denoised)
+            next_sample = alpha.sqrt() * denoised + (1 - alpha).sqrt() * fresh.to(denoised.dtype)
+        return (
+            LCMSchedulerOutput(prev_sample=next_sample, denoised=denoised) if return_dict else (next_sample, denoised)
+        )
 
 
 def make_scheduler(generation: Generation, diffusion: Diffusion, noise: np.random.Generator) -> Any:
-    """diffusers' scheduler for a request, with the noise process of the manifest."""
-    settings = {name: getattr(diffusion, name) for name in _NOISE_SETTINGS}
+    """Return diffusers' scheduler for a request, with the manifest's noise process."""
+    settings = {name: getattr(diffusion, name) for name in _SCHEDULE_FIELDS}
     spacing = {"timestep_spacing": diffusion.timestep_spacing, "steps_offset": diffusion.steps_offset}
     end = {"set_alpha_to_one": diffusion.set_alpha_to_one}
     match generation.scheduler:
@@ -80,7 +85,7 @@ def make_scheduler(generation: Generation, diffusion: Diffusion, noise: np.rando
 
 
 class DiffusersEngine:
-    """Draws with diffusers.
+    """Generates images with diffusers.
 
     Args:
         folder: a folder baked for this engine.
@@ -104,73 +109,62 @@ class DiffusersEngine:
 
     @property
     def threads(self) -> int:
-        """Threads a request uses: one for each processor there is."""
+        """The number of threads that a request uses: one for each processor."""
         return cpu.threads()
 
     def load(self) -> None:
-        """Read the pipeline; a second call does nothing."""
+        """Read the pipeline. A second call does nothing.
+
+        Raises:
+            ModelError: the folder cannot be loaded.
+        """
         with self._lock:
             if self.loaded:
                 return
-            # Their warnings quote the prompt.
+            # The libraries' warnings quote the prompt.
             for logging in (diffusers_logging, transformers_logging):
                 logging.set_verbosity_error()
                 logging.disable_progress_bar()
             torch.set_num_threads(self.threads)
-            dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-            without = {name: None for name in _LEFT_OUT if name in self._components()}
-            try:
-                pipeline = DiffusionPipeline.from_pretrained(
-                    self.folder, use_safetensors=True, local_files_only=True, **without
-                )
-            except Exception as error:  # diffusers, transformers and safetensors raise nothing narrower together
-                reason = next(iter(str(error).splitlines()), type(error).__name__)
-                raise ModelError(
-                    f"{self.folder} cannot be loaded: {reason[:200]}",
-                    fix="Bake the model again with --engine diffusers.",
-                ) from error
-            pipeline.to(dtype)
+            pipeline = self._read_pipeline()
+            pipeline.to(torch.bfloat16 if self.precision == "bf16" else torch.float32)
             pipeline.set_progress_bar_config(disable=True)
-            text = self.manifest.text
-            tokenizer = pipeline.tokenizer
-            self._tokenizer = PromptTokenizer(
-                tokenizer.backend_tokenizer.from_str(tokenizer.backend_tokenizer.to_str()),
-                max_length=text.max_length,
-                pad_id=tokenizer.pad_token_id,
-                vocabulary=text.vocabulary,
-            )
+            self._tokenizer = self._copy_tokenizer(pipeline.tokenizer)
             self._pipeline = pipeline
 
     def generate(self, generation: Generation, on_step: OnStep | None = None) -> EngineOutput:
-        """Draw one picture; requests that come at the same time wait for each other."""
+        """Generate one image; see `Engine.generate`. Concurrent requests wait for each other."""
         self.load()
         with self._lock, torch.inference_mode():
-            return self._draw(generation, on_step)
+            return self._generate(generation, on_step)
 
-    def _components(self) -> list[str]:
-        return list(DiffusionPipeline.load_config(self.folder, local_files_only=True))
-
-    def _draw(self, generation: Generation, on_step: OnStep | None) -> EngineOutput:
-        manifest, pipeline = self.manifest, self._pipeline
+    def _generate(self, generation: Generation, on_step: OnStep | None) -> EngineOutput:
+        # 1. Noise and schedule. Our own scheduler refuses what this one cannot run, and knows the number of calls.
         noise = latents.noise_generator(generation.seed)
-        # Ours refuses what the scheduler cannot do, and knows how many calls there will be.
-        ours = schedulers.make(generation.scheduler, manifest.diffusion, generation.num_inference_steps, noise)
-        count = len(ours.timesteps)
-        first = latents.initial_latents(generation, manifest, noise)
-        pipeline.scheduler = make_scheduler(generation, manifest.diffusion, noise)
-        guided = generation.guided and not manifest.guidance_embedding
-        warnings = self._tokenizer.warnings(generation.prompt)
-        if guided:
-            warnings += self._tokenizer.warnings(generation.negative_prompt, what="negative prompt")
-        moments = [time.perf_counter()]
+        diffusion, steps = self.manifest.diffusion, generation.num_inference_steps
+        calls = len(schedulers.make(generation.scheduler, diffusion, steps, noise).timesteps)
+        sample = latents.initial_latents(generation, self.manifest, noise)
+        self._pipeline.scheduler = make_scheduler(generation, diffusion, noise)
+        guided = guidance.is_guided(generation, self.manifest)
+        warnings = self._tokenizer.warnings_for(generation, guided=guided)
+        # 2. Encode, denoise and decode, which a pipeline does in one call.
+        times = [time.perf_counter()]
 
         def after_step(_: Any, index: int, __: Any, values: dict[str, Any]) -> dict[str, Any]:
-            moments.append(time.perf_counter())
-            if on_step is not None and on_step(index + 1, count):
-                raise Cancelled(f"Stopped after step {index + 1} of {count}.")
+            times.append(time.perf_counter())
+            report_step(on_step, index + 1, calls)
             return values
 
-        width, height = latents.drawn_size(generation, manifest)
+        pixels = self._run_pipeline(generation, sample, guided=guided, after_step=after_step)
+        # The pipeline does not say when encoding ends, so it counts as denoising.
+        timings = {"denoise": times[-1] - times[0], "decode": time.perf_counter() - times[-1]}
+        # 3. Finish: pixels get the requested size.
+        return finish(pixels, generation, self.manifest, timings=timings, warnings=warnings)
+
+    def _run_pipeline(
+        self, generation: Generation, sample: NDArray[np.float32], *, guided: bool, after_step: Callable[..., Any]
+    ) -> NDArray[np.uint8]:
+        width, height = latents.generated_size(generation, self.manifest)
         arguments: dict[str, Any] = {
             "prompt": generation.prompt,
             "negative_prompt": generation.negative_prompt if guided else None,
@@ -178,20 +172,33 @@ class DiffusersEngine:
             "guidance_scale": generation.guidance_scale,
             "width": width,
             "height": height,
-            "latents": torch.from_numpy(first).to(pipeline.dtype),
+            "latents": torch.from_numpy(sample).to(self._pipeline.dtype),
             "output_type": "pt",
             "callback_on_step_end": after_step,
         }
-        accepted = inspect.signature(pipeline.__call__).parameters
-        drawn = pipeline(**{name: value for name, value in arguments.items() if name in accepted}).images
-        pixels = to_pixels(drawn.float().numpy() * 2 - 1)
-        end = time.perf_counter()
-        # The pipeline does not say when encoding ends, so it counts as denoising.
-        timings = {"denoise": moments[-1] - moments[0], "decode": end - moments[-1]}
-        if manifest.native_size:
-            pixels, resized = fit(pixels, generation.width, generation.height)
-            warnings += resized
-            timings["resize"] = time.perf_counter() - end
-        else:
-            pixels = crop(pixels, generation.width, generation.height)
-        return EngineOutput(pixels=pixels, timings=timings, warnings=warnings)
+        accepted = inspect.signature(self._pipeline.__call__).parameters
+        images = self._pipeline(**{name: value for name, value in arguments.items() if name in accepted}).images
+        return to_pixels(images.float().numpy() * 2 - 1)
+
+    def _read_pipeline(self) -> Any:
+        try:
+            components = DiffusionPipeline.load_config(self.folder, local_files_only=True)
+            without = {name: None for name in _NOT_LOADED if name in components}
+            return DiffusionPipeline.from_pretrained(
+                self.folder, use_safetensors=True, local_files_only=True, **without
+            )
+        except Exception as error:  # diffusers, transformers and safetensors have no narrower class in common
+            raise ModelError(
+                f"The model in {self.folder} cannot be loaded: {first_line(error)}",
+                fix='Bake the model again with `engine="diffusers"`.',
+            ) from error
+
+    def _copy_tokenizer(self, tokenizer: Any) -> PromptTokenizer:
+        """Return our tokenizer over a copy of the pipeline's, which stays as it is."""
+        backend = tokenizer.backend_tokenizer
+        return PromptTokenizer(
+            backend.from_str(backend.to_str()),
+            max_length=self.manifest.text.max_length,
+            pad_id=tokenizer.pad_token_id,
+            vocabulary=self.manifest.text.vocabulary,
+        )

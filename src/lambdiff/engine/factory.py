@@ -1,4 +1,4 @@
-"""Which engine opens a model folder."""
+"""Choosing the engine for a model folder."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ from lambdiff.errors import MissingExtra
 
 
 def open_engine(folder: Path, engine: str | None = None) -> Engine:
-    """The engine for a baked folder, not loaded yet.
+    """Return the engine for a baked folder. It is not loaded yet.
 
     Args:
         folder: a folder with a manifest.
-        engine: overrides the manifest's; `diffusers` needs a folder that holds diffusers' files.
+        engine: overrides the manifest's engine; `diffusers` needs a folder with diffusers' files.
 
     Raises:
         ModelError: the folder is unusable.
         MissingExtra: the engine's library is not installed.
+
+    Example:
+        >>> engine = open_engine(Path("model"))                                                 # doctest: +SKIP
+        >>> request = GenerateRequest(prompt="a cat in a top hat", seed=7)                      # doctest: +SKIP
+        >>> engine.generate(request.resolve(engine.manifest.defaults)).pixels.shape             # doctest: +SKIP
+        (512, 512, 3)
     """
     manifest = manifests.read(folder)
     if (engine or manifest.engine) == "diffusers":

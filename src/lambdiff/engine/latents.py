@@ -1,4 +1,4 @@
-"""Where a picture's randomness comes from, and what else both engines must agree on."""
+"""The initial latents of a request: their size, and the seeded noise they are filled with. Shared by both engines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def noise_generator(seed: int) -> np.random.Generator:
-    """The request's only source of randomness: counter-based, so the same on every machine and in both engines.
+    """Return a request's only source of randomness. It is counter-based: the same on every machine, in both engines.
 
     Args:
         seed: 0..2^32-1.
@@ -22,30 +22,27 @@ def noise_generator(seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=seed))
 
 
-def drawn_size(generation: Generation, manifest: Manifest) -> tuple[int, int]:
-    """(width, height) that the model itself draws: its native size, or the requested one rounded up to what it can."""
+def generated_size(generation: Generation, manifest: Manifest) -> tuple[int, int]:
+    """Return the (width, height) in pixels at which the model generates.
+
+    This is the model's native size if it has one, otherwise the requested size rounded up to what the model supports.
+    """
     if manifest.native_size:
         return manifest.native_size
     step = manifest.latents.factor * manifest.latents.multiple
     return -(-generation.width // step) * step, -(-generation.height // step) * step
 
 
+def latents_shape(generation: Generation, manifest: Manifest) -> tuple[int, int, int, int]:
+    """Return the shape of a request's latents: (1, channels, height / factor, width / factor)."""
+    width, height = generated_size(generation, manifest)
+    factor = manifest.latents.factor
+    return 1, manifest.latents.channels, height // factor, width // factor
+
+
 def initial_latents(generation: Generation, manifest: Manifest, noise: np.random.Generator) -> NDArray[np.float32]:
-    """Standard normal noise of shape (1, channels, height / factor, width / factor); the generator's first draw."""
-    width, height = drawn_size(generation, manifest)
-    latents = manifest.latents
-    shape = (1, latents.channels, height // latents.factor, width // latents.factor)
-    return noise.standard_normal(shape, dtype=np.float32)
+    """Return standard normal noise of shape `latents_shape(...)`.
 
-
-def guidance_embedding(guidance_scale: float, width: int) -> NDArray[np.float32]:
-    """The guidance scale as a sinusoidal embedding of shape (1, width), for UNets distilled to take it as an input.
-
-    Source: Meng and others 2022, "On distillation of guided diffusion models"; the formula is that of the timestep
-    embedding in Google's `vdm` code, applied to `1000 * (guidance_scale - 1)`.
+    Call this before anything else draws from `noise`, so that a seed means the same noise in both engines.
     """
-    half = width // 2
-    frequencies = np.exp(np.arange(half) * -(np.log(10_000.0) / (half - 1)))
-    angles = (guidance_scale - 1) * 1000.0 * frequencies
-    embedding = np.concatenate([np.sin(angles), np.cos(angles), np.zeros(width % 2)])
-    return embedding[None].astype(np.float32)
+    return noise.standard_normal(latents_shape(generation, manifest), dtype=np.float32)

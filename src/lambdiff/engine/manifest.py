@@ -1,7 +1,7 @@
-"""A baked model folder's `manifest.json`: what the folder holds and how to draw with it.
+"""A baked model folder's `manifest.json`: what the folder contains and how to generate images with it.
 
-`bake.py` writes it, engines read it. Sizes are checked at every load, hashes at bake, deploy and `lambdiff doctor`:
-hashing two gigabytes would take longer than loading them.
+`lambdiff bake` writes it, engines read it. File sizes are checked at every load, hashes only at bake, deploy and
+`lambdiff doctor`: hashing two gigabytes takes longer than loading them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,19 @@ FORMAT: Final = 1
 
 EngineName = Literal["openvino", "diffusers"]
 InferencePrecision = Literal["auto", "f32"]
-"""The arithmetic: `auto` is bf16 where the processor supports it, else f32."""
+"""The arithmetic: `auto` is bf16 if the processor has it, otherwise f32."""
+Family = Literal["stable_diffusion"]
+"""The families that the OpenVINO engine has a pipeline for; see `pipelines/`."""
 
 
 class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One file of the folder: path relative to it, size in bytes, SHA-256 in hexadecimal."""
+    """One file of the folder.
+
+    Attributes:
+        path: relative to the folder, with forward slashes.
+        size: in bytes.
+        sha256: in hexadecimal.
+    """
 
     path: str
     size: int
@@ -33,7 +41,7 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Diffusion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The noise process the weights were trained with, in the terms of diffusers' scheduler configurations."""
+    """The noise process that the weights were trained with, in the terms of diffusers' scheduler configurations."""
 
     prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
     beta_schedule: Literal["linear", "scaled_linear"] = "scaled_linear"
@@ -44,7 +52,7 @@ class Diffusion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     steps_offset: int = 1
     set_alpha_to_one: bool = False
     original_inference_steps: int = 50
-    """Only LCM: the number of steps of the teacher's solver that were skipped in training."""
+    """Only for LCM: the number of steps in the teacher's schedule, of which a request uses evenly spaced ones."""
 
 
 class Latents(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,32 +62,37 @@ class Latents(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     factor: int = 8
     scaling_factor: float = 0.18215
     multiple: int = 1
-    """Of it the latents' sides must be multiples; a picture of another size is drawn a little larger and cropped."""
+    """The latents' height and width must be multiples of this. Other image sizes are generated larger and cropped."""
 
 
 class Text(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How prompts become tokens. `vocabulary`, where given, is every word that the model was trained on."""
+    """How prompts become tokens.
+
+    Attributes:
+        max_length: the number of tokens of a prompt, including start and end.
+        vocabulary: every word that the model was trained on; empty if this is not known.
+    """
 
     max_length: int = 77
     vocabulary: list[str] = []
 
 
 class Approximations(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Work that the OpenVINO engine leaves out. Each changes the picture: none is taken unless asked for at bake."""
+    """Work that the OpenVINO engine may skip. Each approximation changes the image and is off unless baked in."""
 
     guidance_interval: tuple[float, float] = (0.0, 1.0)
-    """The part of a request's UNet calls, from and up to these fractions, in which guidance is on (Kynkäänniemi and
-    others 2024, "Applying guidance in a limited interval"); the others cost half."""
+    """The fractions of a request's UNet calls between which guidance is on (Kynkäänniemi and others 2024, "Applying
+    guidance in a limited interval"). Calls outside of them cost half."""
     deepcache_interval: Annotated[int, Meta(ge=1)] = 1
-    """Every n-th call computes the whole UNet, those between only its outermost layers: see `deepcache.py`."""
+    """Every n-th call computes the whole UNet, the others only its outermost layers; see `deepcache.py`."""
 
     def __post_init__(self) -> None:
         start, stop = self.guidance_interval
         if not 0 <= start < stop <= 1:
-            raise ValueError("guidance_interval must be two rising fractions in 0..1")
+            raise ValueError("guidance_interval must be two increasing fractions in 0..1")
 
     def guides(self, call: int, calls: int) -> bool:
-        """Whether the UNet's call number `call` of `calls`, from 0, is guided.
+        """Whether call number `call` of a guided request's `calls` UNet calls, counted from 0, is guided.
 
         Example:
             >>> [Approximations(guidance_interval=(0.0, 0.5)).guides(call, 4) for call in range(4)]
@@ -90,7 +103,7 @@ class Approximations(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Everything an engine must know about a model folder."""
+    """Everything that an engine must know about a model folder."""
 
     format: int
     name: str
@@ -100,23 +113,27 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     precision: str
     defaults: Defaults
     files: list[File]
+    family: Family = "stable_diffusion"
+    """Which pipeline of the OpenVINO engine runs the model."""
     limits: Limits = Limits()
     diffusion: Diffusion = Diffusion()
     latents: Latents = Latents()
     text: Text = Text()
     native_size: tuple[int, int] | None = None
-    """(width, height) of a model that draws one size only; other sizes are enlarged from it."""
+    """(width, height) of a model that generates a single size. Other requested sizes are resized from it."""
     static_shapes: bool = False
-    """Whether what a request with the defaults runs is compiled for its size and batch alone: faster, and with less
-    memory. The first request of another size, or guided where the default is not or the other way round, ends that:
-    from then on graphs for all sizes serve."""
+    """Whether requests of the default size, guided as the defaults are, are served by graphs with static shapes:
+    faster, and with less memory. Other requests are served by graphs with dynamic shapes. Only one of the two is in
+    memory, so alternating between such requests compiles the graphs again each time; an endpoint with mixed sizes does
+    better without static shapes."""
     inference_precision: InferencePrecision = "auto"
-    """The arithmetic: bf16 where the processor has it, or always f32, with which a small model loads faster."""
+    """The arithmetic: `auto` is bf16 on processors that have it. Small models load faster in f32."""
     approximations: Approximations = Approximations()
     guidance_embedding: int | None = None
-    """Width of the UNet's embedding of the guidance scale (`time_cond_proj_dim`); such models need no second sample."""
+    """The width of the UNet's embedding of the guidance scale (`time_cond_proj_dim`). Models that have one need no
+    unconditional pass."""
     tiny_decoder: bool = False
-    """Whether `decoder` is a tiny autoencoder's, faster and a little softer than the model's own."""
+    """Whether `decoder` is that of a tiny autoencoder: faster than the model's own and a little softer."""
     origin: list[str] = []
     notes: str = ""
     baked_by: str = ""
@@ -124,27 +141,28 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
 
     @property
     def identity(self) -> ModelIdentity:
-        """What the endpoint says about its weights."""
+        """The model's name, revision and license, as endpoints report them."""
         return ModelIdentity(name=self.name, revision=self.revision, license=self.license)
 
     def to_json(self) -> bytes:
-        """The file's content, indented for people."""
+        """Return the content of the manifest's file, indented."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
 
 def read(folder: Path) -> Manifest:
-    """Read a folder's manifest and check that every file is there with the size that it says.
+    """Read a folder's manifest, and check that every file exists and has the size that the manifest states.
 
     Raises:
-        ModelError: no manifest, an unreadable one, a path out of the folder, a missing or cut file.
+        ModelError: the manifest is missing or unreadable, a path leads out of the folder, or a file is missing or has
+            another size.
     """
     path = folder / FILENAME
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except OSError as error:
         raise ModelError(
-            f"{folder} is no baked model: {FILENAME} cannot be read ({error.strerror}).",
-            fix="Make one with `lambdiff bake`, or name another folder with LAMBDIFF_MODEL_DIR.",
+            f"{folder} is not a baked model: {FILENAME} cannot be read ({error.strerror}).",
+            fix="Create one with `lambdiff bake`, or set LAMBDIFF_MODEL_DIR to another folder.",
         ) from None
     except NOT_JSON as error:
         raise ModelError(f"{path} is not a manifest: {error}.", fix="Bake the model again.") from None
@@ -158,7 +176,7 @@ def read(folder: Path) -> Manifest:
 
 
 def verify(folder: Path) -> Manifest:
-    """`read`, then compare every file's SHA-256.
+    """Read a folder's manifest like `read`, and also compare every file's SHA-256.
 
     Raises:
         ModelError: as `read`, or a file's content differs.
@@ -173,7 +191,7 @@ def verify(folder: Path) -> Manifest:
 
 
 def describe_files(folder: Path) -> list[File]:
-    """Every file under `folder` but the manifest, with sizes and hashes, sorted by path."""
+    """List every file under `folder` except the manifest, with sizes and hashes, sorted by path."""
     files = []
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != FILENAME:

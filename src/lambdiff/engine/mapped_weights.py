@@ -1,8 +1,8 @@
-"""Weights that OpenVINO reads in their file, which is put out of memory as they are copied.
+"""Weights that OpenVINO reads from a memory-mapped file, whose pages are released as the weights are copied.
 
-The CPU plugin copies weights into the layout and the arithmetic of its kernels: while it compiles a graph of fixed
-shapes, else at the first call. The file's pages then stay mapped and count as the process's memory for nothing. Given
-back, they can still be read: from the page cache, or from the file.
+The CPU plugin copies weights into the layout and precision of its kernels: at compilation for static shapes, at the
+first inference for dynamic ones. The mapped pages would then stay resident for nothing. Pages released with
+`MADV_DONTNEED` can still be read: from the page cache, or from the file.
 """
 
 from __future__ import annotations
@@ -16,52 +16,57 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import openvino
 
-_SECONDS: Final = 0.05
-"""Between giving back and giving back: at the speed of a fast disk, some 100 MB of weights."""
+from lambdiff.engine.without_telemetry import openvino
+
+_RELEASE_INTERVAL: Final = 0.05
+"""Seconds between two releases. A fast disk delivers some 100 MB of weights in this time."""
 
 
-class Weights:
-    """A model's `.bin` file, mapped, and the description that belongs to it, read once with it.
+class MappedWeights:
+    """A model's memory-mapped `.bin` file, with the graph description in the `.xml` file next to it.
 
     Args:
-        path: the file, not empty; the `.xml` is beside it.
+        path: the `.bin` file, not empty.
+
+    Attributes:
+        description: the content of the `.xml` file.
+        tensor: the weights as bytes, backed by the file.
 
     Example:
-        >>> weights = Weights(folder / "unet.bin")                          # doctest: +SKIP
+        >>> weights = MappedWeights(folder / "unet.bin")                    # doctest: +SKIP
         >>> model = core.read_model(weights.description, weights.tensor)    # doctest: +SKIP
-        >>> with weights.released():                                        # doctest: +SKIP
+        >>> with weights.releasing_pages():                                 # doctest: +SKIP
         ...     compiled = core.compile_model(model, "CPU")
     """
 
     def __init__(self, path: Path) -> None:
         self.description = path.with_suffix(".xml").read_text("utf-8")
         with path.open("rb") as stream:
-            # Private and writable, since OpenVINO takes no read-only array; nothing writes to it.
+            # Private and writable, because OpenVINO accepts no read-only array. Nothing writes to it.
             self._mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
         self.tensor = openvino.Tensor(np.frombuffer(self._mapping, np.uint8), shared_memory=True)
 
     @contextmanager
-    def released(self) -> Iterator[None]:
-        """Keep the file's pages out of the process's memory while the body reads them, and when it has.
+    def releasing_pages(self) -> Iterator[None]:
+        """Release the file's pages repeatedly while the body reads them, and once more at the end.
 
-        They are given back again and again meanwhile: otherwise the file is in memory a second time just before the
-        end, which is when a process that loads a model needs most.
+        Releasing them only at the end would let the whole file become resident shortly before, which is when a process
+        that loads a model needs the most memory.
         """
-        if not hasattr(mmap, "MADV_DONTNEED"):  # on Windows
+        if not hasattr(mmap, "MADV_DONTNEED"):  # Windows
             yield
             return
         done = threading.Event()
         with ThreadPoolExecutor(1) as pool:
-            giving_back = pool.submit(self._give_back_until, done)
+            releasing = pool.submit(self._release_until, done)
             try:
                 yield
             finally:
                 done.set()
-            giving_back.result()
+            releasing.result()
 
-    def _give_back_until(self, done: threading.Event) -> None:
-        while not done.wait(_SECONDS):
+    def _release_until(self, done: threading.Event) -> None:
+        while not done.wait(_RELEASE_INTERVAL):
             self._mapping.madvise(mmap.MADV_DONTNEED)
         self._mapping.madvise(mmap.MADV_DONTNEED)

@@ -1,4 +1,4 @@
-"""From a prompt to tokens, and what of it the model did not understand."""
+"""From a prompt to token ids, with warnings about words that the model does not read or know."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from lambdiff.protocol.contract import Generation
+
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)?")
-_MOST_WORDS_SHOWN = 12
+_MAX_WORDS_SHOWN = 12
 
 
 class PromptTokenizer:
-    """A fixed number of token ids for each prompt, and warnings about what was lost.
+    """Turns each prompt into a fixed number of token ids.
 
     Args:
-        tokenizer: adds the start and end tokens itself; its truncation and padding are replaced.
-        max_length: tokens of a prompt, start and end included.
-        pad_id: what fills up a short prompt.
-        vocabulary: every word the model was trained on, lower case; empty if that is not known.
+        tokenizer: must add the start and end tokens itself; its truncation and padding are switched off.
+        max_length: the number of tokens of a prompt, including start and end.
+        pad_id: the id that fills up short prompts.
+        vocabulary: every word that the model was trained on, in lower case; empty if this is not known.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, max_length: int, pad_id: int, vocabulary: Sequence[str] = ()) -> None:
@@ -36,33 +38,42 @@ class PromptTokenizer:
         self._vocabulary = frozenset(vocabulary)
 
     def ids(self, prompt: str) -> NDArray[np.int64]:
-        """Token ids of shape (1, max_length): cut in front of the end token, or filled up behind it."""
+        """Return token ids of shape (1, max_length), truncated before the end token or padded after it."""
         ids = self._tokenizer.encode(prompt).ids
         if len(ids) > self._max_length:
             ids = [*ids[: self._max_length - 1], ids[-1]]
         ids += [self._pad_id] * (self._max_length - len(ids))
         return np.array([ids], dtype=np.int64)
 
+    def warnings_for(self, generation: Generation, *, guided: bool) -> list[str]:
+        """Return the warnings of a request's prompts; without guidance the negative prompt has no effect."""
+        warnings = self.warnings(generation.prompt)
+        if guided:
+            warnings += self.warnings(generation.negative_prompt, what="negative prompt")
+        return warnings
+
     def warnings(self, prompt: str, *, what: str = "prompt") -> list[str]:
-        """Sentences about words behind the tokenizer's limit and words outside the vocabulary.
+        """Return sentences about words beyond the token limit and words outside the vocabulary.
 
         Args:
-            what: what the sentences call it, `prompt` or `negative prompt`.
+            prompt: the text.
+            what: how the sentences refer to it, `prompt` or `negative prompt`.
         """
-        kept, dropped = self._split(prompt)
-        found = []
+        read, dropped = self._split(prompt)
+        warnings = []
         if dropped:
-            place = f'was cut after "{kept[-1]}"' if kept else "was cut within its first word"
-            words = f"{len(dropped)} word" + ("s were" if len(dropped) > 1 else " was")
-            found.append(f"The {what} {place}: the model reads {self._max_length - 2} tokens, {words} left out.")
-        if unknown := self._unknown(" ".join(kept)):
-            shown, more = unknown[:_MOST_WORDS_SHOWN], len(unknown) - _MOST_WORDS_SHOWN
-            listed = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
-            found.append(f"The model was not trained on these words of the {what}: {listed}.")
-        return found
+            where = f'after "{read[-1]}"' if read else "within its first word"
+            words = "1 word was" if len(dropped) == 1 else f"{len(dropped)} words were"
+            limit = self._max_length - 2
+            warnings.append(f"The {what} was cut {where}: the model reads {limit} tokens, so {words} dropped.")
+        if unknown := self._unknown(" ".join(read)):
+            shown, more = unknown[:_MAX_WORDS_SHOWN], len(unknown) - _MAX_WORDS_SHOWN
+            words = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+            warnings.append(f"The model was not trained on these words of the {what}: {words}.")
+        return warnings
 
     def _split(self, prompt: str) -> tuple[list[str], list[str]]:
-        """The prompt's words, those that are read whole and the rest."""
+        """Split a prompt into the words that the model reads completely and the others."""
         words = list(re.finditer(r"\S+", prompt))
         encoding = self._tokenizer.encode(prompt)
         if len(encoding.ids) <= self._max_length:

@@ -12,9 +12,9 @@ import common
 
 def forget_prompts(job: common.Job) -> None:
     """Encode the prompt and the empty negative prompt for every request."""
-    from lambdiff.engine import openvino
+    from lambdiff.engine.pipelines import stable_diffusion
 
-    _replace(openvino, "_KEPT_PROMPTS", 0)
+    _replace(stable_diffusion, "CACHED_PROMPTS", 0)
 
 
 def repeat_prompt(job: common.Job) -> None:
@@ -26,9 +26,9 @@ def keep_pages(job: common.Job) -> None:
     """Leave the weights' file in the process's memory once OpenVINO has copied it."""
     import contextlib
 
-    from lambdiff.engine.mapped_weights import Weights
+    from lambdiff.engine.mapped_weights import MappedWeights
 
-    _replace(Weights, "released", lambda self: contextlib.nullcontext())
+    _replace(MappedWeights, "releasing_pages", lambda self: contextlib.nullcontext())
 
 
 def pillows_png(job: common.Job) -> None:

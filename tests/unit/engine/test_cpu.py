@@ -1,4 +1,4 @@
-"""What the processor can do, read from the system and from the environment."""
+"""The processor's features, as the kernel lists them and the environment limits them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp bf16 sve\n"
 
 @pytest.fixture
 def cpuinfo(monkeypatch):
-    """Replaces the kernel's list."""
+    """A function that replaces the kernel's list of features; None stands for systems without one."""
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     monkeypatch.delenv("DNNL_MAX_CPU_ISA", raising=False)
 
@@ -31,8 +31,8 @@ def cpuinfo(monkeypatch):
     return put
 
 
-def test_features_are_those_that_matter_in_a_fixed_order(cpuinfo):
-    """The first processor's flags, of x86 and of Arm; none where there is no such file."""
+def test_only_relevant_features_in_a_fixed_order(cpuinfo):
+    """They are the first processor's, on x86 and on Arm; without /proc/cpuinfo there are none."""
     cpuinfo(X86)
     assert cpu.features() == ["avx2", "avx512f", "avx512_vnni", "avx512_bf16"]
     cpuinfo(ARM)
@@ -42,7 +42,7 @@ def test_features_are_those_that_matter_in_a_fixed_order(cpuinfo):
 
 
 @pytest.mark.parametrize(
-    ("held_to", "allowed"),
+    ("limit", "allowed"),
     [
         (None, True),
         ("", True),
@@ -55,20 +55,20 @@ def test_features_are_those_that_matter_in_a_fixed_order(cpuinfo):
         ("AVX2_VNNI_2", False),
     ],
 )
-def test_bf16_needs_the_flag_and_no_lower_limit(cpuinfo, monkeypatch, held_to, allowed):
-    """oneDNN's variable switches bf16 off; without the flag nothing switches it on."""
-    if held_to is not None:
-        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", held_to)
+def test_bf16_needs_the_flag_and_no_lower_limit(cpuinfo, monkeypatch, limit, allowed):
+    """oneDNN's variable switches bf16 off; without the processor's flag nothing switches it on."""
+    if limit is not None:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
     cpuinfo(X86)
     assert cpu.has_bf16() is allowed
     cpuinfo("flags : avx2\n")
     assert cpu.has_bf16() is False
 
 
-@pytest.mark.parametrize(("held_to", "allowed"), [("", True), ("AVX512_CORE_VNNI", True), ("AVX512_CORE", False)])
-def test_vnni_needs_the_flag_and_no_lower_limit(cpuinfo, monkeypatch, held_to, allowed):
-    """As bf16, one step lower."""
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", held_to)
+@pytest.mark.parametrize(("limit", "allowed"), [("", True), ("AVX512_CORE_VNNI", True), ("AVX512_CORE", False)])
+def test_vnni_needs_the_flag_and_no_lower_limit(cpuinfo, monkeypatch, limit, allowed):
+    """The rule is that of bf16, with a lower limit."""
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
     cpuinfo(X86)
     assert cpu.has_vnni() is allowed
     cpuinfo(ARM)
@@ -76,6 +76,6 @@ def test_vnni_needs_the_flag_and_no_lower_limit(cpuinfo, monkeypatch, held_to, a
 
 
 def test_threads_are_the_processors_of_this_process():
-    """As many as the scheduler allows, at least one."""
+    """There are as many as the operating system's scheduler allows, and at least one."""
     expected = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert cpu.threads() == expected >= 1

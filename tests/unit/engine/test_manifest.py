@@ -1,4 +1,4 @@
-"""A model folder's manifest: written, read, and checked against the files."""
+"""The manifest of a model folder: writing, reading, and checking it against the files."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def folder(tmp_path):
 
 
 def change(folder, **fields):
-    """Rewrite some fields of the manifest."""
+    """Change some fields of the manifest's file."""
     path = folder / manifests.FILENAME
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
 def test_round_trip(folder):
-    """What was written is read, with the files sorted by path and paths relative."""
+    """Reading gives what was written; files are sorted by path, and paths are relative."""
     manifest = manifests.verify(folder)
     assert [file.path for file in manifest.files] == ["parts/more.bin", "unet.bin"]
     assert [file.size for file in manifest.files] == [12, 7]
@@ -50,15 +50,15 @@ def test_round_trip(folder):
     assert msgspec.json.decode(manifest.to_json(), type=Manifest) == manifest
 
 
-def test_a_cut_file_is_found_by_its_size(folder):
+def test_a_truncated_file_is_detected_by_its_size(folder):
     """A half-copied file fails at every load."""
     (folder / "unet.bin").write_bytes(b"weig")
     with pytest.raises(ModelError, match=r"unet\.bin has 4 bytes, not 7"):
         manifests.read(folder)
 
 
-def test_a_changed_file_is_found_by_its_hash_alone(folder):
-    """Content of the same size passes the quick check and fails the thorough one."""
+def test_a_changed_file_is_detected_by_its_hash(folder):
+    """Other content of the same size passes the quick check and fails the thorough one."""
     (folder / "unet.bin").write_bytes(b"Weights")
     manifests.read(folder)
     with pytest.raises(ModelError, match="is not the file that was baked"):
@@ -66,7 +66,7 @@ def test_a_changed_file_is_found_by_its_hash_alone(folder):
 
 
 def test_a_missing_file_is_named(folder):
-    """A missing file is named with its path."""
+    """The error names the path of a missing file."""
     (folder / "parts" / "more.bin").unlink()
     with pytest.raises(ModelError, match=r"more\.bin is missing"):
         manifests.read(folder)
@@ -74,7 +74,7 @@ def test_a_missing_file_is_named(folder):
 
 @pytest.mark.parametrize("path", ["../outside.bin", "/etc/passwd"])
 def test_no_path_leads_out_of_the_folder(folder, path):
-    """A manifest from somewhere else cannot make lambdiff read other files."""
+    """A foreign manifest cannot make lambdiff read other files."""
     change(folder, files=[{"path": path, "size": 1, "sha256": "0" * 64}])
     with pytest.raises(ModelError, match="outside the folder"):
         manifests.read(folder)
@@ -85,12 +85,13 @@ def test_no_path_leads_out_of_the_folder(folder, path):
     [
         ({"format": 99}, "has format 99"),
         ({"engine": "onnx"}, "is not a manifest"),
+        ({"family": "dall-e"}, "is not a manifest"),
         ({"surprise": 1}, "is not a manifest"),
         ({"defaults": {"width": 64}}, "is not a manifest"),
     ],
 )
-def test_other_manifests_are_refused(folder, fields, message):
-    """A newer format, an unknown engine or field, and missing fields are clear errors."""
+def test_incompatible_manifests_are_refused(folder, fields, message):
+    """A newer format, an unknown engine, family or field, and missing fields are clear errors."""
     change(folder, **fields)
     with pytest.raises(ModelError, match=message) as caught:
         manifests.read(folder)
@@ -99,9 +100,23 @@ def test_other_manifests_are_refused(folder, fields, message):
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"\xff\xfe", b"[]"])
 def test_unreadable_manifests(folder, content):
-    """No manifest and no JSON are the user's mistake, with exit code 3."""
+    """A missing manifest and one that is not JSON are configuration errors, with exit code 3."""
     path = folder / manifests.FILENAME
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(ModelError) as caught:
         manifests.read(folder)
     assert caught.value.exit_code == 3
+
+
+def test_the_family_defaults_to_stable_diffusion(folder):
+    """Manifests do not repeat it, so those of older versions are read as before."""
+    manifest = manifests.read(folder)
+    assert manifest.family == "stable_diffusion"
+    assert b"family" not in manifest.to_json()
+
+
+@pytest.mark.parametrize("interval", [(0.5, 0.5), (0.8, 0.2), (-0.1, 1.0), (0.0, 1.1)])
+def test_a_guidance_interval_is_two_increasing_fractions(interval):
+    """Anything else is refused when the manifest is made or read."""
+    with pytest.raises(ValueError, match="two increasing fractions"):
+        manifests.Approximations(guidance_interval=interval)

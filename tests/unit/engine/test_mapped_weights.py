@@ -1,4 +1,4 @@
-"""Mapped weights, and their memory."""
+"""Memory-mapped weights, and releasing their pages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lambdiff.engine.mapped_weights import Weights
+from lambdiff.engine.mapped_weights import MappedWeights
 from support.smaps import mapped
 
 pytestmark = pytest.mark.engine
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture
 def path(tmp_path):
-    """A file of 4 MB."""
+    """A weights file of 4 MB with its description."""
     path = tmp_path / "unet.bin"
     path.with_suffix(".xml").write_text("<net/>", encoding="utf-8")
     path.write_bytes(np.arange(2**20, dtype=np.uint32).tobytes())
@@ -26,27 +26,27 @@ def path(tmp_path):
 
 
 def resident(path: Path) -> int | None:
-    """Bytes of a file that this process has in memory."""
+    """Bytes of a mapped file that are in this process's memory."""
     return mapped(path, "Rss")
 
 
 def test_the_tensor_is_the_file(path):
-    """Byte for byte, and read only when it is looked at."""
-    weights = Weights(path)
+    """The tensor has the file's bytes, and the description comes from the file next to it."""
+    weights = MappedWeights(path)
     assert weights.tensor.data.tobytes() == path.read_bytes()
     assert weights.description == "<net/>"
 
 
 @pytest.mark.linux
-def test_memory_is_released_and_the_weights_stay(path):
-    """The process no longer holds the pages, neither while they are read nor then, and finds the same in them again."""
-    weights = Weights(path)
+def test_pages_are_released_and_can_be_read_again(path):
+    """Pages leave memory while the body runs and at its end, and reading them again gives the same weights."""
+    weights = MappedWeights(path)
     assert resident(path) == 0
-    with weights.released():
+    with weights.releasing_pages():
         before = weights.tensor.data.sum()
-        give_up = time.monotonic() + 10
+        deadline = time.monotonic() + 10
         while resident(path):
-            assert time.monotonic() < give_up
+            assert time.monotonic() < deadline
         assert weights.tensor.data.sum() == before
     assert resident(path) == 0
     assert weights.tensor.data.sum() == before
@@ -54,12 +54,12 @@ def test_memory_is_released_and_the_weights_stay(path):
 
 
 @pytest.mark.linux
-def test_memory_is_released_after_an_error(path):
-    """What could not be compiled does not stay in memory, and no thread does."""
-    weights = Weights(path)
+def test_pages_are_released_after_an_error(path):
+    """A failed compilation leaves neither pages in memory nor a thread."""
+    weights = MappedWeights(path)
     threads = threading.active_count()
 
-    @weights.released()
+    @weights.releasing_pages()
     def fail():
         weights.tensor.data.sum()
         raise ZeroDivisionError
@@ -70,9 +70,9 @@ def test_memory_is_released_after_an_error(path):
     assert threading.active_count() == threads
 
 
-def test_where_memory_cannot_be_released(path, monkeypatch):
-    """Nothing happens on systems that have no such call."""
+def test_systems_without_madvise(path, monkeypatch):
+    """Where `MADV_DONTNEED` does not exist, nothing is released and the weights are read as usual."""
     monkeypatch.delattr(mmap, "MADV_DONTNEED", raising=False)
-    weights = Weights(path)
-    with weights.released():
+    weights = MappedWeights(path)
+    with weights.releasing_pages():
         assert weights.tensor.data.tobytes() == path.read_bytes()

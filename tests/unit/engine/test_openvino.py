@@ -1,4 +1,4 @@
-"""What only the OpenVINO engine does: choosing precision, fixing shapes, opening folders."""
+"""The OpenVINO engine: loading, precision, the work and the memory of a request, and warming up."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import threading
 
 import msgspec
 import numpy as np
+import openvino
 import pytest
 
 from lambdiff.engine import cpu
@@ -16,11 +17,14 @@ from lambdiff.engine import manifest as manifests
 from lambdiff.engine.diffusers import DiffusersEngine
 from lambdiff.engine.factory import open_engine
 from lambdiff.engine.manifest import Approximations
+from lambdiff.engine.mapped_weights import MappedWeights
 from lambdiff.engine.openvino import OpenVinoEngine
-from lambdiff.errors import MissingExtra, ModelError
+from lambdiff.engine.runtime import Runtime
+from lambdiff.errors import ModelError
 from lambdiff.handler.app import App
 from lambdiff.protocol.contract import GenerateRequest
 from support import tiny_pipeline
+from support.observed_calls import ObservedCalls
 from support.smaps import mapped
 
 pytestmark = pytest.mark.engine
@@ -38,10 +42,28 @@ def manifest(folder):
     return manifests.read(folder)
 
 
-def ask(manifest, **fields):
-    """A request with the model's defaults, three steps."""
+@pytest.fixture
+def calls():
+    """Records the inferences of engines that it is passed to."""
+    return ObservedCalls()
+
+
+def request(manifest, **fields):
+    """A request with the model's defaults and three steps."""
     fields = {"prompt": "a cat", "seed": 1, "num_inference_steps": 3} | fields
     return GenerateRequest(**fields).resolve(manifest.defaults)
+
+
+def with_approximations(manifest, **approximations):
+    """The manifest with some approximations."""
+    return msgspec.structs.replace(manifest, approximations=Approximations(**approximations))
+
+
+def count_compilations(monkeypatch):
+    """Return a list that grows by one with each compilation."""
+    compile_model, compilations = openvino.Core.compile_model, []
+    monkeypatch.setattr(openvino.Core, "compile_model", lambda *args: compilations.append(1) or compile_model(*args))
+    return compilations
 
 
 def test_open_engine_follows_the_manifest(folder):
@@ -56,26 +78,27 @@ def test_open_engine_follows_the_manifest(folder):
 @pytest.mark.parametrize(
     ("name", "module", "extra"), [("openvino", "openvino", "local"), ("diffusers", "torch", "diffusers")]
 )
-def test_a_missing_library_is_named_with_its_extra(folder, monkeypatch, name, module, extra):
-    """Opening the engine says what to install."""
-    monkeypatch.delitem(sys.modules, f"lambdiff.engine.{name}")
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtra) as caught:
-        open_engine(folder, name)
-    assert caught.value.extra == extra
+def test_a_missing_library_names_its_extra(folder, name, module, extra):
+    """Opening an engine without its library says what to install."""
+    code = (
+        f"import sys; from pathlib import Path; sys.modules[{module!r}] = None; from lambdiff.engine import factory\n"
+        "from lambdiff.errors import MissingExtra\n"
+        f"try: factory.open_engine(Path({str(folder)!r}), {name!r})\n"
+        "except MissingExtra as error: print(error.extra)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{extra}\n"
 
 
-def test_a_folder_without_a_part(folder, manifest, tmp_path):
-    """A missing part is the folder's fault, said in one sentence."""
+def test_a_folder_without_a_part_is_a_model_error(folder, manifest, tmp_path):
+    """A missing part is the folder's fault, not a traceback of OpenVINO's."""
     with pytest.raises(ModelError, match="cannot be loaded"):
         OpenVinoEngine(tmp_path, manifest).load()
 
 
 @pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16"), (False, "f32")])
 def test_precision_follows_the_processor(folder, manifest, monkeypatch, has_bf16, precision):
-    """bf16 where it is in hardware and OpenVINO lists it, f32 elsewhere."""
-    import openvino
-
+    """The arithmetic is bf16 if the hardware has it and OpenVINO lists it, otherwise f32."""
     if has_bf16 and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         precision = "f32"
     monkeypatch.setattr(cpu, "has_bf16", lambda: has_bf16)
@@ -84,229 +107,219 @@ def test_precision_follows_the_processor(folder, manifest, monkeypatch, has_bf16
     assert engine.precision == precision
 
 
-@pytest.mark.parametrize(("asked", "precision"), [("f32", "f32"), ("auto", "bf16")])
-def test_precision_follows_the_manifest(folder, manifest, monkeypatch, asked, precision):
-    """A model that asks for f32 gets it even where there is bf16."""
-    import openvino
-
+@pytest.mark.parametrize(("inference_precision", "precision"), [("f32", "f32"), ("auto", "bf16")])
+def test_precision_follows_the_manifest(folder, manifest, monkeypatch, inference_precision, precision):
+    """A manifest that demands f32 gets it even on a processor with bf16."""
     monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32", "BF16"])
     monkeypatch.setattr(cpu, "has_bf16", lambda: True)
-    engine = OpenVinoEngine(folder, msgspec.structs.replace(manifest, inference_precision=asked))
-    monkeypatch.setattr(engine, "_compile", lambda graph: graph)
+    monkeypatch.setattr(Runtime, "load", lambda *_, **__: None)
+    engine = OpenVinoEngine(folder, msgspec.structs.replace(manifest, inference_precision=inference_precision))
     engine.load()
     assert engine.precision == precision
 
 
-def test_loading_happens_once(folder, manifest, monkeypatch):
-    """Threads that come first at the same time wait for one load."""
+def test_concurrent_loads_compile_once(folder, manifest, monkeypatch):
+    """Threads that load at the same time wait for a single load of the three parts."""
+    compilations = count_compilations(monkeypatch)
     engine = OpenVinoEngine(folder, manifest)
-    compiled = []
-    compile_part = engine._compile
-    monkeypatch.setattr(engine, "_compile", lambda graph: compiled.append(graph.part) or compile_part(graph))
     threads = [threading.Thread(target=engine.load) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(compiled) == ["decoder", "text_encoder", "unet"]
+    assert engine.loaded
+    assert len(compilations) == 3
 
 
-@pytest.fixture
-def calls(monkeypatch):
-    """The graphs that engines run, each with its batch."""
-    found = []
-    run = OpenVinoEngine._run
-
-    def counted(engine, graph, inputs):
-        first = next(iter(inputs.values()))
-        found.append((graph.part, len(inputs.get("sample", first))))
-        return run(engine, graph, inputs)
-
-    monkeypatch.setattr(OpenVinoEngine, "_run", counted)
-    return found
-
-
-def test_work_of_a_request(folder, manifest, calls):
-    """Guidance is one call with two samples, no guidance one sample; a prompt that was seen is not encoded again."""
-    engine = OpenVinoEngine(folder, manifest)
-    engine.generate(ask(manifest, guidance_scale=4.0, scheduler="euler"))
+def test_inferences_of_a_request(folder, manifest, calls):
+    """A guided step is one call with two samples, an unguided one has one sample; known prompts are not re-encoded."""
+    engine = OpenVinoEngine(folder, manifest, observe=calls.record)
+    engine.generate(request(manifest, guidance_scale=4.0, scheduler="euler"))
     assert calls == [("text_encoder", 1)] * 2 + [("unet", 2)] * 3 + [("decoder", 1)]
     calls.clear()
-    engine.generate(ask(manifest, guidance_scale=1.0, scheduler="euler"))
+    engine.generate(request(manifest, guidance_scale=1.0, scheduler="euler"))
     assert calls == [("unet", 1)] * 3 + [("decoder", 1)]
 
 
-def with_shortcuts(manifest, **approximations):
-    """The manifest with some of its approximations taken."""
-    return msgspec.structs.replace(manifest, approximations=Approximations(**approximations))
-
-
-@pytest.mark.parametrize("native_size", [None, (64, 64)], ids=["open", "one-size"])
+@pytest.mark.parametrize("native_size", [None, (64, 64)], ids=["any-size", "native-size"])
 def test_guidance_on_part_of_the_steps(folder, manifest, calls, native_size):
-    """Outside the interval one sample is enough; over all steps it is the ordinary picture, to the pixel."""
+    """Calls outside the interval have one sample; an interval over all steps changes no pixel."""
     manifest = msgspec.structs.replace(manifest, native_size=native_size)
-    request = ask(manifest, guidance_scale=4.0, scheduler="euler", num_inference_steps=4, width=64, height=64)
-    whole = OpenVinoEngine(folder, manifest, precision="f32").generate(request).pixels
+    guided = request(manifest, guidance_scale=4.0, scheduler="euler", num_inference_steps=4, width=64, height=64)
+    exact = OpenVinoEngine(folder, manifest, precision="f32").generate(guided).pixels
     for interval, batches in (((0.0, 1.0), [2, 2, 2, 2]), ((0.0, 0.5), [2, 2, 1, 1]), ((0.25, 0.75), [1, 2, 2, 1])):
         calls.clear()
-        engine = OpenVinoEngine(folder, with_shortcuts(manifest, guidance_interval=interval), precision="f32")
-        pixels = engine.generate(request).pixels
+        limited = with_approximations(manifest, guidance_interval=interval)
+        pixels = OpenVinoEngine(folder, limited, precision="f32", observe=calls.record).generate(guided).pixels
         assert [batch for part, batch in calls if part == "unet"] == batches
-        assert (pixels == whole).all() == (interval == (0.0, 1.0))
+        assert (pixels == exact).all() == (interval == (0.0, 1.0))
 
 
-def test_too_few_steps_to_guide_any(folder, manifest):
-    """Where the interval holds none of a request's steps, the reply says so; one without guidance hears nothing."""
-    engine = OpenVinoEngine(folder, with_shortcuts(manifest, guidance_interval=(0.3, 0.45)), precision="f32")
-    assert engine.generate(ask(manifest, guidance_scale=4.0, num_inference_steps=4)).warnings == [
-        "This endpoint guides none of 4 steps: ask for more."
+def test_too_few_steps_for_the_guidance_interval(folder, manifest):
+    """A guided request warns if none of its steps is inside the interval; an unguided one does not."""
+    engine = OpenVinoEngine(folder, with_approximations(manifest, guidance_interval=(0.3, 0.45)), precision="f32")
+    assert engine.generate(request(manifest, guidance_scale=4.0, num_inference_steps=4)).warnings == [
+        "With 4 steps, this model's guidance interval contains none of them; request more steps."
     ]
-    assert engine.generate(ask(manifest, guidance_scale=1.0, num_inference_steps=4)).warnings == []
-    assert engine.generate(ask(manifest, guidance_scale=4.0, num_inference_steps=8)).warnings == []
+    assert engine.generate(request(manifest, guidance_scale=1.0, num_inference_steps=4)).warnings == []
+    assert engine.generate(request(manifest, guidance_scale=4.0, num_inference_steps=8)).warnings == []
 
 
-@pytest.mark.parametrize("native_size", [None, (64, 64)], ids=["open", "one-size"])
-def test_features_of_an_earlier_step(folder, manifest, calls, native_size):
-    """Between whole calls only the outer layers run; a guided call never reuses an unguided one's features."""
+@pytest.mark.parametrize("native_size", [None, (64, 64)], ids=["any-size", "native-size"])
+def test_deepcache(folder, manifest, calls, native_size):
+    """Only outer layers run between whole calls; a guided call never reuses an unguided call's features."""
     manifest = msgspec.structs.replace(manifest, native_size=native_size)
-    request = ask(manifest, guidance_scale=4.0, scheduler="ddim", num_inference_steps=5, width=64, height=64)
-    whole = OpenVinoEngine(folder, manifest, precision="f32").generate(request).pixels
-    calls.clear()
-    engine = OpenVinoEngine(folder, with_shortcuts(manifest, deepcache_interval=3), precision="f32")
-    pixels = engine.generate(request).pixels
+    guided = request(manifest, guidance_scale=4.0, scheduler="ddim", num_inference_steps=5, width=64, height=64)
+    exact = OpenVinoEngine(folder, manifest, precision="f32").generate(guided).pixels
+    engine = OpenVinoEngine(
+        folder, with_approximations(manifest, deepcache_interval=3), precision="f32", observe=calls.record
+    )
+    pixels = engine.generate(guided).pixels
     assert calls[2:-1] == [("unet", 2), ("unet_outer", 2), ("unet_outer", 2), ("unet", 2), ("unet_outer", 2)]
-    assert (pixels != whole).any()
+    assert (pixels != exact).any()
     calls.clear()
-    late = with_shortcuts(manifest, deepcache_interval=3, guidance_interval=(0.2, 0.6))
-    OpenVinoEngine(folder, late, precision="f32").generate(request)
+    both = with_approximations(manifest, deepcache_interval=3, guidance_interval=(0.2, 0.6))
+    OpenVinoEngine(folder, both, precision="f32", observe=calls.record).generate(guided)
     assert calls[2:-1] == [("unet", 1), ("unet", 2), ("unet_outer", 2), ("unet", 1), ("unet_outer", 1)]
 
 
-def test_the_outer_layers_agree_with_the_whole(folder, manifest):
-    """With features of the same call, not an earlier one's, the outer layers give what the whole UNet gives."""
-    engine = OpenVinoEngine(folder, with_shortcuts(manifest, deepcache_interval=2), precision="f32")
-    engine.load()
-    random = np.random.default_rng(0)
-    inputs = {
-        "sample": np.repeat(random.standard_normal((1, 4, 16, 16), np.float32), 2, axis=0),
-        "timestep": np.array([300.0], np.float32),
-        "encoder_hidden_states": random.standard_normal((2, 16, 32), np.float32),
-    }
-    output, features = engine._run(engine._graph("unet", 2, (64, 64)), inputs)
-    (again,) = engine._run(engine._graph("unet_outer", 2, (64, 64)), {**inputs, "features": features})
-    np.testing.assert_allclose(again, output, atol=1e-5)
-
-
-def test_a_fixed_size(folder, manifest):
-    """The default size has graphs of its own, with the same picture but for rounding; other sizes are drawn as ever."""
-    fixed = OpenVinoEngine(folder, msgspec.structs.replace(manifest, static_shapes=True), precision="f32")
-    plain = OpenVinoEngine(folder, manifest, precision="f32")
+def test_static_shapes_give_the_same_image(folder, manifest):
+    """Static and dynamic graphs differ by rounding only, at the default size and at others."""
+    static = OpenVinoEngine(folder, msgspec.structs.replace(manifest, static_shapes=True), precision="f32")
+    dynamic = OpenVinoEngine(folder, manifest, precision="f32")
     for width, height in ((64, 64), (96, 64)):
-        request = ask(manifest, width=width, height=height)
-        difference = fixed.generate(request).pixels.astype(int) - plain.generate(request).pixels
+        sized = request(manifest, width=width, height=height)
+        difference = static.generate(sized).pixels.astype(int) - dynamic.generate(sized).pixels
         assert np.abs(difference).max() <= 2
 
 
-@pytest.mark.parametrize("other", [{"width": 96}, {"guidance_scale": 1.0}], ids=["size", "batch"])
+OTHER_SHAPES = pytest.mark.parametrize("other", [{"width": 96}, {"guidance_scale": 1.0}], ids=["size", "batch"])
+
+
+@OTHER_SHAPES
 def test_weights_are_in_memory_once(folder, manifest, other):
-    """The first request of another shape puts open graphs in the place of the fixed ones, which then serve all."""
+    """Static graphs make way for a dynamic one when a request needs it, and the other way round."""
     engine = OpenVinoEngine(folder, msgspec.structs.replace(manifest, static_shapes=True), precision="f32")
 
-    def unets():
-        return [(graph.batch, graph.size) for graph in engine._requests if graph.part == "unet"]
+    def unet_shapes():
+        runtime, _ = engine._loaded
+        return [graph.shape for graph in runtime.graphs if graph.part == "unet"]
 
-    engine.generate(ask(manifest))
-    assert unets() == [(2, (64, 64))]
-    for fields in (other, {}):
-        engine.generate(ask(manifest, **fields))
-        assert unets() == [(0, None)]
+    for fields, shape in (({}, (2, 16, 16)), (other, None), (other, None), ({}, (2, 16, 16))):
+        engine.generate(request(manifest, **fields))
+        assert unet_shapes() == [shape]
 
 
-@pytest.mark.parametrize(("tiny", "freed"), [(False, 3), (True, 0)], ids=["full", "tiny"])
-def test_the_full_decoder_has_the_memory_for_itself(folder, manifest, monkeypatch, tiny, freed):
-    """UNet and text encoder make room for it, and it for them; the next picture is the same."""
-    import openvino
+@OTHER_SHAPES
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+@pytest.mark.parametrize("static_shapes", [True, False], ids=["static", "dynamic"])
+def test_pixels_do_not_depend_on_earlier_requests(folder, manifest, monkeypatch, static_shapes, precision, other):
+    """A request gives the same pixels whatever shapes the engine has served before."""
+    if precision == "bf16" and not cpu.has_bf16():
+        pytest.skip("this processor has no bf16")
+    monkeypatch.setattr(cpu, "threads", lambda: 1)  # OpenVINO's bf16 sums may depend on the order of its threads
+    manifest = msgspec.structs.replace(manifest, static_shapes=static_shapes)
+    requests = [request(manifest), request(manifest, **other)]
+    expected = [OpenVinoEngine(folder, manifest, precision=precision).generate(each).pixels for each in requests]
+    used = OpenVinoEngine(folder, manifest, precision=precision)
+    for index in (0, 1, 0, 1, 1, 0):
+        assert np.array_equal(used.generate(requests[index]).pixels, expected[index])
 
-    release, asked = openvino.CompiledModel.release_memory, []
-    monkeypatch.setattr(openvino.CompiledModel, "release_memory", lambda self: (asked.append(self), release(self)))
-    engine = OpenVinoEngine(folder, msgspec.structs.replace(manifest, tiny_decoder=tiny), precision="f32")
-    first = engine.generate(ask(manifest)).pixels
-    assert len(asked) == freed
-    assert np.array_equal(engine.generate(ask(manifest)).pixels, first)
+
+@pytest.mark.parametrize(("tiny_decoder", "releases"), [(False, 3), (True, 0)], ids=["full", "tiny"])
+def test_a_full_decoder_runs_alone_in_memory(folder, manifest, monkeypatch, tiny_decoder, releases):
+    """Text encoder and UNet release their buffers before it runs, and it releases its own; pixels stay the same."""
+    release_memory, released = openvino.CompiledModel.release_memory, []
+    monkeypatch.setattr(
+        openvino.CompiledModel, "release_memory", lambda self: (released.append(self), release_memory(self))
+    )
+    engine = OpenVinoEngine(folder, msgspec.structs.replace(manifest, tiny_decoder=tiny_decoder), precision="f32")
+    first = engine.generate(request(manifest)).pixels
+    assert len(released) == releases
+    assert np.array_equal(engine.generate(request(manifest)).pixels, first)
 
 
 @pytest.mark.linux
-@pytest.mark.parametrize("static_shapes", [True, False], ids=["fixed", "open"])
-def test_weights_leave_memory_and_are_not_written_to(static_shapes):
-    """After a picture the UNet's file is no longer in memory, and no page was changed: that would be lost with it."""
+@pytest.mark.parametrize("static_shapes", [True, False], ids=["static", "dynamic"])
+def test_weight_pages_are_released_and_never_written(static_shapes):
+    """After a request the UNet's file is not resident. No page was modified, as releasing it would lose the change."""
     folder = tiny_pipeline.baked(precision="f16")
     manifest = msgspec.structs.replace(manifests.read(folder), static_shapes=static_shapes)
     engine = OpenVinoEngine(folder, manifest)
-    engine.generate(ask(manifest))
+    engine.generate(request(manifest))
     for part in ("text_encoder", "unet", "decoder"):
         assert mapped(folder / f"{part}.bin", "Anonymous") == 0, part
     unet = folder / "unet.bin"
     assert mapped(unet, "Rss") < unet.stat().st_size / 10
 
 
-@pytest.mark.parametrize("static_shapes", [True, False], ids=["fixed", "open"])
+@pytest.mark.parametrize("static_shapes", [True, False], ids=["static", "dynamic"])
 @pytest.mark.parametrize(
-    "approximations", [{}, {"deepcache_interval": 2, "guidance_interval": (0.0, 0.5)}], ids=["all", "part"]
+    "approximations",
+    [{}, {"deepcache_interval": 2, "guidance_interval": (0.0, 0.5)}],
+    ids=["exact", "approximations"],
 )
-def test_warming_up_leaves_nothing(folder, manifest, static_shapes, approximations):
-    """The first request afterwards compiles no graph, and none has weights left to copy."""
+def test_warming_up_leaves_nothing_to_do(folder, manifest, monkeypatch, static_shapes, approximations):
+    """The first request after it compiles nothing and copies no weights."""
     manifest = msgspec.structs.replace(
         manifest, static_shapes=static_shapes, approximations=Approximations(**approximations)
     )
+    compilations = count_compilations(monkeypatch)
+    releasing_pages, copies = MappedWeights.releasing_pages, []
+    monkeypatch.setattr(MappedWeights, "releasing_pages", lambda self: copies.append(self) or releasing_pages(self))
     engine = OpenVinoEngine(folder, manifest, precision="f32")
     App(lambda: engine).warm_up()
-    graphs, seen = list(engine._requests), set(engine._seen)
+    before = len(compilations), len(copies)
+    assert min(before) > 0
     engine.generate(GenerateRequest(prompt="a dog", seed=1).resolve(manifest.defaults))
-    assert (list(engine._requests), engine._seen) == (graphs, seen)
+    assert (len(compilations), len(copies)) == before
 
 
-def test_a_guidance_embedding_needs_no_second_sample():
-    """A model that was distilled with guidance is called with one sample at any scale, and the scale matters."""
+def test_a_guidance_embedding_needs_no_unconditional_pass():
+    """A guidance-distilled model runs one sample at any scale, ignores the negative prompt, and follows the scale."""
     folder = tiny_pipeline.baked(name="time_cond_proj_dim", time_cond_proj_dim=32)
     manifest = manifests.read(folder)
     assert (manifest.guidance_embedding, manifest.precision) == (32, "f16")
-    engine = OpenVinoEngine(folder, manifest, precision="f32")
-    pictures = [engine.generate(ask(manifest, guidance_scale=scale)).pixels for scale in (1.0, 8.0)]
-    assert (pictures[0] != pictures[1]).any()
-    without = engine.generate(ask(manifest, guidance_scale=8.0, negative_prompt="dog")).pixels
-    assert (without == pictures[1]).all()
+    calls = ObservedCalls()
+    engine = OpenVinoEngine(folder, manifest, precision="f32", observe=calls.record)
+    images = [engine.generate(request(manifest, guidance_scale=scale)).pixels for scale in (1.0, 8.0)]
+    assert (images[0] != images[1]).any()
+    assert {batch for _, batch in calls} == {1}
+    negative = engine.generate(request(manifest, guidance_scale=8.0, negative_prompt="dog")).pixels
+    assert (negative == images[1]).all()
 
 
-def test_a_model_of_one_size(folder, manifest):
-    """It draws that size with shapes fixed, then brings it to the requested one and says so."""
-    open_size = OpenVinoEngine(folder, manifest, precision="f32")
-    one_size = OpenVinoEngine(folder, msgspec.structs.replace(manifest, native_size=(64, 48)), precision="f32")
+def test_a_model_with_a_native_size(folder, manifest):
+    """It generates at that size with static shapes, then resizes to the requested one and says so."""
+    any_size = OpenVinoEngine(folder, manifest, precision="f32")
+    native = OpenVinoEngine(folder, msgspec.structs.replace(manifest, native_size=(64, 48)), precision="f32")
     for guidance_scale in (1.0, 4.0):
-        request = ask(manifest, width=64, height=48, guidance_scale=guidance_scale)
-        expected = open_size.generate(request).pixels.astype(int)
-        drawing = one_size.generate(request)
-        assert np.abs(drawing.pixels - expected).max() <= 2
-        assert drawing.warnings == []
-    drawing = one_size.generate(ask(manifest, width=256, height=192))
-    assert drawing.pixels.shape == (192, 256, 3)
-    assert drawing.warnings == ["The picture was drawn at 64x48 and enlarged to 256x192."]
-    assert "resize" in drawing.timings
+        sized = request(manifest, width=64, height=48, guidance_scale=guidance_scale)
+        expected = any_size.generate(sized).pixels.astype(int)
+        output = native.generate(sized)
+        assert np.abs(output.pixels - expected).max() <= 2
+        assert output.warnings == []
+    output = native.generate(request(manifest, width=256, height=192))
+    assert output.pixels.shape == (192, 256, 3)
+    assert output.warnings == ["The image was generated at 64x48 and upsampled to 256x192."]
+    assert "resize" in output.timings
 
 
-def test_no_telemetry():
-    """OpenVINO's telemetry package is not importable once the engine is imported first."""
+@pytest.mark.parametrize("module", ["openvino", "deepcache", "mapped_weights"])
+def test_no_telemetry(module):
+    """Whichever module imports OpenVINO first, its telemetry package is not imported."""
     code = (
-        "import lambdiff.engine.openvino, sys; "
+        f"import lambdiff.engine.{module}, sys; "
         "print([name for name, module in sys.modules.items() if 'openvino_telemetry' in name and module])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_the_built_in_model_on_a_processor_held_to_avx2():
-    """Lambda promises AVX2 and no more: eight-bit weights compile there, in f32."""
+def test_the_built_in_model_with_avx2_only():
+    """Lambda promises no more than AVX2: eight-bit weights compile there, in f32."""
     code = (
         "from lambdiff.protocol.contract import GenerateRequest; from lambdiff.engine.factory import open_engine; "
-        "from lambdiff.local import builtin; engine = open_engine(builtin.folder()); "
+        "from lambdiff.local import builtin; engine = open_engine(builtin.builtin_model_dir()); "
         "request = GenerateRequest(prompt='a cat', num_inference_steps=1).resolve(engine.manifest.defaults); "
         "print(engine.generate(request).pixels.shape, engine.precision)"
     )

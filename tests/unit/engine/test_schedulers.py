@@ -1,4 +1,4 @@
-"""Each scheduler against diffusers' class of the same kind."""
+"""Each sampler, compared with diffusers' class of the same kind."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 
 from lambdiff.engine import schedulers
 from lambdiff.engine.manifest import Diffusion
+from lambdiff.engine.schedulers.noise_schedule import alphas_cumprod
 from lambdiff.errors import InvalidRequest
 
 pytestmark = pytest.mark.engine
@@ -27,7 +28,7 @@ NOISE = [
 
 
 def reference(name: str, diffusion: Diffusion, steps: int):
-    """diffusers' scheduler with the same settings."""
+    """Return diffusers' scheduler with the same settings."""
     cls, extra = REFERENCES[name]
     settings = {
         key: getattr(diffusion, key)
@@ -44,7 +45,7 @@ def reference(name: str, diffusion: Diffusion, steps: int):
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("name", REFERENCES)
 def test_agrees_with_diffusers_at_every_step(name, prediction, spacing, noise, monkeypatch):
-    """Timesteps, first scale, model inputs and samples agree to 1e-4 for random outputs and 1 to 31 steps."""
+    """Timesteps, initial scale, model inputs and samples agree to 1e-4, for random outputs and 1 to 31 steps."""
     diffusion = Diffusion(
         **{f: getattr(noise, f) for f in noise.__struct_fields__}
         | {"prediction_type": prediction, "timestep_spacing": spacing}
@@ -73,33 +74,33 @@ def test_agrees_with_diffusers_at_every_step(name, prediction, spacing, noise, m
 @pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
 @pytest.mark.parametrize("name", REFERENCES)
 def test_timesteps_for_every_number_of_steps(name, spacing):
-    """All step counts of the contract give diffusers' timesteps, however 1000 divides."""
+    """Every step count of the contract gives diffusers' timesteps, whether or not it divides 1000."""
     diffusion = Diffusion(timestep_spacing=spacing)
     for steps in range(1, 51 if name == "lcm" else 101):
         ours = schedulers.make(name, diffusion, steps, np.random.default_rng(0)).timesteps
         theirs = reference(name, diffusion, steps).timesteps.numpy()
         if (spacing, steps) == ("trailing", 61) and name != "lcm":
-            # A rounding error in numpy.arange gives diffusers a 62nd step, at timestep -1.
+            # Rounding in numpy.arange gives diffusers a 62nd step, at timestep -1.
             assert len(ours) - (name == "pndm") == 61
             continue
         np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
 def test_lcm_refuses_more_steps_than_its_teacher_had():
-    """More steps than the distillation's are the caller's mistake, with the field named."""
+    """The error names the field, because this is the caller's mistake."""
     with pytest.raises(InvalidRequest, match="at most 50") as caught:
         schedulers.make("lcm", Diffusion(), 51, np.random.default_rng(0))
     assert caught.value.problems[0][0] == "num_inference_steps"
 
 
-def test_a_perfect_model_is_followed_to_the_clean_sample():
-    """With the true noise as the model's output every deterministic scheduler ends at the clean sample."""
+def test_a_perfect_model_leads_to_the_clean_sample():
+    """If the model predicts the true noise, every deterministic sampler ends at the clean sample."""
     rng = np.random.default_rng(3)
     clean, noise = rng.standard_normal((2, 1, 4, 8, 8))
     diffusion = Diffusion(timestep_spacing="trailing", set_alpha_to_one=True)
     for name in ("ddim", "dpmpp_2m", "euler"):
         scheduler = schedulers.make(name, diffusion, 10, rng)
-        alpha = schedulers.alphas_cumprod(diffusion)[-1]
+        alpha = alphas_cumprod(diffusion)[-1]
         sample = np.sqrt(alpha) * clean + np.sqrt(1 - alpha) * noise
         sample = sample / np.sqrt(alpha) if name == "euler" else sample
         for _ in scheduler.timesteps:
@@ -108,6 +109,6 @@ def test_a_perfect_model_is_followed_to_the_clean_sample():
 
 
 def assert_close(ours, theirs):
-    """Relative to the largest value, for single elements pass through zero."""
+    """Compare relative to the largest value, because single elements may be close to zero."""
     theirs = theirs.numpy()
     assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max()

@@ -1,10 +1,11 @@
-"""Prompts as tokens, and warnings about what the model does not read."""
+"""From prompts to token ids, and the warnings about words that a model does not read or know."""
 
 from __future__ import annotations
 
 import pytest
 
 from lambdiff.engine.tokenizer import PromptTokenizer
+from lambdiff.protocol.contract import Defaults, GenerateRequest
 from support import tiny_pipeline
 
 pytestmark = pytest.mark.engine
@@ -12,13 +13,13 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture(scope="module")
 def clip():
-    """transformers' own tokenizer."""
+    """The same tokenizer in transformers."""
     return tiny_pipeline.make_tokenizer()
 
 
 @pytest.fixture
 def tokenizer(clip):
-    """Ours over the same vocabulary, with the words of the tiny pipelines."""
+    """Our tokenizer over the same vocabulary; it knows the words of the tiny pipelines."""
     backend = clip.backend_tokenizer.from_str(clip.backend_tokenizer.to_str())
     return PromptTokenizer(backend, max_length=16, pad_id=clip.pad_token_id, vocabulary=tiny_pipeline.WORDS)
 
@@ -37,46 +38,46 @@ def tokenizer(clip):
     ],
 )
 def test_ids_are_those_of_transformers(clip, tokenizer, prompt):
-    """Short, long, foreign and strange prompts give the ids that diffusers' pipelines use."""
+    """Short, long, foreign and odd prompts give the ids that diffusers' pipelines use."""
     expected = clip(prompt, padding="max_length", truncation=True, max_length=16).input_ids
     assert tokenizer.ids(prompt).tolist() == [expected]
     assert tokenizer.ids(prompt).dtype == "int64"
 
 
-def test_nothing_to_say_about_a_known_short_prompt(tokenizer):
-    """No warning for words of the vocabulary, in any case and with punctuation."""
+def test_known_short_prompts_have_no_warnings(tokenizer):
+    """Case and punctuation do not matter."""
     assert tokenizer.warnings("A cat, in the top hat!") == []
     assert tokenizer.warnings("") == []
 
 
 def test_unknown_words_are_listed_once_and_in_order(tokenizer):
-    """Words outside the vocabulary are named as they come; a possessive is its owner."""
+    """Words outside the vocabulary are listed in the prompt's order; a possessive counts as its noun."""
     assert tokenizer.warnings("yak's hat, ox, yak") == [
         "The model was not trained on these words of the prompt: yak, ox."
     ]
 
 
-def test_no_vocabulary_no_unknown_words(clip):
-    """Models with an open vocabulary never complain about words."""
+def test_without_a_vocabulary_no_word_is_unknown(clip):
+    """Models with an open vocabulary never warn about unknown words."""
     backend = clip.backend_tokenizer.from_str(clip.backend_tokenizer.to_str())
     assert PromptTokenizer(backend, max_length=77, pad_id=0).warnings("a zebra") == []
 
 
-def test_a_cut_inside_a_word_counts_that_word_as_left_out(tokenizer):
-    """`a cat` is read whole, of the long word behind it only some letters."""
+def test_a_partly_read_word_counts_as_dropped(tokenizer):
+    """`a cat` is read completely; of the long word after it, only some letters are."""
     warnings = tokenizer.warnings("a cat abcdefghijklmnopqrstuvwxyz hat")
-    assert warnings == ['The prompt was cut after "cat": the model reads 14 tokens, 2 words were left out.']
+    assert warnings == ['The prompt was cut after "cat": the model reads 14 tokens, so 2 words were dropped.']
 
 
-def test_a_single_word_too_long(tokenizer):
-    """There is no last word to name."""
+def test_a_prompt_of_one_long_word(tokenizer):
+    """The warning has no last word to name."""
     assert tokenizer.warnings("q" * 100) == [
-        "The prompt was cut within its first word: the model reads 14 tokens, 1 word was left out."
+        "The prompt was cut within its first word: the model reads 14 tokens, so 1 word was dropped."
     ]
 
 
-def test_many_unknown_words_are_shortened(clip):
-    """A list of unknown words stops after a dozen."""
+def test_long_lists_of_unknown_words_are_shortened(clip):
+    """The list stops after a dozen words."""
     backend = clip.backend_tokenizer.from_str(clip.backend_tokenizer.to_str())
     tokenizer = PromptTokenizer(backend, max_length=77, pad_id=0, vocabulary=["cat"])
     (warning,) = tokenizer.warnings(" ".join(f"w{letter}" for letter in "abcdefghijklmno"))
@@ -84,8 +85,17 @@ def test_many_unknown_words_are_shortened(clip):
     assert "wm" not in warning
 
 
-def test_the_negative_prompt_is_called_so(tokenizer):
-    """Both sentences say which prompt they are about."""
+def test_warnings_say_which_prompt_they_are_about(tokenizer):
+    """Both sentences name the negative prompt."""
     warnings = tokenizer.warnings("yak " * 30, what="negative prompt")
     assert [" ".join(warning.split()[:3]) for warning in warnings] == ["The negative prompt", "The model was"]
     assert all("negative prompt" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_the_negative_prompt_matters_only_with_guidance(tokenizer, guided):
+    """Without guidance the model does not read the negative prompt, so there is nothing to warn about."""
+    defaults = Defaults(num_inference_steps=1, guidance_scale=1.0, width=64, height=64, scheduler="euler")
+    generation = GenerateRequest(prompt="a yak", negative_prompt="an ox").resolve(defaults)
+    warnings = tokenizer.warnings_for(generation, guided=guided)
+    assert ["yak" in warning for warning in warnings] == [True, False][: 1 + guided]

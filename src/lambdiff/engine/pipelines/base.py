@@ -1,0 +1,68 @@
+"""The interface of a family's pipeline, and what it hands from encoding to denoising."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lambdiff.engine.manifest import Manifest
+from lambdiff.engine.runtime import Part, Runtime, Shape
+from lambdiff.protocol.contract import Generation
+from lambdiff.protocol.http import OnStep
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """A request's encoded prompts.
+
+    Attributes:
+        inputs: inputs of the denoiser by name. The last sample of each belongs to the prompt; if guided, the one before
+            it belongs to the negative prompt.
+        guided: whether there is an unconditional pass.
+        warnings: what the model will not read or follow, as sentences for the caller.
+    """
+
+    inputs: Mapping[str, Array]
+    guided: bool
+    warnings: list[str] = field(default_factory=list)
+
+    def batch(self, size: int) -> dict[str, Any]:
+        """Return the inputs of a call with `size` samples: 2 with an unconditional pass, 1 without."""
+        return {name: value[-size:] for name, value in self.inputs.items()}
+
+
+class Pipeline(Protocol):
+    """How one family of models turns text into latents. The engine decodes and finishes them.
+
+    Args:
+        folder: a baked folder.
+        manifest: its manifest.
+        runtime: runs the parts. Construction must not call it; its parts are loaded afterwards.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, runtime: Runtime) -> None: ...
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """The models that the pipeline calls."""
+
+    def shapes(self, generation: Generation) -> dict[str, Collection[Shape]]:
+        """Return, by part, the shapes that a request calls it with."""
+
+    def encode(self, generation: Generation) -> Conditioning:
+        """Turn the prompts into inputs of the denoiser."""
+
+    def denoise(self, generation: Generation, conditioning: Conditioning, on_step: OnStep | None) -> Array:
+        """Turn seeded noise into clean latents of shape `latents.latents_shape(generation, manifest)`.
+
+        Raises:
+            Cancelled: `on_step` returned True.
+            InvalidRequest: the scheduler cannot run this number of steps.
+        """

@@ -1,0 +1,78 @@
+"""Stable Diffusion 1.x and 2.x, and models of their shape: a CLIP text encoder and a UNet.
+
+    text_encoder   input_ids (1, tokens) int64                                  -> (1, tokens, width)
+    unet           sample (b, channels, h, w), timestep (1,), encoder_hidden_states (b, tokens, width)
+                   and, with a guidance embedding, timestep_cond (1, n)         -> (b, channels, h, w)
+
+`tokenizer.json` is read with the `tokenizers` package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from lambdiff.engine import guidance
+from lambdiff.engine.manifest import Manifest
+from lambdiff.engine.pipelines.base import Array, Conditioning
+from lambdiff.engine.pipelines.unet import UNetDenoiser
+from lambdiff.engine.runtime import Part, Runtime, Shape
+from lambdiff.engine.tokenizer import PromptTokenizer
+from lambdiff.protocol.contract import Generation
+from lambdiff.protocol.http import OnStep
+
+TOKENIZER: Final = "tokenizer.json"
+CACHED_PROMPTS: Final = 32
+"""Prompts whose embeddings are kept; the empty negative prompt is one of them."""
+_ONE_PROMPT: Final = Shape(1)
+
+
+class StableDiffusionPipeline:
+    """See `Pipeline`.
+
+    Raises:
+        Exception: the tokenizer's own, if its file is missing or damaged.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, runtime: Runtime) -> None:
+        self._manifest = manifest
+        self._runtime = runtime
+        self._denoiser = UNetDenoiser(manifest, runtime)
+        self._tokenizer = _read_tokenizer(folder, manifest)
+        self._embed = lru_cache(CACHED_PROMPTS)(self._run_text_encoder)
+        self.parts = (*self._denoiser.parts, Part("text_encoder"))
+
+    def shapes(self, generation: Generation) -> dict[str, Collection[Shape]]:
+        """Return, by part, the shapes that a request calls it with."""
+        return {**self._denoiser.shapes(generation), "text_encoder": [_ONE_PROMPT]}
+
+    def encode(self, generation: Generation) -> Conditioning:
+        """Embed the prompt and, if guided, the negative prompt."""
+        guided = guidance.is_guided(generation, self._manifest)
+        prompts = [generation.negative_prompt, generation.prompt] if guided else [generation.prompt]
+        inputs = {"encoder_hidden_states": np.concatenate([self._embed(prompt) for prompt in prompts])}
+        if width := self._manifest.guidance_embedding:
+            inputs["timestep_cond"] = guidance.guidance_embedding(generation.guidance_scale, width)
+        warnings = self._tokenizer.warnings_for(generation, guided=guided) + self._denoiser.warnings(generation)
+        return Conditioning(inputs, guided, warnings)
+
+    def denoise(self, generation: Generation, conditioning: Conditioning, on_step: OnStep | None) -> Array:
+        """See `Pipeline.denoise`."""
+        return self._denoiser.denoise(generation, conditioning, on_step)
+
+    def _run_text_encoder(self, prompt: str) -> Array:
+        encode = self._runtime.serve("text_encoder", [_ONE_PROMPT])
+        (embedding,) = encode({"input_ids": self._tokenizer.ids(prompt)})
+        return embedding
+
+
+def _read_tokenizer(folder: Path, manifest: Manifest) -> PromptTokenizer:
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    pad_id = (tokenizer.padding or {"pad_id": 0})["pad_id"]
+    text = manifest.text
+    return PromptTokenizer(tokenizer, max_length=text.max_length, pad_id=pad_id, vocabulary=text.vocabulary)

@@ -1,0 +1,245 @@
+"""Compiled OpenVINO graphs: which one serves a call, and when its memory is released.
+
+A part of a model is compiled with **dynamic shapes**, as one graph for every batch and size, or with **static shapes**,
+as one graph for each shape. Static shapes are faster (by a fifth for a UNet of 13 M parameters at 128x128, by a
+twentieth for one of 323 M at 512x512), but every graph holds its own copy of the weights. Two rules follow:
+
+1. A graph is chosen from the shapes that one request needs, and from nothing else. Static and dynamic graphs round
+   differently: a choice that depended on earlier requests would give the same request different pixels.
+2. Static graphs and the dynamic graph of a part are never in memory together. A request that needs the other kind
+   evicts and compiles, which costs about as much time as loading the part did.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lambdiff.engine import cpu
+from lambdiff.engine.core import core
+from lambdiff.engine.mapped_weights import MappedWeights
+from lambdiff.engine.without_telemetry import openvino
+
+Array = NDArray[np.float32]
+Inputs = dict[str, Any]
+"""A call's inputs: arrays by the name that the model gives them."""
+Call = Callable[[Inputs], tuple[Array, ...]]
+"""Runs a part once and returns its outputs."""
+Observer = Callable[[str, Inputs], None]
+"""Called before each inference with the part's name and its inputs."""
+
+IsStatic = Callable[[str, "Shape"], bool]
+"""Whether calls of a part (by name) with a shape are served by a graph for this shape alone."""
+
+
+class Shape(NamedTuple):
+    """The dimensions of a call that the model files leave open.
+
+    Attributes:
+        batch: the number of samples.
+        height, width: those of the latents; 0 for parts that take none.
+    """
+
+    batch: int
+    height: int = 0
+    width: int = 0
+
+    @classmethod
+    def of(cls, inputs: Inputs) -> Self:
+        """Return the shape of a call. The first input of rank 4 holds latents or has their height and width."""
+        for value in inputs.values():
+            if np.ndim(value) == 4:
+                return cls(len(value), *np.shape(value)[2:])
+        return cls(len(next(iter(inputs.values()))))
+
+    def fill(self, shape: openvino.PartialShape) -> list[int]:
+        """Return an input's shape with its open dimensions filled in."""
+        if len(shape) == 4:
+            return [self.batch, shape[1].get_length(), self.height, self.width]
+        return [self.batch if side.is_dynamic else side.get_length() for side in shape]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A model that a pipeline calls.
+
+    Attributes:
+        name: unique within a model folder.
+        file: its `.xml` and `.bin` files, without the suffix; parts may share them. By default the name.
+        rewrite: changes the graph after its shapes are set and before it is compiled.
+    """
+
+    name: str
+    file: str = ""
+    rewrite: Callable[[openvino.Model], openvino.Model] | None = None
+
+    @property
+    def stem(self) -> str:
+        """The files' name without the suffix."""
+        return self.file or self.name
+
+
+class Graph(NamedTuple):
+    """What is compiled: a part for one shape, or for every shape if `shape` is None."""
+
+    part: str
+    shape: Shape | None = None
+
+
+class Runtime:
+    """Compiles and runs the parts of one model folder. Not thread-safe: calls must not overlap.
+
+    Args:
+        folder: a baked folder.
+        precision: the arithmetic, `bf16` or `f32`. None takes `bf16` if the processor has it.
+        threads: the number of threads that an inference uses.
+        observe: called before each inference. The input arrays may be reused; copy what you keep.
+
+    Example:
+        >>> runtime, shapes = Runtime(folder, threads=2), [Shape(1, 64, 64)]                # doctest: +SKIP
+        >>> runtime.load([Part("decoder")], {"decoder": shapes})                            # doctest: +SKIP
+        >>> (image,) = runtime.serve("decoder", shapes)({"latents": latents})               # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        precision: str | None = None,
+        threads: int,
+        observe: Observer | None = None,
+    ) -> None:
+        self._folder = folder
+        self._observe = observe
+        self._core = core()
+        self.precision = precision or _best_precision(self._core)
+        self._settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": self.precision,
+        }
+        if not cpu.has_vnni():
+            self._settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
+        self._is_static: IsStatic = _never
+        self._parts: dict[str, Part] = {}
+        self._weights: dict[str, MappedWeights] = {}
+        self._compiled: dict[Graph, _CompiledGraph] = {}
+
+    @property
+    def graphs(self) -> list[Graph]:
+        """The graphs that are compiled now."""
+        return list(self._compiled)
+
+    def load(
+        self, parts: Iterable[Part], shapes: Mapping[str, Collection[Shape]], *, is_static: IsStatic | None = None
+    ) -> None:
+        """Read the parts and compile, in parallel, the graphs that serve `shapes`.
+
+        Args:
+            parts: everything that will ever be called.
+            shapes: by part, what a request is expected to call it with. Parts without an entry are compiled when they
+                are first called.
+            is_static: which shapes of which parts get a graph of their own. None: no shape does.
+
+        Raises:
+            Exception: OpenVINO's own, if a file is missing or damaged.
+        """
+        self._is_static = is_static or _never
+        self._parts = {part.name: part for part in parts}
+        self._weights = {
+            stem: MappedWeights(self._folder / f"{stem}.bin") for stem in {part.stem for part in self._parts.values()}
+        }
+        graphs = [graph for part, needed in shapes.items() for graph in self._choose(part, needed)]
+        with ThreadPoolExecutor(len(graphs)) as pool:
+            self._compiled = dict(zip(graphs, pool.map(self._compile, graphs), strict=True))
+
+    def serve(self, part: str, shapes: Collection[Shape]) -> Call:
+        """Return a function that runs a part for one request. It compiles a graph at the first call if necessary.
+
+        Args:
+            part: the part's name.
+            shapes: all the shapes that the request will call the part with. Static graphs serve it if each of these
+                shapes has one, otherwise the dynamic graph does.
+        """
+        if self._all_static(part, shapes):
+            return lambda inputs: self._run(Graph(part, Shape.of(inputs)), inputs)
+        return functools.partial(self._run, Graph(part))
+
+    def release_buffers(self, *parts: str) -> None:
+        """Release the memory of the parts' intermediate results. Weights stay; the next call allocates it again."""
+        for graph, compiled in self._compiled.items():
+            if graph.part in parts:
+                compiled.release_buffers()
+
+    def _all_static(self, part: str, shapes: Collection[Shape]) -> bool:
+        return all(self._is_static(part, shape) for shape in shapes)
+
+    def _choose(self, part: str, shapes: Collection[Shape]) -> list[Graph]:
+        """Return the graphs that serve a request with these shapes."""
+        return [Graph(part, shape) for shape in shapes] if self._all_static(part, shapes) else [Graph(part)]
+
+    def _run(self, graph: Graph, inputs: Inputs) -> tuple[Array, ...]:
+        if self._observe is not None:
+            self._observe(graph.part, inputs)
+        if graph not in self._compiled:
+            self._evict_other_kind(graph)
+            self._compiled[graph] = self._compile(graph)
+        return self._compiled[graph].infer(inputs)
+
+    def _evict_other_kind(self, graph: Graph) -> None:
+        """Before a static graph is compiled, drop the part's dynamic one, and the other way round."""
+
+        def stays(other: Graph) -> bool:
+            return other.part != graph.part or (other.shape is None) == (graph.shape is None)
+
+        self._compiled = {other: compiled for other, compiled in self._compiled.items() if stays(other)}
+
+    def _compile(self, graph: Graph) -> _CompiledGraph:
+        part = self._parts[graph.part]
+        weights = self._weights[part.stem]
+        model = self._core.read_model(weights.description, weights.tensor)
+        if graph.shape is not None:
+            model.reshape({port: graph.shape.fill(port.partial_shape) for port in model.inputs})
+        if part.rewrite is not None:
+            model = part.rewrite(model)
+        with weights.releasing_pages():
+            compiled = self._core.compile_model(model, "CPU", self._settings)
+            return _CompiledGraph(compiled.create_infer_request(), weights)
+
+
+class _CompiledGraph:
+    """A compiled graph that releases the pages of its weights after the calls that read them."""
+
+    def __init__(self, request: openvino.InferRequest, weights: MappedWeights) -> None:
+        self._request = request
+        self._weights = weights
+        self._served: set[tuple[tuple[int, ...], ...]] = set()
+
+    def infer(self, inputs: Inputs) -> tuple[Array, ...]:
+        shapes = tuple(np.shape(value) for value in inputs.values())
+        # A dynamic graph copies weights at its first call, and may do so again for other shapes.
+        with nullcontext() if shapes in self._served else self._weights.releasing_pages():
+            # The next call would overwrite shared outputs, and schedulers keep earlier ones.
+            outputs: tuple[Array, ...] = self._request.infer(inputs, share_inputs=True, share_outputs=False).to_tuple()
+        self._served.add(shapes)
+        return outputs
+
+    def release_buffers(self) -> None:
+        self._request.get_compiled_model().release_memory()
+
+
+def _never(part: str, shape: Shape) -> bool:
+    return False
+
+
+def _best_precision(core: openvino.Core) -> str:
+    listed = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "bf16" if listed and cpu.has_bf16() else "f32"

@@ -1,0 +1,161 @@
+"""The runtime: which graph serves a call, and which graphs are in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import openvino
+import pytest
+
+from lambdiff.engine.runtime import Graph, Part, Runtime, Shape
+from support import tiny_pipeline
+
+pytestmark = pytest.mark.engine
+
+DEFAULT, GUIDED, WIDE = Shape(1, 4, 4), Shape(2, 4, 4), Shape(1, 4, 8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with one part, `half`, that halves its `latents`."""
+    parameter = openvino.opset15.parameter([-1, 2, -1, -1], np.float32)
+    parameter.output(0).get_tensor().set_names({"latents"})
+    halves = np.full((1, 2, 1, 1), 0.5, np.float32)
+    model = openvino.Model([openvino.opset15.multiply(parameter, halves)], [parameter], "half")
+    openvino.save_model(model, tmp_path / "half.xml", compress_to_fp16=False)
+    return tmp_path
+
+
+def loaded(folder, static=(), shapes=(DEFAULT,), **options):
+    """A runtime of that folder, whose `static` shapes get graphs of their own."""
+    runtime = Runtime(folder, precision="f32", threads=1, **options)
+    runtime.load([Part("half")], {"half": shapes}, is_static=lambda part, shape: shape in static)
+    return runtime
+
+
+def run(runtime, *shapes):
+    """Make one request that calls the part with these shapes, and check its outputs."""
+    half = runtime.serve("half", shapes)
+    for shape in shapes:
+        latents = np.ones((shape.batch, 2, shape.height, shape.width), np.float32)
+        (output,) = half({"latents": latents})
+        assert np.array_equal(output, latents / 2)
+
+
+def test_dynamic_shapes_need_one_graph(folder):
+    """Without static shapes, one graph serves every batch and size."""
+    runtime = loaded(folder)
+    assert runtime.graphs == [Graph("half")]
+    run(runtime, DEFAULT, GUIDED, WIDE)
+    assert runtime.graphs == [Graph("half")]
+
+
+def test_static_shapes_are_compiled_at_load(folder):
+    """Each static shape that is expected has its own graph, and serves requests without compiling."""
+    runtime = loaded(folder, static=(DEFAULT, GUIDED), shapes=(GUIDED, DEFAULT))
+    expected = [Graph("half", GUIDED), Graph("half", DEFAULT)]
+    assert runtime.graphs == expected
+    run(runtime, GUIDED, DEFAULT)
+    assert runtime.graphs == expected
+
+
+def test_a_request_with_another_shape_is_served_by_the_dynamic_graph(folder):
+    """The static graph makes way for it, and comes back with the next request of its shape."""
+    runtime = loaded(folder, static=(DEFAULT,))
+    run(runtime, WIDE)
+    assert runtime.graphs == [Graph("half")]
+    run(runtime, DEFAULT)
+    assert runtime.graphs == [Graph("half", DEFAULT)]
+
+
+def test_one_dynamic_shape_makes_the_whole_request_dynamic(folder):
+    """Graphs are not exchanged within a request: all of its calls are served by the dynamic graph."""
+    runtime = loaded(folder, static=(DEFAULT,))
+    half = runtime.serve("half", [DEFAULT, GUIDED])
+    half({"latents": np.ones((1, 2, 4, 4), np.float32)})
+    assert runtime.graphs == [Graph("half")]
+
+
+def test_static_graphs_stay_together(folder):
+    """A second static shape does not evict the first one."""
+    runtime = loaded(folder, static=(DEFAULT, GUIDED))
+    run(runtime, GUIDED)
+    assert runtime.graphs == [Graph("half", DEFAULT), Graph("half", GUIDED)]
+
+
+def test_inferences_are_observed(folder):
+    """The observer sees the part's name and the inputs of each call."""
+    seen = []
+    runtime = loaded(folder, observe=lambda part, inputs: seen.append((part, inputs["latents"].shape)))
+    run(runtime, WIDE, GUIDED)
+    assert seen == [("half", (1, 2, 4, 8)), ("half", (2, 2, 4, 4))]
+
+
+def test_outputs_are_the_callers(folder):
+    """A later call does not overwrite an earlier one's output."""
+    half = loaded(folder).serve("half", [DEFAULT])
+    first, second = (half({"latents": np.full((1, 2, 4, 4), value, np.float32)})[0] for value in (2, 4))
+    assert (first == 1).all()
+    assert (second == 2).all()
+
+
+def test_parts_may_share_files_and_be_rewritten(folder):
+    """A rewrite changes the graph of its own part only."""
+
+    def negate(model):
+        output = model.outputs[0].get_node().input_value(0)
+        return openvino.Model([openvino.opset15.negative(output)], model.get_parameters(), "negated")
+
+    runtime = Runtime(folder, precision="f32", threads=1)
+    runtime.load([Part("half"), Part("negated", "half", rewrite=negate)], {"half": [DEFAULT], "negated": [DEFAULT]})
+    latents = np.ones((1, 2, 4, 4), np.float32)
+    outputs = [runtime.serve(part, [DEFAULT])({"latents": latents})[0] for part in ("half", "negated")]
+    assert np.array_equal(outputs[0], latents / 2)
+    assert np.array_equal(outputs[1], -latents / 2)
+
+
+def test_the_shape_of_a_call():
+    """Batch, height and width are those of the latents; parts without latents have a batch only."""
+    sample, embedding = np.zeros((2, 4, 6, 8)), np.zeros((2, 77, 768))
+    assert Shape.of({"encoder_hidden_states": embedding, "sample": sample}) == (2, 6, 8)
+    assert Shape.of({"input_ids": np.zeros((1, 77))}) == (1, 0, 0)
+
+
+def test_open_dimensions_are_filled_in():
+    """Latents get batch, height and width; other inputs get the batch, and keep what the file fixes."""
+    shape = Shape(2, 6, 8)
+    assert shape.fill(openvino.PartialShape([-1, 4, -1, -1])) == [2, 4, 6, 8]
+    assert shape.fill(openvino.PartialShape([-1, 77, 768])) == [2, 77, 768]
+    assert shape.fill(openvino.PartialShape([1])) == [1]
+
+
+@pytest.mark.parametrize("missing", ["half.bin", "half.xml"])
+def test_a_missing_file_fails_at_load(folder, missing):
+    """Loading raises; it does not wait for the first request."""
+    (folder / missing).unlink()
+    with pytest.raises(OSError, match=missing):
+        loaded(folder)
+
+
+def test_buffers_are_released_by_part(folder, monkeypatch):
+    """Only the named parts release their buffers, and they run again afterwards."""
+    released = []
+
+    def release_memory(compiled):
+        released.append(compiled)
+
+    monkeypatch.setattr(openvino.CompiledModel, "release_memory", release_memory)
+    runtime = loaded(folder)
+    runtime.release_buffers("decoder")
+    assert released == []
+    runtime.release_buffers("half", "decoder")
+    assert len(released) == 1
+    run(runtime, DEFAULT)
+
+
+def test_a_baked_part_runs(tmp_path):
+    """The decoder of a baked model, through the same calls as the engine makes."""
+    shapes = [Shape(1, 16, 16)]
+    runtime = Runtime(tiny_pipeline.baked(precision="f32"), precision="f32", threads=1)
+    runtime.load([Part("decoder")], {"decoder": shapes}, is_static=lambda part, shape: True)
+    (image,) = runtime.serve("decoder", shapes)({"latents": np.zeros((1, 4, 16, 16), np.float32)})
+    assert image.shape == (1, 3, 64, 64)
