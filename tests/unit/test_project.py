@@ -27,6 +27,46 @@ def missing(named: set[str], *folders: Path) -> set[str]:
     return {name for name in named if not any((folder / name).exists() for folder in (ROOT, *folders))}
 
 
+GUIDES = {name: (ROOT / name).read_text() for name in ("ARCHITECTURE.md", "CONTRIBUTING.md")}
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_every_file_that_a_guide_names_exists(guide: str) -> None:
+    """Paths are relative to the repository or, in the architecture, to the package."""
+    named = files_named(GUIDES[guide]) | set(re.findall(r"`(\w+\.py)`", GUIDES[guide]))
+    assert len(named) > 20
+    assert missing(named, *([PACKAGE] if guide == "ARCHITECTURE.md" else [])) == set()
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_every_name_is_in_the_file_that_a_guide_says(guide: str) -> None:
+    """Of "`NAME` in `FILE`" and "`NAME` of `FILE`", the file has the name."""
+    pairs = re.findall(r"`(\w+)`\s+(?:in|of)\s+`([\w/]+\.py)`", GUIDES[guide])
+    assert pairs
+    for name, path in pairs:
+        file = ROOT / path if (ROOT / path).exists() else PACKAGE / path
+        assert re.search(rf"\b{name}\b", file.read_text()), (name, path)
+
+
+def test_the_map_has_every_package_in_the_order_of_the_contract() -> None:
+    """The table's rows are the packages under src/lambdiff, each above those that it may import."""
+    layers = next(each for each in PROJECT["tool"]["importlinter"]["contracts"] if each["id"] == "layers")["layers"]
+    packages = [name for name in layers if (PACKAGE / name).is_dir()]
+    assert set(packages) == {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    table = GUIDES["ARCHITECTURE.md"].split("| package | promise |")[1].split("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)/` \|", table, re.MULTILINE) == packages
+    ground = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py", "__main__.py", "_version.py"}
+    assert set(re.findall(r"`(\w+\.py)`", table)) == ground
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    """`make NAME` in CONTRIBUTING.md is a target of the Makefile."""
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`make ([\w-]+)`", GUIDES["CONTRIBUTING.md"]))
+    assert named
+    assert named <= targets
+
+
 @pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.stem)
 def test_a_decision_is_numbered_and_names_files_that_exist(record: Path) -> None:
     """Heading, date, the three sections, and no file that has moved away."""
