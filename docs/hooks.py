@@ -130,7 +130,7 @@ GENERATORS: Final[dict[str, Callable[[], Iterator[str]]]] = {
 
 
 def include(source: Path, page: str) -> str:
-    """The text of a file of the repository; links into docs/ lead to the page, others keep their text only."""
+    """The text of a file of the repository. Links lead to pages; a link to any other file becomes plain text."""
 
     def adapt(link: re.Match[str]) -> str:
         text, target = link.groups()
@@ -138,6 +138,8 @@ def include(source: Path, page: str) -> str:
             return link.group()
         path, _, anchor = target.partition("#")
         relative = posixpath.normpath((source.parent / path).relative_to(REPOSITORY).as_posix())
+        if (REPOSITORY / "docs" / relative.lower()).is_file():  # ARCHITECTURE.md is included in docs/architecture.md
+            relative = f"docs/{relative.lower()}"
         if relative.startswith("docs/") and relative.endswith(".md"):
             to = posixpath.relpath(relative.removeprefix("docs/"), posixpath.dirname(page) or ".")
             return f"[{text}]({to}{'#' if anchor else ''}{anchor})"

@@ -115,11 +115,16 @@ def test_every_marker_is_known() -> None:
 
 
 def test_links_of_included_files_lead_to_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file from the root of the repository keeps its links into docs/ and loses those that the site cannot follow."""
+    """A file from the root of the repository links to pages, also to those that include other files of the root."""
     monkeypatch.setattr(hooks, "REPOSITORY", tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "guide.md").touch()
     source = tmp_path / "NOTES.md"
-    source.write_text("[a](docs/deploy.md#permissions) [b](src/x.py) [c](https://example.org) [d](#here)")
-    assert hooks.include(source, "notes.md") == "[a](deploy.md#permissions) b [c](https://example.org) [d](#here)"
+    source.write_text(
+        "[a](docs/deploy.md#permissions) [b](src/x.py) [c](https://example.org) [d](#here) [e](GUIDE.md#f)"
+    )
+    expected = "[a](deploy.md#permissions) b [c](https://example.org) [d](#here) [e](guide.md#f)"
+    assert hooks.include(source, "notes.md") == expected
 
 
 @pytest.mark.parametrize("text", [README, PAGES["quickstart.md"], PAGES["generate.md"], PAGES["deploy.md"]])
