@@ -24,7 +24,7 @@ def run(python: Path, *args: str, folder: Path) -> subprocess.CompletedProcess[s
 def test_the_wheel_holds_what_it_needs(wheel: Path) -> None:
     """Model, Dockerfile, type marker and license are inside, tests and training are not, and it is not large."""
     names = zipfile.ZipFile(wheel).namelist()
-    for wanted in DATA | {"lambdiff/py.typed", "licenses/LICENSE"}:
+    for wanted in DATA | {"lambdiff/py.typed", "licenses/LICENSE", "licenses/NOTICE"}:
         assert any(name.endswith(wanted) for name in names), wanted
     assert not [name for name in names if name.startswith(("tests", "training", "docs"))]
     assert wheel.stat().st_size < 25_000_000
