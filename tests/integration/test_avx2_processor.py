@@ -1,7 +1,7 @@
-"""Lambda's x86 processors promise AVX2 and no more: the engine on an emulated Haswell.
+"""The engine on an emulated Haswell, because Lambda's x86 processors promise no more than AVX2.
 
-`ONEDNN_MAX_CPU_ISA=AVX2` on a newer processor is no substitute: parts of OpenVINO ask the processor all the same, and
-their mixture of both crashes at some sizes.
+Setting `ONEDNN_MAX_CPU_ISA=AVX2` on a newer processor is no substitute: parts of OpenVINO still probe the CPU directly,
+and the mixture of both crashes at some sizes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from support.localcloud import install
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
-DRAW = """
+GENERATE = """
 import sys
 from pathlib import Path
 import msgspec
@@ -37,7 +37,7 @@ print(engine.precision)
 
 @pytest.fixture(scope="module", autouse=True)
 def emulator():
-    """QEMU's user mode, which runs a program as if on another processor."""
+    """Install QEMU's user mode, which runs a program as if on another processor."""
     install.debian_packages("qemu-user")
 
 
@@ -48,17 +48,17 @@ def emulator():
         ("tiny", {"prompt": "a cat", "num_inference_steps": 2}),
         ("tiny", {"prompt": "a cat", "num_inference_steps": 2, "width": 80, "height": 112}),
     ],
-    ids=["built-in", "fixed", "open"],
+    ids=["built-in", "static", "dynamic"],
 )
-def test_the_picture_is_the_same(tmp_path, model, fields):
-    """In f32, within what rounding does; the last one has a level of 5 x 7 places."""
+def test_the_image_is_the_same(tmp_path, model, fields):
+    """The images agree up to rounding. The UNet of the last case has a level of 5 x 7 positions."""
     folder = builtin.builtin_model_dir() if model == "built-in" else tiny_pipeline.baked()
     request = GenerateRequest(seed=1, **fields)
-    path = tmp_path / "picture.png"
-    command = [sys.executable, "-c", DRAW, folder, request.to_json(), path]
+    path = tmp_path / "image.png"
+    command = [sys.executable, "-c", GENERATE, folder, request.to_json(), path]
     done = subprocess.run(["qemu-x86_64", "-cpu", "Haswell", *command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "f32"), done.stderr
     engine = open_engine(folder)
-    here = engine.generate(request.resolve(engine.manifest.defaults)).pixels
-    error = np.mean((np.asarray(Image.open(path), dtype=float) - here) ** 2)
+    local = engine.generate(request.resolve(engine.manifest.defaults)).pixels
+    error = np.mean((np.asarray(Image.open(path), dtype=float) - local) ** 2)
     assert 10 * np.log10(255**2 / error) > 35

@@ -1,4 +1,4 @@
-"""The model that ships in the package, drawn with the real engine."""
+"""The built-in model with the real engine."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture(scope="module")
 def client() -> lambdiff.Client:
-    """One engine for all tests of this file."""
+    """One client, and so one engine, for all tests of this file."""
     return lambdiff.Client(local=True)
 
 
 def pixels(image: lambdiff.GeneratedImage) -> np.ndarray:
-    """Shape (height, width, 3), 0..1."""
+    """An image's pixels, shape (height, width, 3), 0..1."""
     return np.asarray(image.image, dtype=np.float32) / 255
 
 
 def test_the_folder_is_what_was_baked() -> None:
-    """Hashes hold, license and origin are told; deflated, as in the wheel, the folder has at most 25 MB."""
-    manifest = manifests.verify(builtin.folder())
+    """Hashes match, license and origin are stated, and deflated, as in the wheel, the folder has at most 25 MB."""
+    manifest = manifests.verify(builtin.default_model_dir())
     assert manifest.license == "MIT"
     assert len(manifest.origin) >= 2
     assert sum(len(zlib.compress(path.read_bytes())) for path in builtin.builtin_model_dir().iterdir()) <= 25_000_000
 
 
 def test_the_same_seed_is_the_same_file_in_another_process(client: lambdiff.Client, tmp_path: Path) -> None:
-    """A fresh process gives the bytes that this one gave."""
+    """A new process gives the same bytes as this one."""
     image = client.generate("a cat in a top hat", seed=7)
     code = "import lambdiff; lambdiff.generate('a cat in a top hat', seed=7, local=True).save('a.png')"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
     assert (tmp_path / "a.png").read_bytes() == image.content
 
 
-def test_seed_prompt_and_negative_prompt_change_the_picture(client: lambdiff.Client) -> None:
+def test_seed_prompt_and_negative_prompt_change_the_image(client: lambdiff.Client) -> None:
     """Each of them has a visible effect."""
     base = pixels(client.generate("a cat", seed=1))
     for other in (
@@ -59,53 +59,53 @@ def test_seed_prompt_and_negative_prompt_change_the_picture(client: lambdiff.Cli
 
 
 @pytest.mark.parametrize(("words", "channel"), [("on a red background", 0), ("on a blue background", 2)])
-def test_the_background_has_the_colour_that_was_asked_for(client: lambdiff.Client, words: str, channel: int) -> None:
-    """The corners of the picture are of the named colour: its channel leads the others in most of four seeds."""
+def test_the_background_has_the_requested_color(client: lambdiff.Client, words: str, channel: int) -> None:
+    """In at least three of four seeds, the requested color's channel is the strongest in the image's upper corners."""
     right = 0
     for seed in range(4):
-        picture = pixels(client.generate(f"a cat {words}", seed=seed))
-        corners = np.concatenate([picture[:16, :16].reshape(-1, 3), picture[:16, -16:].reshape(-1, 3)]).mean(0)
+        image = pixels(client.generate(f"a cat {words}", seed=seed))
+        corners = np.concatenate([image[:16, :16].reshape(-1, 3), image[:16, -16:].reshape(-1, 3)]).mean(0)
         right += corners[channel] > max(corners[i] for i in range(3) if i != channel) + 0.1
     assert right >= 3
 
 
-def test_the_reply_says_that_the_picture_was_enlarged(client: lambdiff.Client) -> None:
-    """The native size and the size that was asked for are both in the warning."""
+def test_resizing_is_a_warning(client: lambdiff.Client) -> None:
+    """The warning contains the native size and the requested size."""
     image = client.generate("a cat", width=512, height=256, seed=1)
     assert image.size == (512, 256)
     assert any("128x128" in warning and "512x256" in warning for warning in image.warnings)
 
 
 def test_unknown_words_are_named(client: lambdiff.Client) -> None:
-    """A word the model has never seen is no error, and is told."""
+    """A word that the model was not trained on is a warning, not an error."""
     assert any("flibbertigibbet" in warning for warning in client.generate("a flibbertigibbet cat", seed=1).warnings)
 
 
-def test_many_pictures_from_threads_are_the_same_as_one_by_one(client: lambdiff.Client) -> None:
-    """Side by side nothing is mixed up."""
+def test_concurrent_images_are_the_same_as_single_ones(client: lambdiff.Client) -> None:
+    """Concurrent requests do not affect each other."""
     batch = client.generate_many([{"prompt": "a fox", "seed": seed} for seed in range(4)], max_workers=4)
     alone = [client.generate("a fox", seed=seed).content for seed in range(4)]
     assert [image.content for image in batch.images] == alone
 
 
-def test_health_says_what_answers(client: lambdiff.Client) -> None:
-    """Name, license, defaults and limits are those of the manifest."""
+def test_health_describes_the_model(client: lambdiff.Client) -> None:
+    """Name, license and defaults are those of the manifest."""
     health = client.health()
-    manifest = manifests.read(builtin.folder())
+    manifest = manifests.read(builtin.default_model_dir())
     assert (health.model.name, health.model.license) == (manifest.name, "MIT")
     assert health.defaults == manifest.defaults
     assert health.loaded
 
 
 @pytest.mark.linux
-def test_a_terminal_sees_the_steps_and_a_clean_end(tmp_path: Path) -> None:
-    """On a terminal the steps are counted on stderr; stdout holds the file's name alone."""
+def test_progress_on_a_terminal(tmp_path: Path) -> None:
+    """On a terminal, steps are counted on stderr; stdout contains only the file's name."""
     terminal, stderr = pty.openpty()
     command = [sys.executable, "-m", "lambdiff", "generate", "a cat", "-o", "a.png", "--steps", "3"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=stderr)
     os.close(stderr)
     seen = b""
-    with contextlib.suppress(OSError):  # what Linux says when the other end is closed
+    with contextlib.suppress(OSError):  # Linux raises it when the other end is closed
         while chunk := os.read(terminal, 65536):
             seen += chunk
     out, _ = process.communicate(timeout=60)

@@ -1,4 +1,4 @@
-"""The handler under AWS's own runtime client, and under AWS's runtime interface emulator."""
+"""The handler under AWS's Lambda runtime client, and under AWS's runtime interface emulator."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BOTH = pytest.mark.parametrize("start", [Function, pytest.param(EmulatedFunction
 
 
 def event(body: Any = None, *, encode: bool = False, method: str = "POST", **fields: Any) -> dict[str, Any]:
-    """A Function URL's event around a request."""
+    """Return a Function URL's event for a request."""
     text = json.dumps({"prompt": "a cat", **fields}) if body is None else body
     return {
         "version": "2.0",
@@ -39,8 +39,8 @@ def event(body: Any = None, *, encode: bool = False, method: str = "POST", **fie
     }
 
 
-def picture(reply: dict[str, Any]) -> bytes:
-    """The bytes of a successful reply."""
+def image_of(reply: dict[str, Any]) -> bytes:
+    """Return the image's bytes in a successful response."""
     assert reply["statusCode"] == 200, reply
     assert reply["isBase64Encoded"]
     assert reply["headers"]["content-type"].startswith("image/")
@@ -48,7 +48,7 @@ def picture(reply: dict[str, Any]) -> bytes:
 
 
 def slug(reply: dict[str, Any]) -> str:
-    """The kind of a problem document, after checking that it is one."""
+    """Return the kind of a problem document, after checking that it is one."""
     document = json.loads(reply["body"])
     assert reply["headers"]["content-type"] == PROBLEM_JSON
     assert document["status"] == reply["statusCode"]
@@ -56,19 +56,19 @@ def slug(reply: dict[str, Any]) -> str:
 
 
 @BOTH
-def test_both_forms_of_a_body_become_the_same_picture(start: Start) -> None:
-    """First request and further ones, plain and base64, and the health document."""
+def test_both_encodings_of_a_body_give_the_same_image(start: Start) -> None:
+    """The first and later requests work, as text and as base64, and so does the health document."""
     with start(STUB) as function:
-        content = picture(function.invoke(event(seed=3)))
+        content = image_of(function.invoke(event(seed=3)))
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(content))), pattern(3, 64, 64))
-        assert picture(function.invoke(event(seed=3, encode=True))) == content
+        assert image_of(function.invoke(event(seed=3, encode=True))) == content
         health = function.invoke(event(method="GET"))
         assert json.loads(health["body"])["loaded"] is True
 
 
 @BOTH
-def test_an_exception_is_a_500_that_says_nothing_and_the_function_lives_on(start: Start) -> None:
-    """The log has the type and the request's id; neither log nor reply has the prompt or the message."""
+def test_an_exception_is_a_500_without_details_and_the_function_lives_on(start: Start) -> None:
+    """The log has the error's type and the request's id; neither log nor response has the prompt or the message."""
     with start(STUB, STUB=json.dumps({"error": "purple elephant"})) as function:
         reply = function.invoke(event(prompt="purple elephant"))
         assert (reply["statusCode"], slug(reply)) == (500, "internal-error")
@@ -82,15 +82,15 @@ def test_an_exception_is_a_500_that_says_nothing_and_the_function_lives_on(start
 
 @BOTH
 def test_the_deadline_comes_from_lambda(start: Start) -> None:
-    """A picture that takes too long ends with a problem document before the function is killed."""
+    """A generation that takes too long ends with a problem document before the function is killed."""
     with start(STUB, timeout=2, STUB=json.dumps({"step_seconds": 0.1})) as function:
         reply = function.invoke(event(num_inference_steps=100))
         assert (reply["statusCode"], slug(reply)) == (502, "timed-out")
-        picture(function.invoke(event(num_inference_steps=1)))
+        image_of(function.invoke(event(num_inference_steps=1)))
 
 
 def test_a_step_that_outlasts_the_function_is_killed() -> None:
-    """Nothing of ours can stop it; Lambda does."""
+    """A step cannot be interrupted, so Lambda kills the function."""
     with Function(STUB, timeout=1, STUB=json.dumps({"step_seconds": 60})) as function:
         with pytest.raises(FunctionTimeout):
             function.invoke(event())
@@ -98,30 +98,30 @@ def test_a_step_that_outlasts_the_function_is_killed() -> None:
 
 @pytest.mark.linux
 def test_the_emulator_kills_it_and_starts_another() -> None:
-    """The next event finds a fresh process."""
+    """The next event is handled by a new process."""
     with EmulatedFunction(STUB, timeout=1, STUB=json.dumps({"step_seconds": 60})) as function:
         assert "Task timed out after 1.00 seconds" in function.invoke(event())
         assert function.invoke(event(method="GET"))["statusCode"] == 200
 
 
 @BOTH
-def test_a_reply_over_six_megabytes_is_a_problem_document(start: Start) -> None:
-    """Lambda's own error, which the emulator knows too, would name neither the cause nor the way out."""
+def test_a_response_over_six_megabytes_is_a_problem_document(start: Start) -> None:
+    """Lambda's own error, which the emulator gives, too, would state neither cause nor fix."""
     with start(STUB, STUB=json.dumps({"noise": [1600, 1000]})) as function:
         reply = function.invoke(event())
         assert (reply["statusCode"], slug(reply)) == (500, "reply-too-large")
-        assert len(picture(function.invoke(event(image_format="jpeg")))) > 1_000_000
+        assert len(image_of(function.invoke(event(image_format="jpeg")))) > 1_000_000
 
 
 @pytest.mark.linux
-def test_the_largest_reply_passes_the_emulator() -> None:
-    """What is judged to fit does fit: 4.6 MB of noise, 6.1 MB as Lambda counts."""
+def test_the_largest_response_passes_the_emulator() -> None:
+    """A response that fits by our estimate does fit: 4.6 MB of noise, which Lambda counts as 6.1 MB."""
     with EmulatedFunction(STUB, STUB=json.dumps({"noise": [1540, 1000]})) as function:
-        assert len(picture(function.invoke(event()))) > 4_600_000
+        assert len(image_of(function.invoke(event()))) > 4_600_000
 
 
 def test_a_failure_at_init_is_reported() -> None:
-    """A broken image and a missing function each with the runtime client's own words."""
+    """A broken image and a missing function are reported by the runtime client."""
     with Function(STUB, STUB=json.dumps({"fail_at_import": True})) as function, pytest.raises(FunctionError) as error:
         function.invoke(event())
     assert error.value.type == "OSError"
@@ -131,15 +131,15 @@ def test_a_failure_at_init_is_reported() -> None:
 
 @BOTH
 def test_hostile_events_leave_the_function_alive(start: Start) -> None:
-    """What is no event gets a 400, and the process goes on."""
+    """Anything that is not an event gets a 400, and the process goes on."""
     with start(STUB) as function:
         for hostile in (None, [], "x", {}, {"Records": []}, event(body="\ud800"), event(body="{")):
             assert function.invoke(hostile)["statusCode"] == 400
-        picture(function.invoke(event()))
+        image_of(function.invoke(event()))
 
 
-def test_a_missing_model_is_a_503_that_names_the_fix() -> None:
-    """The function's real entry point, without its model."""
+def test_a_missing_model_is_a_503_with_a_fix() -> None:
+    """The function's real entry point says what to set if there is no model."""
     with Function("lambdiff.handler.function.handler", LAMBDIFF_MODEL_DIR="/nonexistent") as function:
         reply = function.invoke(event())
         assert (reply["statusCode"], slug(reply)) == (503, "model-unavailable")
@@ -148,48 +148,48 @@ def test_a_missing_model_is_a_503_that_names_the_fix() -> None:
 
 @pytest.mark.engine
 @pytest.mark.linux
-def test_the_real_entry_point_draws_with_a_real_engine() -> None:
-    """A baked model, the OpenVINO engine, the emulator: the container but for the container. Same seed, same bytes."""
+def test_the_real_entry_point_with_a_real_engine() -> None:
+    """A baked model, the OpenVINO engine and the emulator work together as in the container: same seed, same bytes."""
     environment = {"LAMBDIFF_MODEL_DIR": str(tiny_pipeline.baked())}
     with EmulatedFunction("lambdiff.handler.function.handler", **environment) as function:
         assert json.loads(function.invoke(event(method="GET"))["body"])["loaded"] is False
         first = function.invoke(event(prompt="a cat in the top hat", seed=5))
-        generation = metadata.read(picture(first)).generation
+        generation = metadata.read(image_of(first)).generation
         assert (generation.prompt, generation.seed) == ("a cat in the top hat", 5)
         assert "load" in decode_timings(first["headers"]["server-timing"])
         second = function.invoke(event(prompt="a cat in the top hat", seed=5))
-        assert picture(second) == picture(first)
+        assert image_of(second) == image_of(first)
         assert "load" not in decode_timings(second["headers"]["server-timing"])
         assert "top hat" not in function.log
 
 
-def done(function: Function) -> list[str]:
-    """What `watched_function` has told until now."""
-    told = [json.loads(line) for line in function.log.splitlines() if line.startswith("{")]
-    return [entry["did"] for entry in told if "did" in entry]
+def actions(function: Function) -> list[str]:
+    """Return what `watched_function` has logged so far."""
+    entries = [json.loads(line) for line in function.log.splitlines() if line.startswith("{")]
+    return [entry["did"] for entry in entries if "did" in entry]
 
 
 @pytest.mark.engine
-def test_with_snapstart_nothing_heavy_is_left_for_the_restore() -> None:
-    """Before the snapshot the model is loaded and has drawn; after the restore no request loads, and seeds differ."""
+def test_with_snapstart_everything_is_loaded_before_the_snapshot() -> None:
+    """The model is loaded and has generated an image by then; after the restore no request loads, and seeds differ."""
     model = str(tiny_pipeline.baked())
     with Function("support.watched_function.handler", timeout=120, snapshot=True, LAMBDIFF_MODEL_DIR=model) as function:
         function.wait_for("/restore/next")
-        before = done(function)
+        before = actions(function)
         assert before.count("compile") == 3
         assert {"text_encoder", "unet", "decoder"} <= set(before)
         function.restore()
         replies = [function.invoke(event(num_inference_steps=1)) for _ in range(2)]
         assert json.loads(function.invoke(event(method="GET"))["body"])["loaded"] is True
-        assert done(function).count("compile") == 3
+        assert actions(function).count("compile") == 3
     assert function.asked[:2] == ["/restore/next", "/invocation/next"]
     assert all("load" not in decode_timings(reply["headers"]["server-timing"]) for reply in replies)
     assert len({reply["headers"]["lambdiff-seed"] for reply in replies}) == 2
 
 
-def test_two_restores_of_one_snapshot_draw_different_seeds() -> None:
-    """Both hold the same state, down to the generators in it; seeds and request ids come from elsewhere."""
-    options = json.dumps({"step_seconds": 0.5})  # the first to get a request is busy when the second comes
+def test_two_restores_of_one_snapshot_get_different_seeds() -> None:
+    """Both have the same state, random generators included; seeds come from the operating system."""
+    options = json.dumps({"step_seconds": 0.5})  # the first one is busy when the second request arrives
     with Function("support.twice_restored.handler", snapshot=True, STUB=options) as function:
         function.restore()
         function.wait_for("/invocation/next", 2)
@@ -198,11 +198,11 @@ def test_two_restores_of_one_snapshot_draw_different_seeds() -> None:
     assert len({reply["process"] for reply in replies}) == 2
     assert len({reply["state"] for reply in replies}) == 1
     assert len({reply["headers"]["lambdiff-seed"] for reply in replies}) == 2
-    assert picture(replies[0]) != picture(replies[1])
+    assert image_of(replies[0]) != image_of(replies[1])
 
 
 def test_a_model_that_fails_before_the_snapshot_fails_the_version() -> None:
-    """The runtime client reports it, with the fix, and never asks to be restored."""
+    """The runtime client reports it with its fix, and never asks to be restored."""
     with Function("lambdiff.handler.function.handler", snapshot=True, LAMBDIFF_MODEL_DIR="/nonexistent") as function:
         with pytest.raises(FunctionError, match="LAMBDIFF_MODEL_DIR") as error:
             function.invoke(event())
@@ -212,7 +212,7 @@ def test_a_model_that_fails_before_the_snapshot_fails_the_version() -> None:
 
 
 def _lines(function: Any, count: int) -> list[str]:
-    """The function's log, once it has so many JSON lines."""
+    """Return the function's log once it has `count` JSON lines."""
     deadline = time.monotonic() + 5
     while True:
         lines: list[str] = function.log.splitlines()

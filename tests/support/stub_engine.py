@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -37,6 +38,7 @@ class StubEngine:
 
     Args:
         step_seconds: how long each step sleeps.
+        before_step: called before each step, for instance to block or to advance a fake clock.
         error: raised by `generate`.
         load_error: raised by `load`.
         noise: (width, height) of an image of noise that is painted for every request.
@@ -51,6 +53,7 @@ class StubEngine:
         self,
         *,
         step_seconds: float = 0.0,
+        before_step: Callable[[], object] = lambda: None,
         error: BaseException | None = None,
         load_error: Exception | None = None,
         noise: tuple[int, int] | None = None,
@@ -59,6 +62,7 @@ class StubEngine:
     ) -> None:
         self.manifest = manifest
         self.step_seconds = step_seconds
+        self.before_step = before_step
         self.error = error
         self.load_error = load_error
         self.noise = noise
@@ -85,6 +89,7 @@ class StubEngine:
         if self.error:
             raise self.error
         for step in range(generation.num_inference_steps):
+            self.before_step()
             time.sleep(self.step_seconds)
             with self._lock:
                 self.steps += 1

@@ -101,7 +101,7 @@ def _app(model_dir: Path | None) -> App:
     from lambdiff.handler.app import App
     from lambdiff.local import builtin
 
-    folder = model_dir or builtin.folder()
+    folder = model_dir or builtin.default_model_dir()
     app = App(functools.partial(open_engine, folder), write_log=request_log.to_stream(sys.stderr))
     app.engine  # noqa: B018 (report a missing model or extra now, not to the first caller)
     return app

@@ -1,7 +1,6 @@
-"""A Function URL's event (payload format 2.0) <-> an HTTP request and reply.
+"""Converts events of a Function URL (payload format 2.0) to HTTP requests, and HTTP responses to Lambda's form.
 
-The format: https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html#urls-payloads.
-`HttpResponse` is also what every endpoint, remote or in process, hands to the client: nothing heavy is imported.
+Source of the format: https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html#urls-payloads
 """
 
 from __future__ import annotations
@@ -18,35 +17,37 @@ from lambdiff.protocol.contract import MAX_BODY
 from lambdiff.protocol.http import HttpRequest, HttpResponse
 
 T = TypeVar("T")
+_JSON_TYPES = {dict: "JSON object", str: "string", bool: "boolean"}
 
 
 class LambdaContext(Protocol):
-    """What is used of the second argument of a Lambda handler."""
+    """The parts of a Lambda handler's second argument that are used."""
 
     aws_request_id: str
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until Lambda kills the function."""
+        """Return the milliseconds until Lambda kills the function."""
 
 
 def parse(event: object, context: LambdaContext | None = None) -> HttpRequest:
-    """Read an event. Path, headers and body may be missing; the method may not.
+    """Convert an event to a request. Path, headers and body may be missing; the method may not.
 
     Raises:
-        MalformedRequest: no Function URL's event; the message names the part that is wrong.
+        MalformedRequest: this is not an event of a Function URL; the message names the part that is wrong.
     """
     if not isinstance(event, dict):
-        raise MalformedRequest("The event is no JSON object.", problems=[("event", "is no JSON object")])
+        raise MalformedRequest("The event is not a JSON object.", problems=[("event", "is not a JSON object")])
     request_context: dict[str, Any] = _part(event, "requestContext", {})
     http: dict[str, Any] = _part(request_context, "http", {})
     headers: dict[str, Any] = _part(event, "headers", {})
     if not all(isinstance(text, str) for pair in headers.items() for text in pair):
-        raise MalformedRequest("The event's headers are not all text.", problems=[("headers", "are not all text")])
+        detail = "are not all strings"
+        raise MalformedRequest(f"The event's headers {detail}.", problems=[("headers", detail)])
     milliseconds = request_context.get("timeEpoch")
     method = _part(http, "method", "").upper()
     if not method:
         raise MalformedRequest(
-            "This is no event of payload format 2.0: requestContext.http.method is missing.",
+            "This is not an event of payload format 2.0: requestContext.http.method is missing.",
             problems=[("method", "is missing")],
         )
     return HttpRequest(
@@ -61,7 +62,7 @@ def parse(event: object, context: LambdaContext | None = None) -> HttpRequest:
 
 
 def request_id(event: object, context: LambdaContext | None = None) -> str:
-    """The id under which AWS logs the request, or a new one if the event has none that is fit for a header."""
+    """Return the id under which AWS logs the request, or a new one if the event has none that fits into a header."""
     outer = event.get("requestContext") if isinstance(event, dict) else None
     for candidate in (
         getattr(context, "aws_request_id", None),
@@ -73,7 +74,7 @@ def request_id(event: object, context: LambdaContext | None = None) -> str:
 
 
 def render(response: HttpResponse) -> dict[str, Any]:
-    """A reply as Lambda wants it from a handler: text as it is, everything else as base64."""
+    """Convert a response to what a Lambda handler returns: JSON as text, everything else as base64."""
     text = response.content_type.endswith("json")
     return {
         "statusCode": response.status,
@@ -84,7 +85,7 @@ def render(response: HttpResponse) -> dict[str, Any]:
 
 
 def rendered_size(response: HttpResponse) -> int:
-    """Bytes that Lambda counts for a binary reply: base64, and the JSON around it, rounded up."""
+    """Return an upper bound for the bytes of a rendered binary response: base64 and the JSON around it."""
     headers = sum(len(name) + len(value) + 8 for name, value in response.headers.items())
     return 4 * -(-len(response.body) // 3) + 2 * headers + 128
 
@@ -94,18 +95,20 @@ def _part(parent: dict[str, Any], name: str, default: T) -> T:
     if value is None:
         return default
     if not isinstance(value, type(default)):
-        detail = f"is no {type(default).__name__}"
-        raise MalformedRequest(f"This is no event of payload format 2.0: {name} {detail}.", problems=[(name, detail)])
+        detail = f"is not a {_JSON_TYPES[type(default)]}"
+        raise MalformedRequest(
+            f"This is not an event of payload format 2.0: {name} {detail}.", problems=[(name, detail)]
+        )
     return value
 
 
 def _body(body: str, is_base64: bool) -> bytes:
     if len(body) > 2 * MAX_BODY:
-        return body.encode("ascii", "replace")  # too large however it is read, so not worth decoding
+        return body.encode("ascii", "replace")  # too large in either form, so not worth decoding
     try:
         return base64.b64decode(body, validate=True) if is_base64 else body.encode()
     except (binascii.Error, ValueError):
-        detail = "is not base64" if is_base64 else "holds a lone surrogate"
+        detail = "is not base64" if is_base64 else "contains a lone surrogate"
         raise MalformedRequest(f"The body {detail}.", problems=[("body", detail)]) from None
 
 

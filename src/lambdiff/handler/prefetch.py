@@ -1,8 +1,8 @@
-"""Reads what a start will need before it needs it, many places at once.
+"""Reads the files that a cold start needs into the page cache before they are needed, many chunks in parallel.
 
-Lambda fetches an image's blocks when they are first read. Left alone, a start waits for one after the other, wherever
-the linker or a page fault happens to hit. These files are needed almost whole, so that little is read in vain:
-docs/cold-start.md has the figures.
+Lambda loads the blocks of a container image when they are first read. Without prefetching, a start waits for one block
+after the other, in the order in which the linker and page faults hit them. Nearly all of these files is needed, so
+little is read for nothing; docs/cold-start.md has the figures.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 PACKAGES: Final = Path(__file__).parents[2]
-"""In the image third-party packages lie beside lambdiff; elsewhere nothing may be found, which does no harm."""
+"""In the image, third-party packages are next to lambdiff. Elsewhere there may be none, which does no harm."""
 LIBRARIES: Final = (
     "numpy/_core/_multiarray_umath.*.so",
     "tokenizers/*.so",
@@ -23,52 +23,52 @@ LIBRARIES: Final = (
     "openvino/libs/*.so*",
     "PIL/_imaging.*.so",
 )
-"""The compiled code that is touched in most of its chunks, in the order of need."""
-PIECE: Final = 4 * 1024 * 1024
+"""Compiled libraries of which most chunks are used, in the order in which they are needed."""
+CHUNK: Final = 4 * 1024 * 1024
 """Bytes that a thread reads before it needs the interpreter again, which is busy with imports."""
 THREADS: Final = 8
 
 
-def begin(model: Path) -> list[threading.Thread]:
-    """Start to read a model's files and the engine's libraries into the page cache; returns at once and never fails.
+def start(model_dir: Path) -> list[threading.Thread]:
+    """Start reading a model's files and the engine's libraries. Returns at once and never fails.
 
     Args:
-        model: a baked folder.
+        model_dir: a baked folder.
 
     Returns:
-        The threads that read.
+        The reading threads.
     """
-    pieces = _pieces(model)
-    taking = threading.Lock()
-    threads = [threading.Thread(target=_read, args=(pieces, taking), daemon=True) for _ in range(THREADS)]
-    with contextlib.suppress(RuntimeError):  # no more threads to be had
+    chunks = _chunks(model_dir)
+    next_chunk = threading.Lock()
+    threads = [threading.Thread(target=_read, args=(chunks, next_chunk), daemon=True) for _ in range(THREADS)]
+    with contextlib.suppress(RuntimeError):  # the system allows no more threads
         for thread in threads:
             thread.start()
     return threads
 
 
-def _read(pieces: Iterator[tuple[Path, int]], taking: threading.Lock) -> None:
+def _read(chunks: Iterator[tuple[Path, int]], next_chunk: threading.Lock) -> None:
     while True:
         try:
-            with taking:
-                piece = next(pieces, None)
+            with next_chunk:
+                chunk = next(chunks, None)
         except OSError:  # a folder that may not be listed
             return
-        if piece is None:
+        if chunk is None:
             return
-        path, offset = piece
-        with contextlib.suppress(OSError), path.open("rb") as source, open(os.devnull, "wb") as nowhere:
-            # Without a copy, and without the interpreter's lock.
-            os.sendfile(nowhere.fileno(), source.fileno(), offset, PIECE)
+        path, offset = chunk
+        with contextlib.suppress(OSError), path.open("rb") as source, open(os.devnull, "wb") as sink:
+            # sendfile copies nothing and does not hold the interpreter's lock.
+            os.sendfile(sink.fileno(), source.fileno(), offset, CHUNK)
 
 
-def _pieces(model: Path) -> Iterator[tuple[Path, int]]:
-    for path in _files(model):
+def _chunks(model_dir: Path) -> Iterator[tuple[Path, int]]:
+    for path in _files(model_dir):
         with contextlib.suppress(OSError):
-            yield from ((path, offset) for offset in range(0, path.stat().st_size, PIECE))
+            yield from ((path, offset) for offset in range(0, path.stat().st_size, CHUNK))
 
 
-def _files(model: Path) -> Iterator[Path]:
+def _files(model_dir: Path) -> Iterator[Path]:
     for pattern in LIBRARIES:
         yield from sorted(PACKAGES.glob(pattern))
-    yield from sorted(path for path in model.rglob("*") if path.is_file())
+    yield from sorted(path for path in model_dir.rglob("*") if path.is_file())

@@ -1,6 +1,6 @@
 """One JSON line per request, for people and for CloudWatch Logs Insights.
 
-No line holds a prompt, nor anything that may quote one: warnings, messages of exceptions, names of unknown fields.
+No line contains a prompt, nor anything that may quote one: warnings, exception messages, names of unknown fields.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import PurePath
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from lambdiff.protocol.contract import Generation
 
 Log = Callable[[dict[str, Any]], None]
+"""Takes one entry per request."""
+_MAX_LINES: Final = 100
+_MAX_FRAMES: Final = 20
 
 
 def to_stream(stream: TextIO | None = None) -> Log:
-    """A log that writes to `stream`, the standard output of the moment if None."""
+    """Return a log that writes to `stream`, or to whatever `sys.stdout` is at the time of writing."""
 
     def write(entry: dict[str, Any]) -> None:
         print(json.dumps(entry, separators=(",", ":")), file=stream or sys.stdout, flush=True)
@@ -27,11 +30,11 @@ def to_stream(stream: TextIO | None = None) -> Log:
 
 
 def discard(entry: dict[str, Any]) -> None:
-    """A log that forgets."""
+    """Drop the entry."""
 
 
 def parameters(generation: Generation) -> dict[str, Any]:
-    """What may be logged of a generation: all but its prompts, of which only the length."""
+    """Return what may be logged of a generation: every field, but only the number of characters of the prompts."""
     values = {name: getattr(generation, name) for name in generation.__struct_fields__}
     values["prompt"] = len(generation.prompt)
     values["negative_prompt"] = len(generation.negative_prompt)
@@ -39,14 +42,14 @@ def parameters(generation: Generation) -> dict[str, Any]:
 
 
 def failure(error: BaseException) -> list[str]:
-    """Types and frames of an exception and its causes, innermost last, without messages, code or locals."""
+    """Return the types and frames of an exception and its causes, without messages, code or local variables."""
     lines: list[str] = []
-    seen: BaseException | None = error
-    while seen is not None and len(lines) < 100:
-        lines.append(type(seen).__qualname__)
+    current: BaseException | None = error
+    while current is not None and len(lines) < _MAX_LINES:
+        lines.append(type(current).__qualname__)
         lines += [
             f"  {PurePath(frame.filename).name}:{frame.lineno} {frame.name}"
-            for frame in traceback.extract_tb(seen.__traceback__, limit=-20)
+            for frame in traceback.extract_tb(current.__traceback__, limit=-_MAX_FRAMES)
         ]
-        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
     return lines

@@ -1,4 +1,4 @@
-"""The model that ships inside the package, and the one that is used in this process when nothing is deployed."""
+"""Where the model is that this machine generates with."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 def builtin_model_dir() -> Path:
-    """The model that ships inside the package."""
+    """Return the folder of the model that is part of the package."""
     return Path(__file__).parent / "builtin_model"
 
 
-def folder() -> Path:
-    """`LAMBDIFF_MODEL_DIR` if set, else `shipped`."""
-    named = os.environ.get("LAMBDIFF_MODEL_DIR")
-    return Path(named) if named else builtin_model_dir()
+def default_model_dir() -> Path:
+    """Return `LAMBDIFF_MODEL_DIR` if it is set, otherwise the built-in model's folder."""
+    path = os.environ.get("LAMBDIFF_MODEL_DIR")
+    return Path(path) if path else builtin_model_dir()

@@ -1,4 +1,4 @@
-"""The embedded endpoint: the handler in this process, without HTTP and without signatures."""
+"""The in-process transport: the handler in this process, without HTTP and signatures."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from lambdiff.protocol.http import HttpRequest, HttpResponse, OnStep
 
 
 class InProcessTransport:
-    """Answers as a Function URL would, with the same handler.
+    """Answers requests as a Function URL would, with the same handler.
 
     Args:
         model_dir: a baked folder; None for `LAMBDIFF_MODEL_DIR` or the built-in model.
 
     Example:
-        >>> endpoint = InProcessTransport()
-        >>> reply = endpoint.request("POST", b'{"prompt": "a cat in a top hat"}')  # doctest: +SKIP
-        >>> reply.status, reply.content_type  # doctest: +SKIP
+        >>> transport = InProcessTransport()
+        >>> response = transport.request("POST", b'{"prompt": "a cat in a top hat"}')  # doctest: +SKIP
+        >>> response.status, response.content_type  # doctest: +SKIP
         (200, 'image/png')
     """
 
     url = "in process"
 
     def __init__(self, model_dir: Path | None = None) -> None:
-        self._open = functools.partial(open_engine, model_dir or builtin.folder())
+        self._open = functools.partial(open_engine, model_dir or builtin.default_model_dir())
         self._app = App(self._open, raise_errors=True)
 
     def request(
@@ -36,13 +36,19 @@ class InProcessTransport:
     ) -> HttpResponse:
         """Send one request to `/`.
 
+        Args:
+            method: the HTTP method, `GET` or `POST`.
+            body: the request's body.
+            on_step: called after each denoising step; see `OnStep`.
+            content_type: of the body.
+
         Raises:
-            MissingExtra, ModelError: there is no engine or no model; a remote endpoint would answer 503.
+            MissingExtra, ModelError: the engine or the model is missing; a remote endpoint would answer 503.
             Cancelled: `on_step` returned True.
         """
         headers = {"content-type": content_type} if body else {}
         return self._app.handle(HttpRequest(method=method, headers=headers, body=body), on_step)
 
     def close(self) -> None:
-        """Let go of the weights; the next request loads them again."""
+        """Free the model; the next request loads it again."""
         self._app = App(self._open, raise_errors=True)

@@ -1,4 +1,7 @@
-"""The edge of Lambda: what it makes of an HTTP request before the handler sees it."""
+"""What Lambda turns an HTTP request into before a function sees it: an event of payload format 2.0.
+
+Source: https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html#urls-payloads
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,23 @@ from urllib.parse import parse_qsl
 from lambdiff.auth.verification import ReceivedRequest
 from lambdiff.protocol.http import media_type
 
+_SIGNATURE_HEADERS = ("authorization", "x-amz-security-token")
 
-def event_of(request: ReceivedRequest, environ: dict[str, Any], request_id: str) -> dict[str, Any]:
-    """The event of payload format 2.0 that Lambda makes of a request; without what only the signature needs."""
+
+def make_event(request: ReceivedRequest, environ: dict[str, Any], request_id: str) -> dict[str, Any]:
+    """Return the event of a request, without the headers that only the signature needs.
+
+    Args:
+        request: as received.
+        environ: the WSGI environment, for protocol and address.
+        request_id: the id that the event gets.
+    """
     path, _, query = request.target.partition("?")
     headers: dict[str, str] = {}
     for name, value in request.headers:
-        if name not in ("authorization", "x-amz-security-token"):
+        if name not in _SIGNATURE_HEADERS:
             headers[name] = f"{headers[name]},{value}" if name in headers else value
-    body, is_base64 = _body_of(request, headers)
+    body, is_base64 = _encode_body(request, headers)
     now = datetime.now(UTC)
     return {
         "version": "2.0",
@@ -50,7 +61,8 @@ def event_of(request: ReceivedRequest, environ: dict[str, Any], request_id: str)
     }
 
 
-def _body_of(request: ReceivedRequest, headers: dict[str, str]) -> tuple[str | None, bool]:
+def _encode_body(request: ReceivedRequest, headers: dict[str, str]) -> tuple[str | None, bool]:
+    """Return the body as Lambda does, as text for textual media types and as base64 for others, and which it is."""
     if not request.body:
         return None, False
     kind = media_type(headers.get("content-type", ""))

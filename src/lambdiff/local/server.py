@@ -1,7 +1,7 @@
-"""A Function URL on loopback: HTTP in, signature checked, Lambda's event through the handler, HTTP out.
+"""A Function URL on loopback: it checks signatures, runs the handler as Lambda does, and speaks HTTP.
 
-What it does as AWS does: SigV4 over host, date, token and body; a 429 beyond the concurrency; 6 MB each way; the
-function's time-out; events of payload format 2.0; a request id. HTTP itself is waitress's.
+It follows AWS in these points: SigV4 over host, date, token and body; 429 beyond the concurrency; 6 MB per request and
+response; the function's timeout; events of payload format 2.0; request ids. HTTP itself is left to waitress.
 """
 
 from __future__ import annotations
@@ -21,42 +21,53 @@ from typing import Any, Final, Self
 
 import msgspec
 from waitress import wasyncore  # type: ignore[import-untyped]
-from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
 from waitress.server import create_server  # type: ignore[import-untyped]
-from waitress.task import ErrorTask  # type: ignore[import-untyped]
 
 from lambdiff.auth.credentials import Keys
 from lambdiff.auth.verification import ReceivedRequest, SignatureRefused, Verifier
 from lambdiff.errors import ConfigurationError
 from lambdiff.handler.app import App
 from lambdiff.local import lambda_event
+from lambdiff.local.connections import Connection
 from lambdiff.protocol.headers import PROBLEM_JSON
 from lambdiff.protocol.problems import make_problem
 
 MAX_REQUEST: Final = 6 * 1024 * 1024
+"""Bytes of a request's body."""
 MAX_HEADERS: Final = 16 * 1024
+"""Bytes of a request's headers."""
 IDLE_SECONDS: Final = 60
+"""How long a connection may be idle."""
 RECEIVE_SECONDS: Final = 30
-"""How long a request may take to arrive, however steadily it drips."""
+"""How long a request may take to arrive, even if it keeps sending."""
+_SPARE_THREADS: Final = 8
+"""Threads beyond the concurrency. They answer requests that find no free slot."""
+_SENDING_SECONDS: Final = 2.0
+"""How long `close` waits for replies to be sent."""
 
 Reply = tuple[int, dict[str, str], bytes]
+"""Status, headers, body."""
 
 
 class FunctionUrlServer:
-    """A Function URL that answers while the `with` block runs.
+    """A Function URL that answers requests while the `with` block runs.
 
     Args:
         app: the handler.
-        keys: the key pair that may call.
-        region: of the signatures' scope.
-        host, port: where to listen; port 0 takes a free one.
-        concurrency: requests in hand at once; further ones get a 429.
-        timeout: seconds after which a request gets a 502.
+        keys: the key pair that requests must be signed with.
+        region: the region that requests must be signed for.
+        host: the address to listen on.
+        port: the port to listen on; 0 picks a free one.
+        concurrency: the number of requests in progress; further ones are answered with 429.
+        timeout: seconds after which a request is answered with 502.
         receive_seconds: how long a request may take to arrive, at least 1.
-        clock: the current time, for the signatures.
+        clock: returns the current time, for checking signatures.
+
+    Attributes:
+        url: the URL that the server answers at.
 
     Raises:
-        ConfigurationError: the address cannot be listened on.
+        ConfigurationError: the address is not available.
 
     Example:
         >>> with FunctionUrlServer(app, keys, "us-east-1") as function:  # doctest: +SKIP
@@ -81,26 +92,12 @@ class FunctionUrlServer:
         self._slots = threading.BoundedSemaphore(concurrency)
         self._concurrency = concurrency
         self._timeout = timeout
-        listening = _listen(host, port)
-        host, port = listening.getsockname()[:2]
-        self.url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+        listener = _listen(host, port)
+        self.url = _url(listener)
         self._sockets: dict[int, Any] = {}
-        self._server = create_server(
-            self._wsgi,
-            map=self._sockets,
-            sockets=[listening],
-            threads=concurrency + 8,  # the eight refuse what does not get a slot
-            max_request_body_size=MAX_REQUEST,
-            max_request_header_size=MAX_HEADERS,
-            channel_timeout=min(IDLE_SECONDS, receive_seconds),
-            cleanup_interval=min(5, receive_seconds),
-            connection_limit=1_000,
-            ident="lambdiff",
-            clear_untrusted_proxy_headers=False,
-        )
-        self._server.channel_class = functools.partial(_Channel, receive_seconds=receive_seconds)
+        self._server = self._create_server(listener, receive_seconds)
         self._stopping = threading.Event()
-        # The trigger that wakes the loop is one of its sockets: the loop must not close it while it is being pulled.
+        # The trigger that wakes the loop is one of its sockets, which must not be closed while it is being pulled.
         self._waking = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name="lambdiff-serve", daemon=True)
 
@@ -114,7 +111,7 @@ class FunctionUrlServer:
         self.close()
 
     def close(self, patience: float = 5.0) -> None:
-        """Stop listening; requests in hand get `patience` seconds to end."""
+        """Stop listening, after waiting up to `patience` seconds for requests in progress."""
         deadline = time.monotonic() + patience
         free = 0
         while free < self._concurrency and self._slots.acquire(timeout=max(0.0, deadline - time.monotonic())):
@@ -126,15 +123,32 @@ class FunctionUrlServer:
         self._thread.join()
         self._server.task_dispatcher.shutdown(timeout=1)
 
+    def _create_server(self, listener: socket.socket, receive_seconds: int) -> Any:
+        server = create_server(
+            self._wsgi,
+            map=self._sockets,
+            sockets=[listener],
+            threads=self._concurrency + _SPARE_THREADS,
+            max_request_body_size=MAX_REQUEST,
+            max_request_header_size=MAX_HEADERS,
+            channel_timeout=min(IDLE_SECONDS, receive_seconds),
+            cleanup_interval=min(5, receive_seconds),
+            connection_limit=1_000,
+            ident="lambdiff",
+            clear_untrusted_proxy_headers=False,
+        )
+        server.channel_class = functools.partial(Connection, receive_seconds=receive_seconds)
+        return server
+
     def _loop(self) -> None:
-        def turn(timeout: float) -> None:
+        def poll(timeout: float) -> None:
             wasyncore.loop(timeout=timeout, use_poll=hasattr(select, "poll"), map=self._sockets, count=1)
 
         while not self._stopping.is_set():
-            turn(1)
-        deadline = time.monotonic() + 2
-        while time.monotonic() < deadline and any(each.sending for each in self._server.active_channels.values()):
-            turn(0.1)
+            poll(1)
+        deadline = time.monotonic() + _SENDING_SECONDS
+        while time.monotonic() < deadline and any(each.answering for each in self._server.active_channels.values()):
+            poll(0.1)
         with self._waking:
             wasyncore.close_all(self._sockets)
 
@@ -146,24 +160,27 @@ class FunctionUrlServer:
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     def _answer(self, request: ReceivedRequest, environ: dict[str, Any], request_id: str) -> Reply:
+        # 1. Check the signature.
         try:
             self._verifier.verify(request)
         except SignatureRefused as refusal:
             return _problem("forbidden", str(refusal), request_id, {"x-amzn-errortype": "AccessDeniedException"})
+        # 2. Take a slot.
         if not self._slots.acquire(blocking=False):
             detail = f"{self._concurrency} requests are in progress: try again later, or raise the server's limit."
             return _problem("too-many-requests", detail, request_id, {"x-amzn-errortype": "TooManyRequestsException"})
+        # 3. Run the handler until the timeout. A thread cannot be stopped: it keeps its slot until it is done.
+        event = lambda_event.make_event(request, environ, request_id)
         replies: list[dict[str, Any]] = []
         worker = threading.Thread(
-            target=self._invoke,
-            args=(lambda_event.event_of(request, environ, request_id), _Context(request_id, self._timeout), replies),
-            daemon=True,
+            target=self._invoke, args=(event, _Context(request_id, self._timeout), replies), daemon=True
         )
         worker.start()
         worker.join(self._timeout)
+        # 4. Reply.
         if not replies:
-            return _problem("timed-out", f"The function's time-out of {self._timeout:g} s is over.", request_id)
-        return _rendered(replies[0])
+            return _problem("timed-out", f"The function did not finish within {self._timeout:g} s.", request_id)
+        return _decoded(replies[0])
 
     def _invoke(self, event: dict[str, Any], context: _Context, replies: list[dict[str, Any]]) -> None:
         try:
@@ -173,7 +190,7 @@ class FunctionUrlServer:
 
 
 class _Context:
-    """What a Lambda handler is told about its own end."""
+    """The second argument of a Lambda handler."""
 
     def __init__(self, request_id: str, timeout: float) -> None:
         self.aws_request_id = request_id
@@ -194,12 +211,13 @@ def _received(environ: dict[str, Any]) -> ReceivedRequest:
     )
 
 
-def _rendered(reply: dict[str, Any]) -> Reply:
-    body = reply["body"]
+def _decoded(response: dict[str, Any]) -> Reply:
+    """Turn what a Lambda handler returned into a reply."""
+    body = response["body"]
     return (
-        reply["statusCode"],
-        dict(reply["headers"]),
-        base64.b64decode(body) if reply["isBase64Encoded"] else body.encode(),
+        response["statusCode"],
+        dict(response["headers"]),
+        base64.b64decode(body) if response["isBase64Encoded"] else body.encode(),
     )
 
 
@@ -213,50 +231,11 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
         raise ConfigurationError(
-            f"{host}:{port} cannot be listened on: {getattr(error, 'strerror', None) or error}.",
+            f"The server cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}.",
             fix="Choose another `port=` (0 picks a free one) or `host=`.",
         ) from None
 
 
-class _ErrorTask(ErrorTask):  # type: ignore[misc]
-    """What waitress refuses by itself, as a problem document."""
-
-    def execute(self) -> None:
-        error = self.request.error
-        slug = {413: "payload-too-large", 431: "payload-too-large", 500: "internal-error"}.get(
-            error.code, "malformed-request"
-        )
-        document = make_problem(slug, f"{error.reason}: {error.body}"[:200])
-        body = msgspec.json.encode(document)
-        self.status = f"{document.status} {HTTPStatus(document.status).phrase}"
-        self.response_headers.append(("Content-Type", PROBLEM_JSON))
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
-
-
-class _Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection that is closed when a request takes too long to arrive."""
-
-    error_task_class = _ErrorTask
-
-    def __init__(self, *arguments: Any, receive_seconds: int, **options: Any) -> None:
-        self._receive_seconds = receive_seconds
-        self._began: float | None = None
-        super().__init__(*arguments, **options)
-
-    @property
-    def sending(self) -> bool:
-        """Whether an answer is under way."""
-        return bool(self.requests or self.total_outbufs_len)
-
-    def received(self, data: bytes) -> bool:
-        if self._began is not None and time.monotonic() - self._began > self._receive_seconds:
-            self.will_close = True
-            return False
-        accepted: bool = super().received(data)
-        if self.request is None:
-            self._began = None
-        elif self._began is None:
-            self._began = time.monotonic()
-        return accepted
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

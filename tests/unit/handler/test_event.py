@@ -1,4 +1,4 @@
-"""handler/event.py: payload format 2.0 in, HTTP reply out."""
+"""Events of payload format 2.0 as requests, and responses as Lambda expects them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LambdaContext:
 
 
 def event(**changes: Any) -> dict[str, Any]:
-    """A Function URL's event as AWS documents it, with some keys replaced."""
+    """A Function URL's event as AWS documents it, with some keys changed."""
     return {
         "version": "2.0",
         "rawPath": "/",
@@ -39,24 +39,25 @@ def event(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_plain_body_is_read() -> None:
-    """Method, path, lower-case headers, body, id, deadline and sending time come out of the event."""
+    """The request has the event's method, path, body, id, deadline and time, and headers in lower case."""
+    before = time.monotonic()
     request = parse(event(), LambdaContext())
     assert (request.method, request.path, request.body) == ("POST", "/", b'{"prompt": "a cat"}')
     assert request.headers["content-type"] == "application/json"
     assert request.request_id == LambdaContext.aws_request_id
     assert request.sent_at == 1_700_000_000.5
     assert request.deadline is not None
-    assert 4 < request.deadline - time.monotonic() <= 5
+    assert before + 5 <= request.deadline <= time.monotonic() + 5
 
 
 def test_a_base64_body_is_decoded() -> None:
-    """Lambda encodes every body that it does not take for text."""
+    """Lambda encodes every body that it does not recognize as text."""
     encoded = base64.b64encode('{"prompt": "Katze mit Hut, größer"}'.encode()).decode()
     assert "größer" in parse(event(body=encoded, isBase64Encoded=True)).body.decode()
 
 
 def test_missing_keys_have_defaults() -> None:
-    """Only the method is indispensable; null counts as missing."""
+    """Only the method is required; null counts as missing."""
     request = parse({"requestContext": {"http": {"method": "get"}}, "headers": None, "body": None, "rawPath": None})
     assert (request.method, request.path, request.body, dict(request.headers)) == ("GET", "/", b"", {})
     assert request.deadline is None
@@ -83,23 +84,23 @@ def test_missing_keys_have_defaults() -> None:
         (event(body="\ud800"), "body"),
     ],
 )
-def test_what_is_no_event_is_refused_by_name(bad: Any, field: str) -> None:
-    """The part of the event that is wrong is named."""
+def test_malformed_events_are_refused(bad: Any, field: str) -> None:
+    """The error names the part of the event that is wrong."""
     with pytest.raises(MalformedRequest) as refusal:
         parse(bad)
     assert refusal.value.problems[0][0] == field
 
 
 @pytest.mark.parametrize("hostile", ["a\r\nset-cookie: x", "", "x" * 65, "ä", 5, None])
-def test_an_id_that_is_unfit_for_a_header_is_replaced(hostile: Any) -> None:
-    """The id goes into a reply header, so it must be short printable ASCII."""
-    made = request_id({"requestContext": {"requestId": hostile}})
-    assert made != hostile
-    assert len(made) == 36
+def test_an_id_that_does_not_fit_into_a_header_is_replaced(hostile: Any) -> None:
+    """The id is sent back in a header, so it must be short, printable ASCII."""
+    new_id = request_id({"requestContext": {"requestId": hostile}})
+    assert new_id != hostile
+    assert len(new_id) == 36
 
 
 def test_json_is_rendered_as_text_and_images_as_base64() -> None:
-    """Lambda decodes a body only if it is told to."""
+    """Lambda decodes a body only if the response says that it is base64."""
     headers = {"content-type": "application/problem+json"}
     assert render(HttpResponse(404, headers, b"{}")) == {
         "statusCode": 404,
@@ -112,8 +113,8 @@ def test_json_is_rendered_as_text_and_images_as_base64() -> None:
     assert base64.b64decode(rendered["body"]) == b"\x89PNG"
 
 
-def test_the_estimated_size_is_never_below_the_real_one() -> None:
-    """A reply that is judged to fit must fit."""
+def test_the_estimated_size_is_an_upper_bound() -> None:
+    """A response that fits by the estimate must fit."""
     import json
 
     for size in (0, 1, 2, 3, 1_000):
@@ -122,5 +123,5 @@ def test_the_estimated_size_is_never_below_the_real_one() -> None:
 
 
 def test_media_types_lose_their_parameters() -> None:
-    """Content types are compared without charset and case."""
+    """Content types are compared without parameters and case."""
     assert media_type(" Application/JSON ; charset=UTF-8") == "application/json"

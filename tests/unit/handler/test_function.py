@@ -1,4 +1,4 @@
-"""The function's entry point: what importing it sets off."""
+"""The function's entry point: what importing it starts."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from lambdiff.local import builtin
 REPORT = """
 import sys, threading
 {first}
-import lambdiff.handler.prefetch as readahead
-begun = []
-readahead.begin = begun.append
+from lambdiff.handler import prefetch
+started = []
+prefetch.start = started.append
 import lambdiff.handler.function as function
-print([str(folder) for folder in begun], "openvino" in sys.modules and function.app.engine.loaded)
+print([str(folder) for folder in started], "openvino" in sys.modules and function.app.engine.loaded)
 """
 
 
 @pytest.mark.parametrize(
-    ("start", "first", "begun", "loaded"),
+    ("start", "first", "prefetched", "loaded"),
     [
         ("on-demand", "", True, False),
         ("snap-start", "", False, False),
@@ -30,8 +30,8 @@ print([str(folder) for folder in begun], "openvino" in sys.modules and function.
     ],
     ids=["on demand", "before the snapshot", "before the snapshot, without hooks"],
 )
-def test_what_happens_at_import(start: str, first: str, begun: bool, loaded: bool) -> None:
-    """On demand the model is read ahead and not loaded; with SnapStart it is loaded by the hook, or at once without."""
+def test_what_happens_at_import(start: str, first: str, prefetched: bool, loaded: bool) -> None:
+    """On demand, the model is prefetched only. With SnapStart, the hook loads it; without hooks, the import does."""
     model = str(builtin.builtin_model_dir())
     environment = {"AWS_LAMBDA_INITIALIZATION_TYPE": start, "LAMBDIFF_MODEL_DIR": model}
     done = subprocess.run(
@@ -41,4 +41,4 @@ def test_what_happens_at_import(start: str, first: str, begun: bool, loaded: boo
         text=True,
         check=True,
     )
-    assert done.stdout == f"{[model] if begun else []} {loaded}\n"
+    assert done.stdout == f"{[model] if prefetched else []} {loaded}\n"

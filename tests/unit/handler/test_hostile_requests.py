@@ -1,6 +1,7 @@
-"""The handler on its worst day: a corpus of hostile events and bodies, and generated ones.
+"""Hostile events and bodies, from a corpus and generated.
 
-Each gets a 4xx problem document that names the field, within 50 ms, without the weights; the next good request works.
+Each gets a 4xx problem document that names the field, in little processor time and without loading the model. The next
+good request works.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from support.hostile_corpus import FIELDS, corpus, encoded, event
 from support.stub_engine import StubEngine
 
 CORPUS = dict(corpus())
-SECONDS = 0.05
+PROCESSOR_SECONDS = 0.05
+"""What a refusal may cost. Processor time does not count waiting for other processes."""
 
 
-def check(reply: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """The reply is a problem document of the 4xx kind that a proxy may pass on, and came in time."""
+def check(reply: dict[str, Any]) -> dict[str, Any]:
+    """Check that a reply is a 4xx problem document with safe headers, and return the document."""
     document: dict[str, Any] = json.loads(reply["body"])
     assert 400 <= reply["statusCode"] < 500, document
     assert document["status"] == reply["statusCode"]
@@ -35,30 +37,30 @@ def check(reply: dict[str, Any], seconds: float) -> dict[str, Any]:
     for name, value in reply["headers"].items():
         assert (name + value).isascii()
         assert (name + value).isprintable()
-    assert seconds < SECONDS
     return document
 
 
 def test_the_corpus_is_large_enough() -> None:
-    """At least 300 different ones."""
+    """It has at least 300 different cases."""
     assert len(CORPUS) >= 300
 
 
 def test_every_case_of_the_corpus_is_refused() -> None:
-    """A 4xx that names what is wrong, within 50 ms, before any weight is read; then a good request works."""
+    """Each gets a 4xx that names what is wrong, quickly and without loading the model; then a good request works."""
     engine = StubEngine()
     app = App(lambda: engine)
     wrong = []
     for name, hostile in CORPUS.items():
         seconds = []
-        for _ in range(3):  # the best of three, since the machine may be busy
-            started = time.perf_counter()
+        for _ in range(3):  # the best of three counts, because caches are shared with other processes
+            started = time.thread_time()
             reply = app.invoke(hostile)
-            seconds.append(time.perf_counter() - started)
-            if seconds[-1] < SECONDS:
+            seconds.append(time.thread_time() - started)
+            if seconds[-1] < PROCESSOR_SECONDS:
                 break
         try:
-            document = check(reply, min(seconds))
+            document = check(reply)
+            assert min(seconds) < PROCESSOR_SECONDS
             if document["status"] == 422:
                 assert document["errors"]
         except AssertionError as error:
@@ -70,7 +72,7 @@ def test_every_case_of_the_corpus_is_refused() -> None:
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_the_field_is_named(name: str) -> None:
-    """A value of the wrong type leads to an entry for its own field only."""
+    """A value of the wrong type causes an error for its own field only."""
     reply = App(StubEngine).invoke(event(json.dumps({"prompt": "a cat", name: {"a": 1}})))
     assert [error["field"] for error in json.loads(reply["body"])["errors"]] == [name]
 
@@ -84,24 +86,24 @@ JSON_VALUES = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=10), JSON_VALUES, max_size=8))
 @settings(max_examples=400, deadline=None)
-def test_any_object_gets_a_picture_or_a_4xx(fields: dict[str, Any]) -> None:
-    """Never a 5xx, whatever the fields hold; a picture only if the contract agrees."""
+def test_any_object_gets_an_image_or_a_4xx(fields: dict[str, Any]) -> None:
+    """No field values lead to a 5xx."""
     engine = StubEngine()
     reply = App(lambda: engine).invoke(event(json.dumps(fields)))
     if reply["statusCode"] == 200:
         assert isinstance(fields["prompt"], str)
         assert engine.calls == 1
     else:
-        check(reply, 0)
+        check(reply)
         assert engine.loads == 0
 
 
 @given(st.binary(max_size=300))
 @settings(max_examples=300, deadline=None)
 def test_any_bytes_get_a_4xx(body: bytes) -> None:
-    """Noise is not a request."""
+    """Random bytes are not a request."""
     engine = StubEngine()
-    check(App(lambda: engine).invoke(encoded(body)), 0)
+    check(App(lambda: engine).invoke(encoded(body)))
     assert engine.loads == 0
 
 
@@ -115,16 +117,16 @@ def test_any_bytes_get_a_4xx(body: bytes) -> None:
 )
 @settings(max_examples=400, deadline=None)
 def test_any_event_gets_a_reply(hostile: Any) -> None:
-    """Lambda may hand over anything that JSON can hold; only a GET of `/` could succeed among these."""
+    """An event may be anything that JSON can express; of these, only a GET of `/` can succeed."""
     reply = App(StubEngine).invoke(hostile)
     if reply["statusCode"] != 200:
-        check(reply, 0)
+        check(reply)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=200))
 @settings(max_examples=100, deadline=None)
-def test_a_prompt_cannot_write_headers(prompt: str) -> None:
-    """Whatever is in the prompt, and in a warning that quotes it, the reply's headers stay printable ASCII."""
+def test_a_prompt_cannot_inject_headers(prompt: str) -> None:
+    """Headers stay printable ASCII whatever the prompt contains, even if a warning quotes it."""
     app = App(lambda: StubEngine(warnings=(f"ignored: {prompt}",)))
     reply = app.invoke(event(json.dumps({"prompt": f"{prompt}\r\nx-evil: 1"})))
     assert reply["statusCode"] == 200
@@ -138,7 +140,7 @@ def test_a_prompt_cannot_write_headers(prompt: str) -> None:
 @pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
 @pytest.mark.parametrize("character", ["x", "ä", "😀", "\n", '"', "\\", "\x01"])
 def test_prompts_at_the_limit_work(field: str, character: str) -> None:
-    """2,000 characters of any kind fit into the body, the picture and the reply, in plain and in escaped JSON."""
+    """2,000 characters of any kind fit into the body, the image and the reply, as plain and as escaped JSON."""
     fields = {"prompt": "a", field: "a" + character * (contract.MAX_PROMPT - 1)}
     for ascii_only in (True, False):
         reply = App(StubEngine).invoke(event(json.dumps(fields, ensure_ascii=ascii_only)))
@@ -147,7 +149,7 @@ def test_prompts_at_the_limit_work(field: str, character: str) -> None:
 
 
 def test_memory_does_not_grow() -> None:
-    """After 2,000 hostile requests the process holds no more than after the first 500."""
+    """After 2,000 hostile requests the process uses no more memory than after the first 500."""
     app = App(StubEngine)
     cases = [hostile for hostile in CORPUS.values() if len(str(hostile)) < 100_000]
 

@@ -21,7 +21,7 @@ def test_the_built_in_model_ignores_the_environment(tmp_path: Path, monkeypatch:
     """LAMBDIFF_MODEL_DIR selects the model of local generation, not that of a deployment."""
     monkeypatch.setenv("LAMBDIFF_MODEL_DIR", str(tmp_path))
     assert model.model_folder(model.BUILT_IN, "openvino") == builtin.builtin_model_dir()
-    assert builtin.folder() == tmp_path
+    assert builtin.default_model_dir() == tmp_path
 
 
 def baked_by(version: str) -> Path:

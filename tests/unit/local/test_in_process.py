@@ -1,4 +1,4 @@
-"""local/inprocess.py and local/builtin.py: the handler without HTTP."""
+"""The in-process transport, and the folder of the model that it uses."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from lambdiff.local.in_process import InProcessTransport
 from lambdiff.protocol.headers import PROBLEM_JSON
 
 
-def test_the_environment_beats_the_built_in_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """LAMBDIFF_MODEL_DIR names another folder."""
-    assert builtin.folder().name == "builtin_model"
+def test_the_environment_overrides_the_built_in_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LAMBDIFF_MODEL_DIR selects another folder."""
+    assert builtin.default_model_dir().name == "builtin_model"
     monkeypatch.setenv("LAMBDIFF_MODEL_DIR", str(tmp_path))
-    assert builtin.folder() == tmp_path
+    assert builtin.default_model_dir() == tmp_path
 
 
-def test_a_missing_model_is_an_error_and_no_reply(tmp_path: Path) -> None:
-    """Whoever sits at this machine can act on it; the message names the folder and the fix."""
-    endpoint = InProcessTransport(tmp_path)
-    assert endpoint.url == "in process"
-    with pytest.raises(ModelError, match="is no baked model") as error:
-        endpoint.request("POST", b'{"prompt": "a cat"}')
+def test_a_missing_model_raises(tmp_path: Path) -> None:
+    """The caller can act on it, so it is an exception and not a response; its message names the folder and the fix."""
+    transport = InProcessTransport(tmp_path)
+    assert transport.url == "in process"
+    with pytest.raises(ModelError, match="is not a baked model") as error:
+        transport.request("POST", b'{"prompt": "a cat"}')
     assert "lambdiff bake" in error.value.fix
-    endpoint.close()
+    transport.close()
 
 
-def test_mistakes_in_the_request_are_replies(tmp_path: Path) -> None:
-    """As from any endpoint, and before the model is looked for."""
-    endpoint = InProcessTransport(tmp_path)
-    reply = endpoint.request("POST", b'{"prompt": ""}')
-    assert (reply.status, reply.content_type) == (422, PROBLEM_JSON)
-    assert json.loads(reply.body)["errors"][0]["field"] == "prompt"
-    assert endpoint.request("DELETE").status == 405
-    assert endpoint.request("POST", b"x", content_type="text/plain").status == 415
+def test_mistakes_in_the_request_are_responses(tmp_path: Path) -> None:
+    """They get the responses of any transport, before the model is opened."""
+    transport = InProcessTransport(tmp_path)
+    response = transport.request("POST", b'{"prompt": ""}')
+    assert (response.status, response.content_type) == (422, PROBLEM_JSON)
+    assert json.loads(response.body)["errors"][0]["field"] == "prompt"
+    assert transport.request("DELETE").status == 405
+    assert transport.request("POST", b"x", content_type="text/plain").status == 415

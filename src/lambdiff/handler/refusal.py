@@ -1,0 +1,52 @@
+"""Requests that get no image: which problem document answers which error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from lambdiff.errors import ConfigurationError, InvalidRequest, MalformedRequest
+
+MAX_ERRORS: Final = 20
+"""The number of bad fields that a problem document lists."""
+_MAX_DETAIL: Final = 500
+
+
+class Refusal(Exception):
+    """Ends a request with a problem document.
+
+    Attributes:
+        slug: a key of `problems.PROBLEMS`.
+        detail: what is wrong, for the caller.
+        errors: `(field, detail)` for each bad field, at most `MAX_ERRORS`.
+        fields: the names of all bad fields.
+        headers: further headers of the reply.
+    """
+
+    def __init__(
+        self,
+        slug: str,
+        detail: str,
+        errors: Sequence[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(slug)
+        self.slug = slug
+        self.detail = detail
+        self.errors = errors[:MAX_ERRORS]
+        self.fields = [name for name, _ in errors]
+        self.headers = headers or {}
+
+    @classmethod
+    def of(cls, error: Exception, request_id: str) -> Refusal:
+        """Return the refusal that answers an error. Unexpected errors reveal nothing but the request's id."""
+        match error:
+            case Refusal():
+                return error
+            case MalformedRequest():
+                return cls("malformed-request", error.message, error.problems)
+            case InvalidRequest():
+                return cls("invalid-value", error.message[:_MAX_DETAIL], error.problems)
+            case ConfigurationError():
+                return cls("model-unavailable", " ".join((error.message, error.fix)).strip())
+        return cls("internal-error", f"The function's log has details under request id {request_id}.")
