@@ -249,7 +249,7 @@ def test_serve_uses_the_keys_in_the_environment(tmp_path: Path) -> None:
 def test_serve_explains_mistakes(tmp_path: Path) -> None:
     """A folder without a model or half a key pair gives exit code 3, a wrong flag 2, and stdout stays empty."""
     for arguments, environment, code, words in (
-        (["--model-dir", str(tmp_path)], {}, 3, "no baked model"),
+        (["--model-dir", str(tmp_path)], {}, 3, "not a baked model"),
         (["--model-dir", str(tmp_path)], {"AWS_ACCESS_KEY_ID": "AKID"}, 3, "Only one of"),
         (["--concurrency", "0"], {}, 2, "concurrency"),
         (["--model-dir", str(tmp_path / "none")], {}, 2, "does not exist"),
