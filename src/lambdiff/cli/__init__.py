@@ -15,7 +15,6 @@ import click
 
 from lambdiff._version import __version__
 from lambdiff.cli.flags import with_flags, with_flags_in
-from lambdiff.errors import LambdiffError
 
 # name -> (module:function, the first line of its help), so that `--help` imports none of the modules
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -55,6 +54,8 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; parameters that an error of the library names become the flags of this command."""
+        from lambdiff.errors import LambdiffError
+
         try:
             return super().invoke(ctx)
         except LambdiffError as error:
@@ -84,6 +85,8 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit with a code from the table in `errors.py`."""
+    from lambdiff.errors import LambdiffError
+
     try:
         sys.exit(cli.main(args, prog_name="lambdiff", standalone_mode=False) or 0)
     except LambdiffError as error:
