@@ -139,6 +139,32 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cached_service_models() -> Generator[None]:
+    """Let botocore find and parse each service model once a session: half of the time of the tests with moto."""
+    from botocore.loaders import JSONFileLoader, Loader
+
+    parse, find = JSONFileLoader.load_file, Loader.list_available_services
+    files: dict[str, Any] = {}
+    services: dict[tuple[str, ...], list[str]] = {}
+
+    def load_file(loader: JSONFileLoader, file_path: str) -> Any:
+        if file_path not in files:
+            files[file_path] = parse(loader, file_path)
+        return files[file_path]
+
+    def list_available_services(loader: Loader, type_name: str) -> list[str]:
+        key = (type_name, *loader.search_paths)
+        if key not in services:
+            services[key] = find(loader, type_name)
+        return services[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", load_file)
+        patch.setattr(Loader, "list_available_services", list_available_services)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def doctest_surroundings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a doctest in an empty folder, with the package imported, as a reader would."""

@@ -10,6 +10,12 @@ import pytest
 from support import tiny_pipeline
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests that bake: making their source takes torch."""
+    if "source" in getattr(item, "fixturenames", ()):
+        item.add_marker("engine")
+
+
 @pytest.fixture
 def source(tmp_path):
     """A copy of the tiny pipeline, which a test may change."""

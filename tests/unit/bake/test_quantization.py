@@ -15,6 +15,8 @@ from lambdiff.engine.core import core
 from lambdiff.errors import ModelError
 from support import tiny_pipeline
 
+pytestmark = pytest.mark.engine
+
 PROMPTS = ("a cat", "a dog", "two hat", "the red hat", "a cat on blue", "a dog in a hat", "a background", "red dog")
 ATTENTION = "ScaledDotProductAttention"
 

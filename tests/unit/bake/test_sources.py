@@ -13,6 +13,8 @@ from lambdiff.bake.bake import bake
 from lambdiff.errors import ConfigurationError, ModelError
 from support import tiny_pipeline
 
+pytestmark = pytest.mark.engine
+
 
 def test_local_pickles_are_refused(source, tmp_path):
     """A folder of `.bin` files is not read, whichever engine it is baked for."""

@@ -17,6 +17,8 @@ from lambdiff.engine import deepcache
 from lambdiff.errors import ModelError
 from support import tiny_pipeline
 
+pytestmark = pytest.mark.engine
+
 
 def test_deepcache_is_checked_at_bake(source, tmp_path, monkeypatch):
     """A UNet without the expected skip connections is refused at bake time, not at the first request."""

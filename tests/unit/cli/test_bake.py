@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 
+import pytest
 from click.testing import CliRunner
 
 from lambdiff.cli.bake import bake as command
 from lambdiff.errors import OutputError
 from support import tiny_pipeline
+
+pytestmark = pytest.mark.engine
 
 
 def test_calibration_prompts_from_a_file(tmp_path, monkeypatch):
