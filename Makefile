@@ -1,5 +1,5 @@
 # For everyday work, with the environment of the README's second line:
-#     make quick    the tests that run neither OpenVINO nor torch: under a minute on two idle cores
+#     make quick    without what takes seconds (OpenVINO, torch, CDK): under a minute on two idle cores
 #     make test     all tests that need no root: about a quarter of an hour
 #     make lint     style, types, import contracts
 #     make docs     the documentation, in build/docs
@@ -8,7 +8,7 @@ BIN := .venv/bin
 
 .PHONY: quick test lint
 quick:
-	$(BIN)/pytest -m "not engine and not root"
+	$(BIN)/pytest -m "not engine and not slow and not root"
 
 test:
 	$(BIN)/pytest

@@ -16,7 +16,7 @@ import pytest
 from support.keys import SECRETS
 
 ROOT = Path(__file__).parent
-_ENGINE_MODULE = re.compile(r"^pytestmark = .*\bpytest\.mark\.engine\b", re.MULTILINE)
+_MODULE_MARK = re.compile(r"^pytestmark = .*\bpytest\.mark\.(engine|slow)\b", re.MULTILINE)
 _ENGINE_EXAMPLE = re.compile(r"\bgenerate\(|\bgenerate_many\(|\blocal=True\b|\bInProcessTransport\(")
 
 
@@ -43,8 +43,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if ROOT / "src" in collection_path.parents:
         nothing = ">>> " not in collection_path.read_text("utf-8")
     elif collection_path.name.startswith("test_"):
-        deselected = "not engine" in config.option.markexpr
-        nothing = deselected and bool(_ENGINE_MODULE.search(collection_path.read_text("utf-8")))
+        mark = _MODULE_MARK.search(collection_path.read_text("utf-8"))
+        nothing = mark is not None and f"not {mark[1]}" in config.option.markexpr
     else:
         nothing = True  # a helper: no tests, no doctests
     return nothing or None
@@ -93,6 +93,13 @@ def _refuse_skip(report: Any) -> Any:
         reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome, report.longrepr = "failed", f"{report.nodeid} was skipped in CI: {reason}"
     return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Keep the quick loop quick: a module that imports torch at its top belongs to the engine tests."""
+    if "not engine" in session.config.option.markexpr and "torch" in sys.modules:
+        raise pytest.UsageError("a test module without `pytestmark = pytest.mark.engine` imports torch")
 
 
 _leaks: set[str] = set()

@@ -8,10 +8,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -266,38 +268,53 @@ def test_every_command_has_help(run: Run) -> None:
         assert run(name, "--help").code == 0
 
 
-def test_ctrl_c_leaves_nothing_behind(url: str, engine: StubEngine) -> None:
+class Gate:
+    """Stops the stub engine at its n-th image until the gate is opened."""
+
+    def __init__(self, engine: StubEngine, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reached, self.opened = threading.Event(), threading.Event()
+        generate = engine.generate
+
+        def gated(*args: Any) -> Any:
+            if engine.calls + 1 == number:
+                self.reached.set()
+                assert self.opened.wait(100)
+            return generate(*args)
+
+        monkeypatch.setattr(engine, "generate", gated)
+
+    def interrupt(self, process: subprocess.Popen[str], *finished: str) -> tuple[int, str]:
+        """Send SIGINT once the gate is reached and files are written; return the exit code and stderr."""
+        try:
+            assert self.reached.wait(100)
+            while not all(Path(name).exists() for name in finished):
+                assert process.poll() is None
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=100)
+        finally:
+            self.opened.set()
+        return process.returncode, err.strip()
+
+
+def test_ctrl_c_leaves_nothing_behind(url: str, engine: StubEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGINT during a request ends with exit code 130, one sentence and no file."""
-    engine.step_seconds = 2
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lambdiff", "generate", "a cat", "-o", "cat.png"],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 20
-    while not engine.calls and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=10)
-    assert (process.returncode, err.strip()) == (130, "Stopped.")
+    gate = Gate(engine, 1, monkeypatch)
+    command = [sys.executable, "-m", "lambdiff", "generate", "a cat", "-o", "cat.png"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert gate.interrupt(process) == (130, "Stopped.")
     assert not list(Path().glob("*cat*"))
 
 
-def test_ctrl_c_keeps_what_is_finished(url: str, engine: StubEngine) -> None:
+def test_ctrl_c_keeps_what_is_finished(url: str, engine: StubEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGINT in the middle of -n keeps the finished images and sends no further request."""
-    engine.step_seconds = 0.4
+    gate = Gate(engine, 3, monkeypatch)
     command = ["generate", "a cat", "-n", "20", "--workers", "1", "-o", "cat-{seed}.png", "--seed", "1"]
     process = subprocess.Popen([sys.executable, "-m", "lambdiff", *command], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 20
-    while not list(Path().glob("cat-*.png")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=10)
-    assert (process.returncode, err.strip()) == (130, "Stopped.")
-    calls = engine.calls
-    time.sleep(1)
-    assert engine.calls == calls <= len(list(Path().glob("cat-*.png"))) + 1 < 20
-    assert not list(Path().glob(".*.part"))
+    assert gate.interrupt(process, "cat-1.png") == (130, "Stopped.")
+    assert engine.calls <= 3
+    files = {path.name for path in Path().glob("*cat*")}
+    assert {"cat-1.png"} <= files <= {"cat-1.png", "cat-2.png"}
 
 
 def test_a_closed_stdout_causes_no_traceback(url: str) -> None:

@@ -148,6 +148,7 @@ def test_prompts_at_the_limit_work(field: str, character: str) -> None:
     assert App(StubEngine).invoke(event(json.dumps({**fields, field: "b" + fields[field]})))["statusCode"] == 422
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow() -> None:
     """After 2,000 hostile requests the process uses no more memory than after the first 500."""
     app = App(StubEngine)

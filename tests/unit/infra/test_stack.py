@@ -21,6 +21,8 @@ from lambdiff.infra.cdk_app import build
 from lambdiff.infra.settings import StackSettings
 from support.stub_engine import StubEngine
 
+pytestmark = pytest.mark.slow
+
 SNAPSHOT = Path(__file__).parent / "snapshots" / "template.json"
 ROLE = "arn:aws:iam::123456789012:role/Designers"
 EVERYTHING: dict[str, Any] = {
