@@ -61,7 +61,7 @@ def deployed(aws: None) -> SelectedDeployment:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A baked folder with one file, and another file that the manifest does not list."""
+    """A model folder with one weights file and one file that the manifest does not list."""
     folder = tmp_path / "model"
     (folder / "unet").mkdir(parents=True)
     (folder / "unet" / "model.bin").write_bytes(b"weights")

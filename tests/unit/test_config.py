@@ -1,4 +1,4 @@
-"""config.py: the deployments that this machine knows."""
+"""The deployments that are saved on this machine (config.py)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def make(name: str, **more: object) -> Deployment:
     return Deployment(name=name, url=f"https://{name}.lambda-url.us-east-1.on.aws/", region="us-east-1", **more)
 
 
-def test_no_file_is_no_deployment() -> None:
-    """Without the file there are no deployments."""
+def test_without_a_file_there_are_no_deployments() -> None:
+    """A missing configuration file means that nothing is saved and nothing can be chosen."""
     assert config.load().deployments == {}
     assert config.choose_deployment() is None
 
@@ -30,7 +30,7 @@ def test_a_saved_deployment_reads_back() -> None:
 
 
 def test_the_last_saved_is_the_default_until_it_is_removed() -> None:
-    """The default is the deployment saved last; when it is removed, another one."""
+    """The deployment saved last is the default; if it is removed, another one becomes the default."""
     config.save(make("a"))
     config.save(make("b"))
     chosen = config.choose_deployment()
@@ -43,7 +43,7 @@ def test_the_last_saved_is_the_default_until_it_is_removed() -> None:
 
 
 def test_the_environment_beats_the_file_and_the_argument_beats_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each choice names its source."""
+    """An argument beats the environment, which beats the file; each choice names its source."""
     for name in ("a", "b", "c"):
         config.save(make(name))
     monkeypatch.setenv("LAMBDIFF_DEPLOYMENT", "b")
@@ -54,7 +54,7 @@ def test_the_environment_beats_the_file_and_the_argument_beats_both(monkeypatch:
 
 
 def test_an_unknown_name_lists_the_saved_ones() -> None:
-    """The fix for a misspelt name is the list of saved deployments."""
+    """The fix for a misspelled name is the list of saved deployments."""
     config.save(make("prod"))
     with pytest.raises(ConfigurationError, match="no deployment 'prd'") as caught:
         config.choose_deployment("prd")
@@ -73,7 +73,7 @@ def test_a_damaged_file_is_named_and_kept(content: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["", "1abc", "Prod", "a_b", "a b", "../x", "prod\n", "-a", "a" * 31])
 def test_names_of_deployments_follow_one_rule(name: str) -> None:
-    """A name that the stack's resources could not have is refused without a call to AWS."""
+    """A name that AWS would not accept for the stack's resources is refused without a call to AWS."""
     with pytest.raises(InvalidRequest, match="not a valid deployment name") as caught:
         config.check_name(name)
     assert "lower-case" in caught.value.fix

@@ -1,4 +1,4 @@
-"""The documentation agrees with the code."""
+"""Tests that the documentation agrees with the code."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_examples_of_a_help_text_are_code() -> None:
 
 
 def test_every_exit_code_is_listed() -> None:
-    """The table has the codes of the error tree, success and interruption, and no other."""
+    """The table lists the codes of the error tree and 0, and no others."""
 
     def codes(error: type[errors.LambdiffError]) -> set[int]:
         return {error.exit_code}.union(*(codes(child) for child in error.__subclasses__()))
@@ -79,7 +79,7 @@ def test_every_field_and_problem_is_listed() -> None:
 
 
 def test_every_error_is_documented() -> None:
-    """The SDK reference has each class of `lambdiff.errors` once in the tree and once in a section."""
+    """The SDK reference lists each class of `lambdiff.errors` once in the tree and once as a section."""
     names = {name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, Exception)}
     text = "\n".join(hooks.errors())
     sections = re.findall(r"^::: lambdiff\.(\w+)$", text, re.MULTILINE)
@@ -89,7 +89,7 @@ def test_every_error_is_documented() -> None:
 
 
 def test_every_dependency_has_a_reason() -> None:
-    """Each package that a user can install with lambdiff is in the tables of dependencies."""
+    """Each package that can be installed with lambdiff is listed in the tables of dependencies."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     requirements = [*project["dependencies"], *(each for name in extras if name != "dev" for each in extras[name])]
@@ -100,7 +100,7 @@ def test_every_dependency_has_a_reason() -> None:
 
 
 def test_every_file_that_is_named_exists() -> None:
-    """Paths of tests, sources and scripts in the documentation are those of the repository."""
+    """Each path of a test, a source file or a script in the documentation exists in the repository."""
     pattern = re.compile(r"\b((?:tests|training|docs|src|docker)/[\w./-]+\w)")
     named = {match for text in (*PAGES.values(), README) for match in pattern.findall(text)}
     assert len(named) > 10
@@ -108,14 +108,14 @@ def test_every_file_that_is_named_exists() -> None:
 
 
 def test_every_marker_is_known() -> None:
-    """Each part that a page wants generated or included can be."""
+    """Each `generated` marker has a generator, and each `include` marker names a file."""
     markers = [match for text in PAGES.values() for match in re.findall(r"<!-- (\w+): (\S+) -->", text)]
     assert {what for kind, what in markers if kind == "generated"} == set(hooks.GENERATORS)
     assert all((REPOSITORY / what).is_file() for kind, what in markers if kind == "include")
 
 
 def test_links_of_included_files_lead_to_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file from the root of the repository links to pages, also to those that include other files of the root."""
+    """Links in an included file lead to pages, including pages that are themselves included from the root."""
     monkeypatch.setattr(hooks, "REPOSITORY", tmp_path)
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "guide.md").touch()
@@ -129,14 +129,14 @@ def test_links_of_included_files_lead_to_pages(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("text", [README, PAGES["quickstart.md"], PAGES["generate.md"], PAGES["deploy.md"]])
 def test_no_block_writes_a_file_twice(text: str) -> None:
-    """Blocks can be pasted in order: a file is never written a second time, which would be refused."""
+    """Blocks can be pasted in order: none writes a file that an earlier block has written, which would be refused."""
     blocks = "\n".join(re.findall(r"^```(?:sh|python)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
     written = re.findall(r'(?:-o |save\(f?)"?([\w{}-]+\.(?:png|jpg|webp))', blocks)
     assert written
     assert len(written) == len(set(written))
 
 
-def test_the_lines_that_ci_runs_are_there() -> None:
-    """The README begins with one line that generates an image and one that runs the tests."""
+def test_the_readme_has_the_lines_that_ci_runs() -> None:
+    """The README has one line that installs and generates an image, and one that installs and runs the tests."""
     for what in ("lambdiff generate", "pytest"):
         assert len(re.findall(rf"^python3 -m venv .*{what}", README, re.MULTILINE)) == 1

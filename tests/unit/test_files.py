@@ -1,4 +1,4 @@
-"""files.py: files are written completely or not at all."""
+"""Atomic writes: a file is written completely or not at all (files.py)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_the_bytes_are_written_and_nothing_else_remains(tmp_path: Path) -> None:
 
 
 def test_no_file_is_replaced_without_force(tmp_path: Path) -> None:
-    """An existing file is kept, and the fix names both ways out."""
+    """An existing file is kept, and the fix offers another name and `force=True`."""
     path = tmp_path / "a.png"
     path.write_bytes(b"precious")
     with pytest.raises(OutputError, match="exists already") as caught:
@@ -33,8 +33,8 @@ def test_no_file_is_replaced_without_force(tmp_path: Path) -> None:
     assert write_atomically(path, b"new", force=True).read_bytes() == b"new"
 
 
-def test_a_file_created_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last step fails if another program creates the file after the check."""
+def test_a_file_created_after_the_check_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If another program creates the file after the check, the write fails and the file is kept."""
     path = tmp_path / "a.png"
     monkeypatch.setattr("lambdiff.files.check_writable", lambda *_args, **_more: path.write_bytes(b"theirs"))
     with pytest.raises(OutputError, match="exists already"):
@@ -45,7 +45,7 @@ def test_a_file_created_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("force", [False, True])
 def test_hard_links_are_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: bool) -> None:
-    """The file is also written on a file system without hard links."""
+    """Files are written even on a file system without hard links."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.EPERM, "no links here")
@@ -67,14 +67,14 @@ def test_a_full_disk_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(("name", "message"), [("no/such/a.png", "does not exist"), (".", "is a folder")])
-def test_impossible_paths(tmp_path: Path, name: str, message: str) -> None:
-    """A missing folder, and a path that is a folder, are refused."""
+def test_impossible_paths_are_refused(tmp_path: Path, name: str, message: str) -> None:
+    """A path in a missing folder and a path that is a folder are refused."""
     with pytest.raises(OutputError, match=message):
         write_atomically(tmp_path / name, b"x")
 
 
 def test_a_process_killed_while_writing_leaves_no_file(tmp_path: Path) -> None:
-    """After SIGKILL halfway the name is still free: no partial file ever has it."""
+    """If the process is killed in the middle of a write, no file with that name exists, and it can be written again."""
     path = tmp_path / "a.png"
     code = (
         "import os, pathlib, signal\nfrom lambdiff.files import write_atomically\n"
@@ -88,6 +88,6 @@ def test_a_process_killed_while_writing_leaves_no_file(tmp_path: Path) -> None:
 
 @pytest.mark.linux
 def test_a_read_only_folder_is_named() -> None:
-    """If nobody can write to a folder, not even root, the error names it."""
+    """The error names a folder to which not even root can write."""
     with pytest.raises(OutputError, match="/sys"):
         write_atomically(Path("/sys/a.png"), b"x")

@@ -1,4 +1,4 @@
-"""What `import lambdiff`, the client and the command line load before they need it."""
+"""Imports stay cheap: which modules `import lambdiff`, the client, the CLI and the handler load."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ FOR_THE_IMAGE = {"PIL", "msgspec", "numpy", "typing_extensions"}
 
 
 def loaded_by(code: str) -> set[str]:
-    """Names of the modules that `code` adds to those of a bare interpreter.
+    """Return the names of the modules that `code` loads in addition to those of a bare interpreter.
 
-    Counted instead of timed: a module that is not loaded takes no time, however busy the machine is.
+    Modules are counted rather than timed, because a count does not depend on how busy the machine is.
     """
     script = f"import sys\nbare = set(sys.modules)\n{code}\nprint(*sys.modules.keys() - bare)"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -23,13 +23,13 @@ def loaded_by(code: str) -> set[str]:
 
 
 def packages_loaded_by(code: str) -> set[str]:
-    """The packages among them that are neither lambdiff nor the standard library."""
+    """Return the third-party packages that `code` loads."""
     packages = {name.partition(".")[0] for name in loaded_by(code)}
     return packages - {"lambdiff", "sitecustomize"} - sys.stdlib_module_names
 
 
 def test_import_lambdiff_loads_nothing_else() -> None:
-    """`import lambdiff` costs next to nothing: it loads its own two files, not even `typing`."""
+    """`import lambdiff` loads two modules of its own and nothing else, not even `typing`."""
     assert loaded_by("import lambdiff") == {"__future__", "lambdiff", "lambdiff._version"}
     assert loaded_by("import lambdiff; lambdiff.__version__, dir(lambdiff), lambdiff.__all__") == {
         "__future__", "lambdiff", "lambdiff._version",
@@ -47,12 +47,12 @@ def test_import_lambdiff_loads_nothing_else() -> None:
     ],
 )
 def test_the_client_path_loads_nothing_heavy(code: str, allowed: set[str]) -> None:
-    """AWS's libraries, requests, Pillow, numpy and the engines are loaded when they are first used."""
+    """AWS's libraries, requests, Pillow, numpy and the engines are loaded only when they are first used."""
     assert packages_loaded_by(code) <= allowed
 
 
 def test_version_loads_nothing_heavy() -> None:
-    """`lambdiff --version` answers before anything but the command line itself is loaded."""
+    """`lambdiff --version` loads the command line and nothing else."""
     code = (
         "sys.argv = ['lambdiff', '--version']\nimport lambdiff.cli\ntry: lambdiff.cli.main()\nexcept SystemExit: pass"
     )
@@ -61,6 +61,6 @@ def test_version_loads_nothing_heavy() -> None:
 
 
 def test_the_handler_does_not_load_the_client() -> None:
-    """What the image contains runs without the client's libraries."""
+    """The handler imports only packages that the container image contains."""
     code = "import lambdiff.handler.app, lambdiff.protocol.metadata"
     assert packages_loaded_by(code) <= FOR_THE_IMAGE

@@ -1,4 +1,4 @@
-"""The files for contributors agree with the code: paths, packages, decisions, workflows, metadata."""
+"""The contributor documentation agrees with the code: paths, packages, decisions, workflows, metadata."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ RECORDS = sorted(path for path in DECISIONS.glob("*.md") if path.name != "README
 
 
 def files_named(text: str) -> set[str]:
-    """Words that look like files of this repository: they contain a slash and end in a known suffix or a slash."""
+    """Return the words that look like paths: they contain a slash and end in a known suffix or a slash."""
     words = re.findall(r"(?<![\w./:<>@*-])\.?[\w-]+(?:/[\w.-]+)*(?:\.(?:py|md|toml|ya?ml|txt|json|ipynb|in)\b|/)", text)
     return {word for word in words if "/" in word and not word.startswith(("build/", "http"))}
 
 
 def missing(named: set[str], *folders: Path) -> set[str]:
-    """The names that exist in none of the folders."""
+    """Return the names that exist in none of the folders."""
     return {name for name in named if not any((folder / name).exists() for folder in (ROOT, *folders))}
 
 
@@ -31,16 +31,16 @@ GUIDES = {name: (ROOT / name).read_text() for name in ("ARCHITECTURE.md", "CONTR
 
 
 @pytest.mark.parametrize("guide", GUIDES)
-def test_every_file_that_a_guide_names_exists(guide: str) -> None:
-    """Paths are relative to the repository or, in the architecture, to the package."""
+def test_every_file_named_in_a_guide_exists(guide: str) -> None:
+    """Paths exist relative to the repository or, in ARCHITECTURE.md, to the package."""
     named = files_named(GUIDES[guide]) | set(re.findall(r"`(\w+\.py)`", GUIDES[guide]))
     assert len(named) > 20
     assert missing(named, *([PACKAGE] if guide == "ARCHITECTURE.md" else [])) == set()
 
 
 @pytest.mark.parametrize("guide", GUIDES)
-def test_every_name_is_in_the_file_that_a_guide_says(guide: str) -> None:
-    """Of "`NAME` in `FILE`" and "`NAME` of `FILE`", the file has the name."""
+def test_every_name_occurs_in_the_file_given_for_it(guide: str) -> None:
+    """Wherever a guide says "`NAME` in `FILE`" or "`NAME` of `FILE`", the file contains the name."""
     pairs = re.findall(r"`(\w+)`\s+(?:in|of)\s+`([\w/]+\.py)`", GUIDES[guide])
     assert pairs
     for name, path in pairs:
@@ -48,8 +48,8 @@ def test_every_name_is_in_the_file_that_a_guide_says(guide: str) -> None:
         assert re.search(rf"\b{name}\b", file.read_text()), (name, path)
 
 
-def test_the_map_has_every_package_in_the_order_of_the_contract() -> None:
-    """The table's rows are the packages under src/lambdiff, each above those that it may import."""
+def test_the_architecture_table_lists_every_package_in_the_order_of_the_contract() -> None:
+    """The table lists the packages under src/lambdiff, each above those that it may import."""
     layers = next(each for each in PROJECT["tool"]["importlinter"]["contracts"] if each["id"] == "layers")["layers"]
     packages = [name for name in layers if (PACKAGE / name).is_dir()]
     assert set(packages) == {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
@@ -69,7 +69,7 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.stem)
 def test_a_decision_is_numbered_and_names_files_that_exist(record: Path) -> None:
-    """Heading, date, the three sections, and no file that has moved away."""
+    """Each record has a heading, a date and three sections, and names no file that has moved."""
     text = record.read_text()
     assert re.match(rf"# {record.name[:4]}: .+\n\n20\d\d-\d\d-\d\d, accepted\n", text)
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences"]
@@ -77,7 +77,7 @@ def test_a_decision_is_numbered_and_names_files_that_exist(record: Path) -> None
 
 
 def test_the_index_lists_every_decision_under_its_own_title() -> None:
-    """One row for each record, in order, numbered without gaps."""
+    """The index has one row for each record, in order and numbered without gaps."""
     rows = re.findall(r"^\| \[(\d{4})\]\(([^)]+)\) \| (.+) \|$", (DECISIONS / "README.md").read_text(), re.MULTILINE)
     titles = [path.read_text().splitlines()[0].removeprefix(f"# {path.name[:4]}: ") for path in RECORDS]
     assert rows == [(path.name[:4], path.name, title) for path, title in zip(RECORDS, titles, strict=True)]
@@ -86,7 +86,7 @@ def test_the_index_lists_every_decision_under_its_own_title() -> None:
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_workflow_names_tests_that_exist_and_pins_its_actions(workflow: Path) -> None:
-    """Paths of tests are real; each action is a commit with its version beside it, or a branch of PyPI's publisher."""
+    """Test paths exist, and each action is pinned to a commit with its version beside it, except PyPI's publisher."""
     text = workflow.read_text()
     named = set(re.findall(r"(?<![\w/])tests/[\w/.]+", text))
     assert named
@@ -98,7 +98,7 @@ def test_a_workflow_names_tests_that_exist_and_pins_its_actions(workflow: Path) 
 
 
 def test_ci_runs_every_python_version_of_the_classifiers() -> None:
-    """The matrix of the unit tests and the classifiers name the same versions, from `requires-python` on."""
+    """The test matrix lists the versions of the classifiers, and `requires-python` is the lowest of them."""
     classified = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["project"]["classifiers"]))
     ci = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
     matrices = [re.findall(r"\d\.\d+", versions) for versions in re.findall(r"python: \[(.+)\]", ci)]
@@ -107,14 +107,14 @@ def test_ci_runs_every_python_version_of_the_classifiers() -> None:
 
 
 def test_hooks_are_programs_of_the_dev_extra() -> None:
-    """No hook repository is cloned: every entry starts a program of the environment."""
+    """No hook repository is cloned: every hook runs a program from the virtual environment."""
     hooks = (ROOT / ".pre-commit-config.yaml").read_text()
     assert re.findall(r"- repo: (.+)", hooks) == ["local"]
     assert all(entry.startswith(".venv/bin/") for entry in re.findall(r"entry: (.+)", hooks))
 
 
-def test_the_notice_is_part_of_the_distributions_and_names_the_models_sources() -> None:
-    """LICENSE and NOTICE are license files; the sources are those in the built-in model's own notice."""
+def test_the_distributions_contain_a_notice_that_names_the_models_sources() -> None:
+    """LICENSE and NOTICE are distributed, and NOTICE names the sources listed in the built-in model's own notice."""
     assert PROJECT["project"]["license-files"] == ["LICENSE", "NOTICE"]
     notice = (ROOT / "NOTICE").read_text()
     sources = re.findall(r"^From: (\S+ [\d.]+)", (PACKAGE / "local/builtin_model/NOTICE.txt").read_text(), re.MULTILINE)

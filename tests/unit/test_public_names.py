@@ -1,4 +1,4 @@
-"""The names that `lambdiff` exports."""
+"""The names that the package exports (lambdiff/__init__.py)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_every_exported_name_can_be_imported() -> None:
 
 
 def test_every_error_is_exported() -> None:
-    """An error can be caught without knowing its module."""
+    """Every error class can be imported from `lambdiff`."""
     classes = {
         name for name, each in vars(errors).items() if inspect.isclass(each) and each.__module__ == "lambdiff.errors"
     }
@@ -28,7 +28,7 @@ def test_every_error_is_exported() -> None:
 
 
 @pytest.mark.parametrize("name", ["genrate", "Faliure", "client_", "_client"])
-def test_a_misspelt_name_is_an_attribute_error(name: str) -> None:
-    """The message names module and attribute, as Python's own does."""
+def test_a_misspelled_name_is_an_attribute_error(name: str) -> None:
+    """The message names the module and the attribute, as Python's own does."""
     with pytest.raises(AttributeError, match=f"module 'lambdiff' has no attribute '{name}'"):
         getattr(lambdiff, name)

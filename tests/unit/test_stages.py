@@ -1,4 +1,4 @@
-"""stages.py: the progress of a command on a stream."""
+"""Progress messages of long commands (stages.py)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from lambdiff.stages import Stages
 
 
-def test_each_stage_has_a_line() -> None:
-    """With its duration and how it ended; the next stage ends it."""
+def test_each_stage_is_printed_with_its_duration() -> None:
+    """A line is printed when a stage ends, which the next stage causes; a failed stage is marked."""
     stream = io.StringIO()
     stages = Stages(stream, clock=itertools.count(step=1.5).__next__)
     stages.stage("one")
@@ -26,8 +26,8 @@ def test_each_stage_has_a_line() -> None:
     assert stages.times == {"one": 1.5, "two": 1.5}
 
 
-def test_quiet_stages_are_measured() -> None:
-    """Nothing is printed."""
+def test_quiet_stages_are_measured_but_not_printed() -> None:
+    """With `quiet=True` nothing is printed, and durations are still recorded."""
     stream = io.StringIO()
     stages = Stages(stream, quiet=True, clock=itertools.count().__next__)
     stages.stage("one")
@@ -37,10 +37,10 @@ def test_quiet_stages_are_measured() -> None:
     assert (stream.getvalue(), stages.times) == ("", {"one": 1})
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of rich, which keeps writing
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # from rich's refresh thread
 @pytest.mark.parametrize("kind", ["pipe", "terminal", "file"])
 def test_a_closed_stream_does_not_stop_the_work(kind: str) -> None:
-    """A pipe without a reader, a closed terminal, a closed file: stages continue without output."""
+    """If the pipe, terminal or file is closed, stages continue without output."""
     reader, writer = os.openpty() if kind == "terminal" else os.pipe()
     stream = os.fdopen(writer, "w", buffering=1)
     assert stream.isatty() == (kind == "terminal")

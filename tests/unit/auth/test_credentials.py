@@ -1,4 +1,4 @@
-"""credentials.py: the four sources of credentials, with moto in place of AWS."""
+"""The four sources of credentials, with moto in place of AWS (auth/credentials.py)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def secret(value: object) -> str:
 
 
 def test_keys_do_not_show_their_secret() -> None:
-    """Neither repr nor str of a key pair holds the secret or the token."""
+    """Neither `repr` nor `str` of a key pair contains the secret or the token."""
     keys = Keys("AKID", "top-secret", "token-value")
     assert "top-secret" not in f"{keys!r} {keys}"
     assert "token-value" not in f"{keys!r} {keys}"
@@ -53,20 +53,20 @@ def test_a_boto3_session_can_be_given(aws: None) -> None:
 
 
 def test_another_type_is_refused() -> None:
-    """A wrong type is reported at once and not as a traceback later."""
+    """Credentials of an unsupported type are refused immediately rather than at the first request."""
     with pytest.raises(CredentialsError, match="unsupported type"):
         GivenCredentials(42)
 
 
-def test_the_callers_identity_is_found_as_usual(aws: None) -> None:
-    """Keys in the environment are the caller's, and the source says so."""
+def test_the_callers_credentials_come_from_the_default_chain(aws: None) -> None:
+    """Keys in the environment are used, and `source` says where they come from."""
     source = CallerCredentials()
     assert source.get().access_key == "AKIACALLER"
     assert source.source == "your AWS credentials (env)"
 
 
 def test_without_credentials_the_fix_offers_two_ways(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sign in, or generate on this machine."""
+    """Without credentials, the fix offers to sign in or to generate on this machine."""
     with pytest.raises(CredentialsError, match="no AWS credentials") as caught:
         CallerCredentials().get()
     assert "aws sso login" in caught.value.fix
@@ -93,13 +93,13 @@ def test_the_secret_is_read_once_and_again_after_a_refresh(aws: None) -> None:
 
 @pytest.mark.parametrize("value", [{}, {"AWS_ACCESS_KEY_ID": "a"}, [], "text"])
 def test_a_secret_without_a_key_pair_is_refused(aws: None, value: object) -> None:
-    """The message says what is missing, and not what the secret contains."""
+    """The message says which keys are missing and does not show what the secret contains."""
     with pytest.raises(CredentialsError, match="does not hold AWS_ACCESS_KEY_ID"):
         SecretCredentials(secret(value), "eu-west-1").get()
 
 
 def test_a_missing_secret_suggests_the_region(aws: None) -> None:
-    """If the secret does not exist, the fix is to check deployment and region."""
+    """If the secret does not exist, the fix suggests checking the deployment and its region."""
     with pytest.raises(CredentialsError, match="ResourceNotFoundException") as caught:
         SecretCredentials("arn:aws:secretsmanager:eu-west-1:123456789012:secret:gone", "eu-west-1").get()
     assert "lambdiff status" in caught.value.fix
@@ -115,7 +115,7 @@ def test_a_role_is_assumed(aws: None) -> None:
 
 
 def test_no_repr_shows_a_secret(aws: None) -> None:
-    """The repr of no credential source contains a secret key."""
+    """No `repr` of a credential source contains a secret key."""
     source = SecretCredentials(secret(PAIR), "eu-west-1")
     source.get()
     shown = f"{source!r} {GivenCredentials(Keys('A', 'given-secret'))!r} {CallerCredentials()!r}"

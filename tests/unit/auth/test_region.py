@@ -1,4 +1,4 @@
-"""region.py: one rule for the region."""
+"""The order in which sources determine the region (auth/region.py)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def aws_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_each_source_beats_the_next(aws_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Argument, URL, LAMBDIFF_REGION, deployment, AWS_REGION, AWS_DEFAULT_REGION, profile: in this order."""
+    """The order is argument, URL, LAMBDIFF_REGION, deployment, AWS_REGION, AWS_DEFAULT_REGION, profile."""
     saved = Deployment(name="prod", url=LOOPBACK, region="eu-north-1")
     monkeypatch.setenv("LAMBDIFF_REGION", "us-east-2")
     monkeypatch.setenv("AWS_REGION", "sa-east-1")
@@ -43,8 +43,8 @@ def test_each_source_beats_the_next(aws_config: Path, monkeypatch: pytest.Monkey
     assert str(choose_region(profile="work")) == "ca-central-1 (profile work)"
 
 
-def test_the_url_of_a_deployment_states_the_region_too() -> None:
-    """Without `url=` the deployment's own Function URL beats the region saved beside it."""
+def test_a_deployments_url_beats_its_saved_region() -> None:
+    """Without `url=`, the region in the deployment's Function URL takes precedence over the saved one."""
     saved = Deployment(name="prod", url=URL, region="eu-north-1")
     assert str(choose_region(deployment=saved)) == "eu-west-1 (from the URL)"
 
@@ -58,7 +58,7 @@ def test_the_profile_in_the_environment_is_named_as_the_source(
 
 
 def test_no_region_says_how_to_set_one() -> None:
-    """If no source knows the region, the fix names the parameter and the variable."""
+    """If no source states the region, the fix names the parameter and the environment variable."""
     with pytest.raises(ConfigurationError, match="region is not known") as caught:
         choose_region(url=LOOPBACK)
     assert "`region=`" in caught.value.fix
@@ -67,8 +67,8 @@ def test_no_region_says_how_to_set_one() -> None:
 
 def test_an_unknown_profile_is_a_credentials_error(aws_config: Path) -> None:
     """A profile that does not exist is reported as such, not as a missing region."""
-    with pytest.raises(CredentialsError, match="nowhere"):
-        choose_region(profile="nowhere")
+    with pytest.raises(CredentialsError, match="no-such-profile"):
+        choose_region(profile="no-such-profile")
 
 
 @pytest.mark.parametrize(
@@ -76,11 +76,11 @@ def test_an_unknown_profile_is_a_credentials_error(aws_config: Path) -> None:
     ["https://example.com/", "https://abc.lambda-url.eu-west-1.on.aws.example.com/", LOOPBACK, "http://[::1", "abc"],
 )
 def test_other_hosts_state_no_region(url: str) -> None:
-    """Only the host of a Function URL is trusted to name the region."""
+    """The region is taken only from the host of a Function URL."""
     assert region_of_url(url) is None
 
 
-def test_boto3_is_imported_for_the_profile_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_boto3_is_imported_for_profiles_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """A region from an argument, a URL or the environment needs no boto3."""
     monkeypatch.setitem(sys.modules, "boto3", None)
     monkeypatch.setenv("AWS_REGION", "sa-east-1")

@@ -1,4 +1,4 @@
-"""signing.py: what is signed, checked with AWS's algorithm written out step by step."""
+"""Request signatures, checked against AWS's algorithm written out step by step (auth/signing.py)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEY, SECRET = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 
 
 def signed(token: str | None = None, body: bytes = b'{"prompt":"a cat"}', **headers: str) -> requests.PreparedRequest:
-    """A request as the client sends it."""
+    """Return a request as the client sends it."""
     auth = FunctionUrlAuth(lambda: ReadOnlyCredentials(KEY, SECRET, token), "eu-west-1")
     request = requests.Request(
         "POST", URL, data=body, headers={"Content-Type": "application/json", **headers}, auth=auth
@@ -27,7 +27,7 @@ def signed(token: str | None = None, body: bytes = b'{"prompt":"a cat"}', **head
 
 
 def expected_signature(headers: str, names: str, body: bytes) -> str:
-    """The signature by AWS's documentation, step by step, without botocore."""
+    """Compute the signature step by step as AWS documents it, without botocore."""
 
     def mac(key: bytes, text: str) -> bytes:
         return hmac.new(key, text.encode(), hashlib.sha256).digest()
@@ -58,7 +58,7 @@ def test_a_session_token_is_sent_and_signed() -> None:
 
 
 def test_stale_headers_are_replaced() -> None:
-    """No signature, date or token of an earlier attempt is sent again."""
+    """A signature, date or token left from an earlier attempt is not sent again."""
     stale = dict.fromkeys(("Authorization", "X-Amz-Date", "X-Amz-Security-Token", "X-Amz-Content-SHA256"), "stale")
     request = signed(**stale)
     assert "stale" not in request.headers.values()
@@ -66,7 +66,7 @@ def test_stale_headers_are_replaced() -> None:
 
 
 def test_each_attempt_is_signed_again() -> None:
-    """The same request at another time gets another signature."""
+    """The same request gets a new signature at a later time."""
     with time_machine.travel("2026-01-02 03:04:05 +0000", tick=False):
         first = signed().headers["Authorization"]
     with time_machine.travel("2026-01-02 03:09:06 +0000", tick=False):
@@ -75,7 +75,7 @@ def test_each_attempt_is_signed_again() -> None:
 
 @pytest.mark.parametrize("body", [b"", '{"prompt":"ä"}'.encode()])
 def test_the_signed_bytes_are_sent(body: bytes) -> None:
-    """requests does not change the body."""
+    """The body that is sent is the body that was signed."""
     assert (signed(body=body).body or b"") == body
 
 

@@ -1,4 +1,4 @@
-"""verification.py: what is accepted and what is refused, against botocore and AWS's published test cases."""
+"""Verification of signatures, tested with botocore and AWS's published test cases (auth/verification.py)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def signed(
     at: datetime = NOW,
     **headers: str,
 ) -> ReceivedRequest:
-    """A request that botocore has signed, as it is received."""
+    """Return a request signed by botocore, as the server receives it."""
     request = AWSRequest(method, f"http://127.0.0.1:9000{target}", data=body, headers=headers)
     with time_machine.travel(at, tick=False):
         SigV4Auth(ReadOnlyCredentials(*keys), service, region).add_auth(request)
@@ -47,12 +47,12 @@ def signed(
 
 
 def verifier(keys: Keys = KEYS, now: datetime = NOW) -> Verifier:
-    """A verifier with a stopped clock."""
+    """Return a verifier whose clock stands still."""
     return Verifier(keys, "eu-west-1", clock=lambda: now)
 
 
 def changed(request: ReceivedRequest, **headers: str | None) -> ReceivedRequest:
-    """The request with headers replaced, added or removed (None) after signing."""
+    """Return the request with headers replaced, added or removed (None) after signing."""
     names = {name.replace("_", "-").lower(): value for name, value in headers.items()}
     kept = [(name, value) for name, value in request.headers if name.lower() not in names]
     added = [(name, value) for name, value in names.items() if value is not None]
@@ -60,7 +60,7 @@ def changed(request: ReceivedRequest, **headers: str | None) -> ReceivedRequest:
 
 
 def resigned(request: ReceivedRequest, drop: tuple[str, ...] = (), add: tuple[str, ...] = ()) -> ReceivedRequest:
-    """The request with another list of signed headers and a correct signature for it."""
+    """Return the request with another list of signed headers and a correct signature for them."""
     authorization = request.values("authorization")[0]
     names = re.search("SignedHeaders=([^,]+)", authorization)[1].split(";")  # type: ignore[index]
     names = sorted({*names, *add} - {*drop})
@@ -81,7 +81,7 @@ HEADER_TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_si
     token=st.booleans(),
 )
 @settings(max_examples=200, deadline=None)
-def test_what_botocore_signs_is_accepted_unless_it_is_changed(
+def test_requests_signed_by_botocore_are_accepted_unless_changed(
     method: str,
     path: list[str],
     query: list[tuple[str, str]],
@@ -89,7 +89,7 @@ def test_what_botocore_signs_is_accepted_unless_it_is_changed(
     headers: dict[str, str],
     token: bool,
 ) -> None:
-    """Any method, path, query, headers and body are accepted; another body, target or method is refused."""
+    """Any signed method, path, query, headers and body are accepted; changing body, target or method is refused."""
     target = "/" + "/".join(quote(part, safe="") for part in path)
     if query:
         target += "?" + "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query)
@@ -106,7 +106,7 @@ def test_what_botocore_signs_is_accepted_unless_it_is_changed(
 
 
 def test_a_golden_signature() -> None:
-    """The expected value follows AWS's documented steps (see test_signing.py) and not this code."""
+    """The signature equals one that is computed here with AWS's documented steps, as in test_signing.py."""
     import hashlib
     import hmac
 
@@ -224,7 +224,7 @@ REFUSALS: dict[str, tuple[Callable[[], ReceivedRequest], str]] = {
         ),
         "does not match",
     ),
-    "signature cut": (
+    "truncated signature": (
         lambda: changed(signed(), authorization=signed().values("authorization")[0][:-1]),
         "does not match",
     ),
@@ -236,8 +236,8 @@ REFUSALS: dict[str, tuple[Callable[[], ReceivedRequest], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_refusals(name: str) -> None:
-    """Each kind of wrong signature has its own message, and none contains a secret."""
+def test_wrong_signatures_are_refused(name: str) -> None:
+    """Each kind of wrong signature is refused with its own message, which contains no secret."""
     make, words = REFUSALS[name]
     with pytest.raises(SignatureRefused, match=words) as caught:
         verifier().verify(make())
@@ -266,21 +266,21 @@ def test_temporary_keys_need_their_token(name: str) -> None:
 
 
 def test_extra_signed_headers_and_missing_spaces_are_accepted() -> None:
-    """Other signers sign more headers (User-Agent) or write no space after the commas."""
+    """Signatures of other signers, which cover more headers or omit spaces after commas, are accepted."""
     verifier().verify(resigned(signed(), add=("user-agent",)))
     tight = signed().values("authorization")[0].replace(", ", ",")
     verifier().verify(changed(signed(), authorization=tight))
 
 
 def test_repr_shows_no_secret() -> None:
-    """The repr of a verifier or a request contains no keys, token or body."""
+    """The `repr` of a verifier or a request contains no secret key, token or body."""
     shown = repr(signed(keys=TEMPORARY, body=b"purple elephant")) + repr(verifier(TEMPORARY)) + repr(TEMPORARY)
     assert KEYS[1] not in shown
     assert "elephant" not in shown
 
 
 UNNORMALIZED = "normalize: false, which only S3 uses; the path is normalized here, as for every other service"
-EXPLAINED = {
+EXPECTED_DIFFERENCES = {
     "get-relative-relative-unnormalized": UNNORMALIZED,
     "get-relative-unnormalized": UNNORMALIZED,
     "get-slash-dot-slash-unnormalized": UNNORMALIZED,
@@ -293,13 +293,13 @@ EXPLAINED = {
 
 
 @pytest.mark.sigv4_suite
-def test_the_published_suite(sigv4_suite: Path) -> None:
-    """AWS's signed requests give the published strings and are accepted, except for those explained above."""
+def test_the_published_suite_passes(sigv4_suite: Path) -> None:
+    """AWS's signed requests give the published strings and are accepted, except for EXPECTED_DIFFERENCES."""
     agreeing, differing = [], []
     for folder in sorted(path.parent for path in sigv4_suite.glob("*/context.json")):
         (agreeing if _agrees(folder) else differing).append(folder.name)
     print(f"\n{len(agreeing)} of {len(agreeing) + len(differing)} agree.")
-    assert {name: EXPLAINED.get(name, "?") for name in differing} == EXPLAINED
+    assert {name: EXPECTED_DIFFERENCES.get(name, "?") for name in differing} == EXPECTED_DIFFERENCES
     assert len(agreeing) >= 28
 
 
@@ -328,7 +328,7 @@ def _agrees(folder: Path) -> bool:
 
 
 def _published(text: bytes) -> ReceivedRequest:
-    """A request of the suite, where lines end without CR and a value may continue on the next line."""
+    """Parse a request of the suite, where lines end without CR and a value may continue on the next line."""
     head, _, body = text.partition(b"\n\n")
     first, *lines = head.decode().split("\n")
     method, _, rest = first.partition(" ")

@@ -1,4 +1,4 @@
-"""aws/account.py: the AWS identity, the region, and what the account allows."""
+"""The AWS identity, the region and the limits of an account (aws/account.py)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lambdiff.errors import ConfigurationError, CredentialsError
 
 
 class StubbedAccount(Account):
-    """An account with given concurrency limits; botocore's stubber checks the form of the reply."""
+    """An account with fixed concurrency limits; botocore's stubber validates the reply."""
 
     limits: tuple[int, int] | None = None
 
@@ -49,7 +49,7 @@ def test_an_account_keeps_100_unreserved_executions(
     limits: tuple[int, int] | None, wanted: int | None, current: int, reservable: int | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """A reservation that Lambda would refuse is left out; the function's present reservation counts as free."""
+    """A reservation that Lambda would refuse is left out; the function's current reservation counts as unreserved."""
     monkeypatch.setattr(StubbedAccount, "limits", limits)
     account = StubbedAccount(
         boto3.Session(), "123456789012", "arn:aws:iam::123456789012:user/a", Sourced("us-east-1", "x")
@@ -57,8 +57,8 @@ def test_an_account_keeps_100_unreserved_executions(
     assert account.reservable(wanted, current) == reservable
 
 
-def test_the_identity_has_account_and_region(aws: None) -> None:
-    """The region comes with its source, and an argument takes precedence over the environment."""
+def test_an_account_has_an_id_and_a_region(aws: None) -> None:
+    """The region has a source, and an argument takes precedence over the environment."""
     account = open_account()
     assert account.id == "123456789012"
     assert str(account.region) == "us-east-1 (AWS_REGION)"
@@ -66,7 +66,7 @@ def test_the_identity_has_account_and_region(aws: None) -> None:
 
 
 def test_a_saved_deployment_determines_the_region(aws: None) -> None:
-    """The region of its URL takes precedence over the environment."""
+    """The region in the deployment's URL, or else the saved one, takes precedence over the environment."""
     deployment = Deployment(name="demo", url="https://abc.lambda-url.eu-west-1.on.aws/", region="eu-west-1")
     assert open_account(deployment=deployment).region == Sourced("eu-west-1", "from the URL")
     assert open_account(deployment=Deployment(name="demo", url="https://x/", region="eu-west-2")).region == Sourced(
@@ -75,7 +75,7 @@ def test_a_saved_deployment_determines_the_region(aws: None) -> None:
 
 
 def test_a_missing_region_is_explained(aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fix names the parameter."""
+    """If no region is configured, the error names the `region` parameter."""
     monkeypatch.delenv("AWS_REGION")
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     with pytest.raises(ConfigurationError, match="`region=`"):
@@ -83,14 +83,14 @@ def test_a_missing_region_is_explained(aws: None, monkeypatch: pytest.MonkeyPatc
 
 
 def test_missing_credentials_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fix names the usual commands to sign in."""
+    """Without credentials, the error names the usual commands to sign in."""
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     with pytest.raises(CredentialsError, match="aws sso login"):
         open_account()
 
 
 def test_the_principal_of_a_session_is_its_role() -> None:
-    """A trust policy must name the role, because the ARN of a session ends with the session."""
+    """The principal is the role's ARN, because a trust policy that named the session would expire with it."""
     session = "arn:aws:sts::123456789012:assumed-role/Designers/ann@example.org"
     assert Account(boto3.Session(), "1", session, Sourced("r", "")).principal.endswith(":role/Designers")
     user = "arn:aws:iam::123456789012:user/ann"
@@ -98,7 +98,7 @@ def test_the_principal_of_a_session_is_its_role() -> None:
 
 
 def test_a_child_process_receives_credentials_and_region(account: Account) -> None:
-    """They come from any provider; the `repr` of the account shows none of them."""
+    """The credentials of any provider are passed in the environment; the account's `repr` shows no secret."""
     assert account.environment() == {
         "AWS_ACCESS_KEY_ID": "FOOBARKEY",
         "AWS_SECRET_ACCESS_KEY": "FOOBARSECRET",
@@ -109,14 +109,14 @@ def test_a_child_process_receives_credentials_and_region(account: Account) -> No
 
 
 def test_the_bootstrap_version_is_a_parameter(account: Account) -> None:
-    """None before the bootstrap, a number after it."""
+    """The bootstrap version is read from SSM: None before the bootstrap, a number afterwards."""
     assert account.bootstrap_version() is None
     account.client("ssm").put_parameter(Name=accounts.BOOTSTRAP_PARAMETER, Value="33", Type="String")
     assert account.bootstrap_version() == 33
 
 
 def test_credentials_that_disappear_are_explained() -> None:
-    """A session without credentials raises lambdiff's error at the first call."""
+    """A session whose credentials are gone raises `CredentialsError`, not botocore's error."""
     account = Account(boto3.Session(), "1", "arn", Sourced("us-east-1", "test"))
     with pytest.raises(CredentialsError, match="no AWS credentials"):
         account.bootstrap_version()

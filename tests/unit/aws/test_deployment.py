@@ -1,4 +1,4 @@
-"""aws/deployment.py: selecting a saved deployment."""
+"""Selecting a saved deployment (aws/deployment.py)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from support.aws_resources import OUTPUTS, make_function, save_deployment
 
 
 def test_without_a_deployment_both_commands_are_named(aws: None) -> None:
-    """`deploy` creates one, `configure` saves an existing one."""
+    """If none is saved, the error names `deploy`, which creates one, and `configure`, which saves an existing one."""
     with pytest.raises(ConfigurationError, match=r"lambdiff deploy.*lambdiff configure"):
         select()
 
 
 def test_the_default_deployment_is_selected(aws: None) -> None:
-    """With its account and its function."""
+    """Without a name the default deployment is selected, with its account and its function."""
     save_deployment()
     make_function()
     target = select()
@@ -26,14 +26,14 @@ def test_the_default_deployment_is_selected(aws: None) -> None:
 
 
 def test_a_url_alone_has_no_function(aws: None) -> None:
-    """What `configure --url` saves can be called, but not inspected."""
+    """A deployment saved by `configure --url` can be called but not inspected."""
     save_deployment(stack=None, function_name=None, secret_arn=None, auth="caller")
     with pytest.raises(ConfigurationError, match="Only the URL of deployment lambdiff is saved here"):
         _ = select().function_name
 
 
 def test_one_of_several_deployments_must_be_named(aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable names one as well."""
+    """If several deployments are saved, an argument or LAMBDIFF_DEPLOYMENT must name one."""
     save_deployment()
     require_explicit_name(None)
     save_deployment(name="other")

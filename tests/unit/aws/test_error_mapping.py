@@ -1,4 +1,4 @@
-"""aws/error_mapping.py: botocore's exceptions become lambdiff's errors, and only in the packages that may see them."""
+"""Translating botocore's exceptions, which few packages may see, into lambdiff's errors (aws/error_mapping.py)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MAY_SEE_BOTOCORE = ("aws/", "client/", "auth/credentials.py", "auth/signing.py")
     ],
 )
 def test_each_code_has_its_error(code: str, status: int, kind: type[LambdiffError]) -> None:
-    """The message quotes AWS's code and text."""
+    """Each AWS error code becomes one error class, whose message quotes AWS's code and text."""
     answer = {"Error": {"Code": code, "Message": "the reason"}, "ResponseMetadata": {"HTTPStatusCode": status}}
     with pytest.raises(LambdiffError) as caught, translated("The stack demo", "deleted"):
         raise ClientError(answer, "DeleteStack")
@@ -46,28 +46,28 @@ def test_each_code_has_its_error(code: str, status: int, kind: type[LambdiffErro
 
 
 def test_an_error_without_a_status_may_have_taken_effect() -> None:
-    """It is not a `Rejected`, which promises that nothing has changed."""
+    """Without an HTTP status the error is not `Rejected`, which would promise that nothing has changed."""
     with pytest.raises(DeployError) as caught, translated("The stack demo"):
         raise ClientError({"Error": {"Code": "Unknown"}}, "DescribeStacks")
     assert not isinstance(caught.value, Rejected)
 
 
 def test_missing_credentials_are_explained() -> None:
-    """The fix names the commands that sign in."""
+    """Missing credentials become a `CredentialsError` whose fix names the commands to sign in."""
     with pytest.raises(CredentialsError, match="no AWS credentials") as caught, translated("The stack demo"):
         raise NoCredentialsError
     assert "aws sso login" in caught.value.fix
 
 
 def test_other_errors_pass_through() -> None:
-    """Errors of lambdiff and bugs are not translated."""
+    """Exceptions that are not botocore's are not translated."""
     with pytest.raises(ZeroDivisionError), translated("The stack demo"):
         _ = 1 / 0
 
 
 @pytest.mark.parametrize("service", ["lambda", "function", "cloudformation", "logs", "ecr", "ssm"])
 def test_a_missing_connection_is_explained(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every reading function reports a port that does not answer with exit code 7."""
+    """Every function that reads from AWS raises a `DeployError` if AWS cannot be reached."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     account = Account(boto3.Session("a", "b"), "1", "arn", Sourced("us-east-1", "test"))
@@ -84,23 +84,23 @@ def test_a_missing_connection_is_explained(service: str, monkeypatch: pytest.Mon
 
 
 def modules() -> list[Path]:
-    """Every module of the package."""
+    """Return every module of the package."""
     return sorted(PACKAGE.rglob("*.py"))
 
 
 def imported_by(module: Path) -> set[str]:
-    """The names of all modules that a module imports, lazily or not."""
-    found: set[str] = set()
+    """Return the names of all modules that a module imports, at the top or inside functions."""
+    names: set[str] = set()
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.Import):
-            found |= {each.name for each in node.names}
+            names |= {each.name for each in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{each.name}" for each in node.names)}
-    return found
+            names |= {node.module, *(f"{node.module}.{each.name}" for each in node.names)}
+    return names
 
 
 def test_botocores_exceptions_are_imported_by_few_modules() -> None:
-    """All other modules see lambdiff's errors only."""
+    """Only modules in MAY_SEE_BOTOCORE import botocore's exceptions."""
     importers = {
         module.relative_to(PACKAGE).as_posix()
         for module in modules()
@@ -111,7 +111,7 @@ def test_botocores_exceptions_are_imported_by_few_modules() -> None:
 
 
 def test_aws_is_called_from_one_package_only() -> None:
-    """Outside aws/ nothing asks an account for a client, so no call can escape the translation."""
+    """Only modules in MAY_SEE_BOTOCORE create AWS clients, so no call escapes the translation."""
     callers = {
         module.relative_to(PACKAGE).as_posix()
         for module in modules()

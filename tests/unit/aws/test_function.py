@@ -1,4 +1,4 @@
-"""aws/function.py: a function's configuration in moto's AWS."""
+"""A Lambda function's configuration, with moto in place of AWS (aws/function.py)."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class AnsweringAccount(Account):
 
 
 def answering(account: Account, configuration: dict[str, Any], code: dict[str, Any]) -> Account:
-    """The same account with changed replies."""
+    """Return the same account with changed replies."""
     kind = type("Answering", (AnsweringAccount,), {"configuration": configuration, "code": code})
     return kind(account.session, account.id, account.arn, account.region)
 
 
-def test_a_function_is_read_with_defaults(account: Account) -> None:
-    """AWS leaves out what has its default."""
+def test_values_that_aws_omits_have_defaults(account: Account) -> None:
+    """AWS leaves out values that have their default; they are filled in."""
     arn = make_function()
     assert functions.read(account, NAME) == Function(
         name=NAME, arn=arn, memory_mb=3008, tmp_mb=512, timeout_s=600, architecture="x86_64", state="Active",
@@ -50,8 +50,8 @@ def test_a_function_is_read_with_defaults(account: Account) -> None:
     )  # fmt: skip
 
 
-def test_all_facts_are_read(account: Account) -> None:
-    """Architecture, /tmp, SnapStart, update, log group and image."""
+def test_every_value_is_read(account: Account) -> None:
+    """Architecture, /tmp, SnapStart, update status, log group and image are read."""
     make_function()
     uri = f"123456789012.dkr.ecr.{REGION}.amazonaws.com/assets:one"
     found = functions.read(
@@ -73,8 +73,8 @@ def test_all_facts_are_read(account: Account) -> None:
     assert (found.updating, found.snapstart, found.ready) == (True, True, False)
 
 
-def test_a_missing_function(account: Account) -> None:
-    """`find` returns None, `read` raises."""
+def test_a_missing_function_is_none_or_an_error(account: Account) -> None:
+    """For a missing function `find` returns None and `read` raises `NotFound`."""
     assert functions.find(account, "none") is None
     assert functions.find(account, None) is None
     with pytest.raises(NotFound, match="The function none"):
@@ -82,15 +82,15 @@ def test_a_missing_function(account: Account) -> None:
 
 
 def test_the_price_follows_memory_and_duration(account: Account) -> None:
-    """The present memory by default."""
+    """The price is that of the current memory, or of a given one."""
     make_function()
     found = functions.read(account, NAME)
     assert found.price(2.0) == pricing.invocation(3008, 2.0)
     assert found.price(2.0, 512) == pricing.invocation(512, 2.0)
 
 
-def test_reserved_concurrency(account: Account) -> None:
-    """None without a reservation; 0, which disables the function, is a reservation."""
+def test_reserved_concurrency_is_read(account: Account) -> None:
+    """The reserved concurrency is None without a reservation; 0, which disables the function, is a reservation."""
     make_function()
     assert functions.reserved_concurrency(account, NAME) is None
     client = boto3.client("lambda", REGION)
@@ -99,7 +99,7 @@ def test_reserved_concurrency(account: Account) -> None:
 
 
 def test_functions_are_listed_by_prefix(account: Account) -> None:
-    """An identity that may not list them gets none; other refusals are errors."""
+    """An identity that may not list functions gets an empty set; other refusals are errors."""
     make_function("lambdiff-tiny-Function")
     assert functions.names(account, "lambdiff") == {"lambdiff-tiny-Function"}
     assert functions.names(account, "other") == set()
@@ -108,8 +108,8 @@ def test_functions_are_listed_by_prefix(account: Account) -> None:
         functions.names(refusing(account, "ListFunctions", "TooManyRequestsException"), "lambdiff")
 
 
-def test_the_memory_is_changed(account: Account) -> None:
-    """A refusal names the function."""
+def test_the_memory_can_be_changed(account: Account) -> None:
+    """The new memory takes effect, and a refusal names the function."""
     make_function()
     functions.set_memory(account, NAME, 2048)
     functions.wait_until_updated(account, NAME)

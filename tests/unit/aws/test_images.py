@@ -1,4 +1,4 @@
-"""aws/images.py: addresses of images, and images in moto's ECR."""
+"""Addresses, sizes and deletion of images in ECR, with moto in place of AWS (aws/images.py)."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ DIGEST = "sha256:" + "0" * 64
         ("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn/assets:one", "assets", "one", None),
     ],
 )
-def test_addresses_have_a_tag_or_a_digest(address: str, repository: str, tag: str | None, digest: str | None) -> None:
-    """Both are possible; a digest identifies the image."""
+def test_addresses_are_parsed(address: str, repository: str, tag: str | None, digest: str | None) -> None:
+    """An address has a tag, a digest or both; a digest takes precedence."""
     image = ImageAddress.parse(address)
     assert image == ImageAddress(address, repository, tag, digest)
     assert image.id == ({"imageDigest": digest} if digest else {"imageTag": tag})
@@ -37,8 +37,8 @@ def test_addresses_have_a_tag_or_a_digest(address: str, repository: str, tag: st
 @pytest.mark.parametrize(
     "address", ["", "public.ecr.aws/lambda/python:3.12", f"{REGISTRY}/assets", f"{REGISTRY}/assets@sha256:12", "a:b"]
 )
-def test_other_addresses_are_not_in_ecr(account: Account, address: str) -> None:
-    """They have no size here and are not deleted."""
+def test_addresses_outside_ecr_are_refused(account: Account, address: str) -> None:
+    """An address that is not in ECR has no size and cannot be deleted."""
     assert ImageAddress.parse(address) is None
     assert images.size(account, address) is None
     with pytest.raises(DeployError, match="is not an image in ECR"):
@@ -58,12 +58,12 @@ def ecr(aws: None) -> Any:
 
 
 def by_digest(ecr: Any) -> str:
-    """The address of the image by its digest."""
+    """Return the image's address by digest."""
     return f"{REGISTRY}/assets@{ecr.describe_images(repositoryName='assets')['imageDetails'][0]['imageDigest']}"
 
 
 def test_the_size_is_read_by_tag_or_digest(ecr: Any, account: Account) -> None:
-    """Both addresses name the same image; an image that does not exist has no size."""
+    """Tag and digest give the same size; the size of a missing or unreadable image is None."""
     size = ecr.describe_images(repositoryName="assets")["imageDetails"][0]["imageSizeInBytes"]
     assert images.size(account, f"{REGISTRY}/assets:one") == size
     assert images.size(account, by_digest(ecr)) == size
@@ -73,13 +73,13 @@ def test_the_size_is_read_by_tag_or_digest(ecr: Any, account: Account) -> None:
 
 @pytest.mark.parametrize("digest", [False, True])
 def test_an_image_is_deleted_with_all_its_tags(ecr: Any, account: Account, digest: bool) -> None:
-    """Deleting one of two tags would keep the image, and its cost."""
+    """All tags are deleted, because an image that keeps one tag still costs money."""
     images.delete(account, by_digest(ecr) if digest else f"{REGISTRY}/assets:one")
     assert ecr.describe_images(repositoryName="assets")["imageDetails"] == []
 
 
-def test_a_missing_image_is_deleted_already(account: Account) -> None:
-    """Neither a missing image nor a missing repository is an error; a missing permission is."""
+def test_deleting_a_missing_image_succeeds(account: Account) -> None:
+    """A missing image or repository is not an error, but a missing permission is."""
     images.delete(account, f"{REGISTRY}/none:one")
     images.delete(refusing(account, "DescribeImages", "ImageNotFoundException"), f"{REGISTRY}/assets:one")
     with pytest.raises(CredentialsError, match="AWS's reason"):

@@ -1,4 +1,4 @@
-"""aws/logs.py: log groups in moto's AWS."""
+"""Reading, following and deleting log groups, with moto in place of AWS (aws/logs.py)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def logged(account: Account) -> Account:
 
 
 def test_lines_are_read_in_order(logged: Account) -> None:
-    """All lines since a time, those of one request, or the first ones."""
+    """Lines are read in order: all since a given time, those of one request, or the first few."""
     lines = list(logs.read(logged, GROUP, since=time.time() - 60))
     assert [line.text for line in lines][:2] == [INFO, ERROR]
     assert lines[0].time.endswith("+00:00")
@@ -37,7 +37,7 @@ def test_lines_are_read_in_order(logged: Account) -> None:
 
 
 def test_following_yields_each_line_once(logged: Account) -> None:
-    """Old lines first, then new ones, none twice."""
+    """`follow` yields old lines first, then new ones, and none twice."""
     client = boto3.client("logs", REGION)
 
     def write(_: float) -> None:
@@ -48,14 +48,14 @@ def test_following_yields_each_line_once(logged: Account) -> None:
     assert [next(lines).text for _ in range(5)][3:] == ["news", "news"]
 
 
-def test_a_log_group_that_does_not_exist_yet(logged: Account) -> None:
-    """The fix says that the first request creates it."""
+def test_a_missing_log_group_is_explained(logged: Account) -> None:
+    """If the log group does not exist yet, the error says that the first request creates it."""
     with pytest.raises(ConfigurationError, match="The first request creates it"):
         list(logs.read(logged, "none", since=0))
 
 
-def test_a_log_group_is_deleted(logged: Account) -> None:
-    """A missing one is not an error; a missing permission is."""
+def test_a_log_group_can_be_deleted(logged: Account) -> None:
+    """Deleting a missing log group is not an error, but a missing permission is."""
     assert logs.exists(logged, GROUP)
     with pytest.raises(CredentialsError, match=r"could not be deleted.*AWS's reason"):
         logs.delete(refusing(logged, "DeleteLogGroup"), GROUP)
@@ -70,12 +70,12 @@ def test_a_log_group_is_deleted(logged: Account) -> None:
     [("10m", 400.0), ("2 h", -6200.0), ("1d", -85_400.0), ("1970-01-01T00:10", 600.0), ("1970-01-01T01:00+01:00", 0.0)],
 )
 def test_times_are_ages_or_dates(text: str, seconds: float) -> None:
-    """Ages count back from now; dates are in UTC unless they have an offset."""
+    """`parse_time` accepts ages, which count back from now, and dates, which are in UTC unless they have an offset."""
     assert logs.parse_time(text, now=1000.0) == seconds
 
 
 @pytest.mark.parametrize("text", ["yesterday", "9" * 5000 + "s"], ids=["word", "long"])
-def test_other_texts_are_not_times(text: str) -> None:
-    """The fix has examples."""
+def test_invalid_times_are_refused(text: str) -> None:
+    """Text that is neither an age nor a date is refused, and the fix has examples."""
     with pytest.raises(InvalidRequest, match="10m"):
         logs.parse_time(text)

@@ -1,4 +1,4 @@
-"""aws/report_lines.py: Lambda's REPORT lines."""
+"""Parsing Lambda's REPORT lines (aws/report_lines.py)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from support.aws_resources import generated_line, report_line
 
 
 def test_reports_are_read_in_both_formats() -> None:
-    """Text and JSON, with cold starts and restores; the handler's lines mark images; other lines are skipped."""
+    """Text and JSON reports are read, with cold starts and restores; the handler's own lines mark images."""
     platform = {
         "type": "platform.report",
         "record": {
@@ -34,7 +34,7 @@ def test_reports_are_read_in_both_formats() -> None:
     assert (found["d"].billed, found["d"].cold_start) == (2.0, 0.7)
 
 
-def test_an_image_that_needed_the_model_loaded() -> None:
-    """The handler's timings say so."""
+def test_images_that_loaded_the_model_are_marked() -> None:
+    """An invocation counts as `loaded` if the handler's timings have a load phase."""
     lines = [report_line("a", 900), generated_line("a", load=3.0), report_line("b", 900), generated_line("b")]
     assert [each.loaded for each in report_lines.invocations(lines)] == [True, False]

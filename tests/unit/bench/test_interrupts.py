@@ -1,4 +1,4 @@
-"""bench/interrupts.py: signals while a change is being undone."""
+"""Deferring signals while a change is being undone (bench/interrupts.py)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lambdiff.bench.interrupts import DeferredInterrupt
 
 
 def test_a_signal_during_a_write_is_ignored(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    """The message is printed although the stream is in the middle of a write, in which it accepts no other."""
+    """The message is printed even if the signal arrives during a write to stderr, which accepts no nested write."""
     written: list[bytes] = []
 
     class Raw(io.RawIOBase):
@@ -38,7 +38,7 @@ def test_a_signal_during_a_write_is_ignored(monkeypatch: pytest.MonkeyPatch, cap
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_interrupts_the_block(name: str) -> None:
-    """Also one that would end the program; afterwards the previous handler is in place."""
+    """Even a signal that would end the program raises `KeyboardInterrupt`; the previous handler is restored."""
     number = getattr(signal, name)
     handler = signal.default_int_handler
     before = signal.signal(number, handler)
