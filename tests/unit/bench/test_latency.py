@@ -25,13 +25,13 @@ from lambdiff.protocol.http import HttpRequest, HttpResponse, OnStep
 from support.stub_engine import StubEngine
 
 NETWORK, LOAD = 0.25, 4.0
-"""Seconds that a request spends outside the endpoint, and those that loading the model takes."""
+"""Seconds that a request spends outside the endpoint, and seconds that loading the model takes."""
 PHASES = {"encode": 0.5, "decode": 0.25, "compress": 0.25}
 """Seconds of the other phases; each denoising step takes 0.5 s."""
 
 
 class RecordingTransport:
-    """The real handler over the stub engine, on a clock of its own; records the requests."""
+    """Passes requests to the real handler with the stub engine, on a fake clock, and records them."""
 
     url = "in process"
 
@@ -42,7 +42,7 @@ class RecordingTransport:
         self.now = 0.0
 
     def clock(self) -> float:
-        """Seconds that all requests have taken so far."""
+        """Return the seconds that all requests have taken so far."""
         return self.now
 
     def request(self, method: str, body: bytes = b"", on_step: OnStep | None = None) -> HttpResponse:
@@ -83,7 +83,7 @@ def engine() -> StubEngine:
 
 @pytest.fixture
 def transport(engine: StubEngine) -> RecordingTransport:
-    """What the client sends its requests through."""
+    """The client's transport."""
     return RecordingTransport(engine)
 
 
@@ -94,13 +94,13 @@ def client(transport: RecordingTransport) -> Client:
 
 
 def make_bench(client: Client, *, rounds: int = 1, **parameters: Any) -> Bench:
-    """A benchmark on the transport's clock that has not run yet."""
+    """Return a benchmark on the transport's clock that has not run yet."""
     clock = client.transport.clock
     return Bench(client, make_plan(client, **parameters, clock=clock), rounds=rounds, clock=clock)
 
 
 def result(steps: int, seconds: float | None, width: int = 64) -> ConfigurationResult:
-    """A result with just what a fit needs."""
+    """Return a result with the fields that a fit needs."""
     return ConfigurationResult(
         num_inference_steps=steps, width=width, height=64, images=1, cold_starts=0, engine_seconds=None,
         latency_seconds=None if seconds is None else Stats(median=seconds, min=seconds, max=seconds),
@@ -109,13 +109,13 @@ def result(steps: int, seconds: float | None, width: int = 64) -> ConfigurationR
 
 
 def test_each_round_measures_every_configuration(client: Client, transport: RecordingTransport) -> None:
-    """The warm-up and each round go through all configurations, so that a slow minute affects all of them."""
+    """The warm-up and each round run all configurations in turn, so that a slow minute affects all of them."""
     make_bench(client, steps=[1, 3], sizes=[(64, 64), (128, 64)], rounds=2).run()
     assert transport.configurations == [(1, 64), (3, 64), (1, 128), (3, 128)] * 3
 
 
 def test_no_prompt_and_no_seed_is_sent_twice(client: Client, transport: RecordingTransport) -> None:
-    """Otherwise the engine's cache of prompt embeddings would make all images but the first too cheap."""
+    """Prompts and seeds are unique, because cached prompt embeddings would make all images but the first too fast."""
     make_bench(client, prompt="x" * 2000, steps=[1, 2], rounds=2).run()
     assert len({request.prompt for request in transport.requests}) == 6
     assert len({request.seed for request in transport.requests}) == 6
@@ -123,7 +123,7 @@ def test_no_prompt_and_no_seed_is_sent_twice(client: Client, transport: Recordin
 
 
 def test_the_warm_up_counts_as_startup_only(client: Client) -> None:
-    """The image that loads the model is in the startup figures and in no median."""
+    """The image that loads the model counts toward the startup figures and toward no median."""
     bench = make_bench(client, steps=[1], rounds=3)
     bench.run()
     report = bench.report()
@@ -137,7 +137,7 @@ def test_the_warm_up_counts_as_startup_only(client: Client) -> None:
 
 
 def test_a_later_cold_start_is_counted_but_not_measured(client: Client, engine: StubEngine) -> None:
-    """A model that is loaded again, as in a new environment, says nothing about steps and sizes."""
+    """An image that loads the model again, as in a new environment, is counted as a cold start and left out."""
     bench = make_bench(client, steps=[1], rounds=3)
     calls = 0
 
@@ -152,8 +152,8 @@ def test_a_later_cold_start_is_counted_but_not_measured(client: Client, engine: 
     assert (only.images, only.cold_starts) == (2, 1)
 
 
-def test_latency_is_the_callers_and_phases_are_the_endpoints(client: Client) -> None:
-    """The engine's time is the sum of its phases without the queue; latency adds the network."""
+def test_latency_includes_the_network_and_phases_do_not(client: Client) -> None:
+    """The engine's time is the sum of its phases without the queue; the latency also includes the network."""
     bench = make_bench(client, steps=[5], rounds=3)
     bench.run()
     (only,) = bench.report().results
@@ -163,7 +163,7 @@ def test_latency_is_the_callers_and_phases_are_the_endpoints(client: Client) -> 
 
 
 def test_a_line_is_fitted_through_the_medians() -> None:
-    """Least squares, for each size with two or more numbers of steps; configurations that failed are left out."""
+    """Each size with two or more step counts gets a least-squares fit that leaves out failed configurations."""
     results = [result(4, 1.4), result(8, 2.2), result(12, 3.0), result(4, 9.0, 128), result(8, None, 128)]
     assert fit_steps(results) == [StepFit(width=64, height=64, fixed_seconds=0.6, seconds_per_step=0.2)]
     (fit,) = fit_steps([result(1, 1.0), result(2, 2.0), result(3, 6.0)])
@@ -171,13 +171,13 @@ def test_a_line_is_fitted_through_the_medians() -> None:
 
 
 def test_by_default_the_models_steps_and_half_of_them_are_measured(client: Client) -> None:
-    """Two numbers of steps give a line; the size is the model's."""
+    """By default the plan has the model's size, with its default steps and with half of them."""
     generations = make_plan(client).generations
     assert [(each.num_inference_steps, each.width, each.height) for each in generations] == [(1, 64, 64), (2, 64, 64)]
 
 
 def test_duplicates_are_measured_once(client: Client) -> None:
-    """Steps and sizes that are given twice make one configuration."""
+    """Steps and sizes given twice make one configuration."""
     assert len(make_plan(client, steps=[2, 2, 1], sizes=[(64, 64)] * 2).generations) == 2
 
 
@@ -194,7 +194,7 @@ def test_duplicates_are_measured_once(client: Client) -> None:
 def test_bad_values_are_refused_before_an_image(
     client: Client, transport: RecordingTransport, wrong: dict[str, Any], kind: type[LambdiffError]
 ) -> None:
-    """Values outside the contract or the model's limits raise the same errors as `Client.generate`."""
+    """Values outside the contract or the model's limits raise the errors of `Client.generate`, before any request."""
     with pytest.raises(kind) as planned:
         make_plan(client, **wrong)
     assert planned.type is kind
@@ -202,8 +202,8 @@ def test_bad_values_are_refused_before_an_image(
     assert transport.requests == []
 
 
-def test_a_failing_configuration_is_given_up(client: Client, transport: RecordingTransport) -> None:
-    """It is requested once, the report has its error, and the others are measured."""
+def test_a_failing_configuration_is_not_retried(client: Client, transport: RecordingTransport) -> None:
+    """A failing configuration is requested once and reported with its error, and the others are measured."""
     transport.fail[9] = EndpointFailed("The function's time was almost up.")
     bench = make_bench(client, steps=[9, 1], rounds=2)
     ticks: list[None] = []
@@ -219,7 +219,7 @@ def test_a_failing_configuration_is_given_up(client: Client, transport: Recordin
 def test_the_command_prints_the_error_and_its_fix(
     client: Client, transport: RecordingTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For a configuration that was given up; the exit code is the error's."""
+    """A failed configuration is printed with its error and fix, and determines the exit code."""
     monkeypatch.setattr("lambdiff.client.client.Client", lambda *_, **__: client)
     transport.fail[9] = EndpointFailed("The function's time was almost up.", fix="Pass fewer `steps=`.")
     arguments = ["bench", "--local", "--steps", "9,1", "--rounds", "1"]
@@ -229,7 +229,7 @@ def test_the_command_prints_the_error_and_its_fix(
 
 
 def test_nothing_measured_is_an_error(client: Client, transport: RecordingTransport) -> None:
-    """If all configurations fail, the first error is raised; a refusal of the caller ends the run at once."""
+    """If all configurations fail, the first error is raised; if the caller is refused, the run ends immediately."""
     transport.fail[1] = EndpointFailed("broken")
     with pytest.raises(EndpointFailed, match="broken"):
         make_bench(client, steps=[1]).run()
@@ -241,7 +241,7 @@ def test_nothing_measured_is_an_error(client: Client, transport: RecordingTransp
 
 
 def test_an_interruption_leaves_a_report(client: Client) -> None:
-    """The report has the images that were generated before."""
+    """After an interruption the report contains the images generated so far."""
     bench = make_bench(client, steps=[1, 2], rounds=2)
 
     def stop() -> None:
@@ -254,14 +254,14 @@ def test_an_interruption_leaves_a_report(client: Client) -> None:
 
 
 def set_memory(client: Client) -> None:
-    """Let the client call a deployment with 10,240 MB, whose price is known."""
+    """Make the client call a deployment with 10,240 MB, whose price is known."""
     url = "https://abc123.lambda-url.eu-west-1.on.aws/"
     deployment = Deployment(name="priced", url=url, region="eu-west-1", memory_mb=10_240)
     client.endpoint = dataclasses.replace(client.endpoint, deployment=deployment)
 
 
 def test_cost_follows_the_endpoints_time(client: Client) -> None:
-    """The phases' seconds are priced without the network; if the memory is unknown, so is the cost."""
+    """The cost is that of the phases, without the network; if the memory is unknown, so is the cost."""
     bench = make_bench(client, steps=[1])
     bench.run()
     assert bench.report().results[0].dollars_per_image is None
@@ -274,8 +274,8 @@ def test_cost_follows_the_endpoints_time(client: Client) -> None:
     assert bench.report().prices_as_of == "2026-09"
 
 
-def test_the_expected_cost_is_that_of_the_last_image(client: Client) -> None:
-    """None while the price is unknown: nothing is guessed."""
+def test_the_expected_cost_is_based_on_the_last_image(client: Client) -> None:
+    """The expected cost of an image is that of the last one, or None if the price is unknown."""
     bench = make_bench(client, steps=[1])
     progress.remember_seconds("in process", 5.0)
     assert bench.expected_cost() is None
@@ -286,6 +286,6 @@ def test_the_expected_cost_is_that_of_the_last_image(client: Client) -> None:
 
 
 def test_without_an_earlier_image_no_cost_is_expected(client: Client) -> None:
-    """The price alone says nothing about how long an image takes."""
+    """If no image has been generated yet, its duration is unknown, and so is its expected cost."""
     set_memory(client)
     assert make_bench(client, steps=[1]).expected_cost() is None

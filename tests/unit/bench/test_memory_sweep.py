@@ -64,23 +64,23 @@ COMMAND = f"aws lambda update-function-configuration --function-name {FUNCTION} 
 
 @functools.cache
 def aws_client(service: str) -> Any:
-    """A client of the tests' own, made once, because making one is slow."""
+    """Return a cached client that is not subject to the faults in `Cloud`."""
     return boto3.client(service, REGION, aws_access_key_id="FOOBARKEY", aws_secret_access_key="FOOBARSECRET")
 
 
 @dataclass
 class Cloud:
-    """What happened, and what is to go wrong.
+    """A simulated deployment: records what happened, and says what goes wrong.
 
     Attributes:
-        now: the caller's clock.
+        now: the caller's clock in seconds.
         updates: every memory size that was requested, in order.
         images: the memory size that generated each image, in order.
-        refuse: given a size and the number of the update, returns (code, HTTP status) of AWS's refusal, or None.
-        configuration: overrides what AWS says about the function; moto supports no SnapStart and is never busy.
+        refuse: called with (size, number of the update); returns (code, HTTP status) of AWS's refusal, or None.
+        configuration: overrides the function's configuration; moto supports no SnapStart and is never busy.
         before_image: called with (size, number of the image at this size) before an image is generated.
-        reported: whether Lambda's REPORT line is in the log.
-        reported_memory: given a size, returns the one in the REPORT line.
+        reported: whether Lambda writes REPORT lines to the log.
+        reported_memory: called with the size; returns the size in the REPORT line.
     """
 
     now: float = 0.0
@@ -102,7 +102,7 @@ class Cloud:
         parsed["Configuration"].update(self.configuration)
 
     def before_update(self, params: dict[str, Any], **_: Any) -> Any:
-        """Handle botocore's event before a request is sent: a returned reply takes the place of AWS's."""
+        """Handle botocore's event before a request is sent; a returned reply replaces AWS's."""
         size = json.loads(params["body"])["MemorySize"]
         self.updates.append(size)
         refusal = self.refuse(size, len(self.updates))
@@ -115,7 +115,7 @@ class Cloud:
 
 @pytest.fixture(autouse=True)
 def default_signal_handlers() -> Iterator[None]:
-    """Handle signals as in a terminal: the tests may have been started with some ignored, as nohup does."""
+    """Handle signals as in a terminal, even if the tests were started with some ignored, as by nohup."""
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
     before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
@@ -175,7 +175,7 @@ class Environment:
         return reply
 
     def write(self, entry: dict[str, Any]) -> None:
-        """Write the handler's line."""
+        """Write a line of the handler to the log."""
         put(json.dumps(entry))
 
     def close(self) -> None:
@@ -183,14 +183,14 @@ class Environment:
 
 
 def put(message: str) -> None:
-    """Write a line into the function's log."""
+    """Write a line to the function's log."""
     event = {"timestamp": int(time.time() * 1000), "message": message}
     aws_client("logs").put_log_events(logGroupName=GROUP, logStreamName="one", logEvents=[event])
 
 
 @pytest.fixture
 def make_sweep(cloud: Cloud) -> MakeSweep:
-    """Make a sweep on the cloud's clock that has not run yet."""
+    """A function that makes a sweep on the cloud's clock that has not run yet."""
 
     def make_sweep(*sizes: int) -> MemorySweep:
         client = Client(transport=Environment(cloud))
@@ -202,7 +202,7 @@ def make_sweep(cloud: Cloud) -> MakeSweep:
 
 
 def quiet() -> Stages:
-    """Stages that nobody reads."""
+    """Return stages on a stream that nothing reads."""
     return Stages(io.StringIO())
 
 
@@ -211,7 +211,7 @@ def yes(_: str) -> bool:
     return True
 
 
-def test_cheapest_and_fastest(cloud: Cloud, make_sweep: MakeSweep) -> None:
+def test_the_cheapest_and_the_fastest_setting_are_reported(cloud: Cloud, make_sweep: MakeSweep) -> None:
     """Each setting is priced by its billed duration and compared with the current one, which is restored."""
     sweep = make_sweep(10_240, 2048)
     sweep.run(quiet(), yes)
@@ -239,8 +239,8 @@ def test_cheapest_and_fastest(cloud: Cloud, make_sweep: MakeSweep) -> None:
     assert report.notes == []
 
 
-def test_more_memory_than_the_account_may_have(cloud: Cloud, make_sweep: MakeSweep) -> None:
-    """That setting has AWS's message, the others have figures."""
+def test_a_setting_above_the_accounts_limit_is_reported(cloud: Cloud, make_sweep: MakeSweep) -> None:
+    """A memory size that AWS refuses is reported with AWS's message, and the other settings are measured."""
     cloud.refuse = lambda size, _: ("ValidationException", 400) if size > 3008 else None
     sweep = make_sweep(2048, 10_240)
     sweep.run(quiet(), yes)
@@ -254,7 +254,7 @@ def test_more_memory_than_the_account_may_have(cloud: Cloud, make_sweep: MakeSwe
     assert cloud.memory == 3008
 
 
-def test_too_little_memory(cloud: Cloud, make_sweep: MakeSweep) -> None:
+def test_a_setting_with_too_little_memory_is_reported(cloud: Cloud, make_sweep: MakeSweep) -> None:
     """A function that crashes at one setting is measured at the others."""
 
     def crash(size: int, _: int) -> None:
@@ -286,13 +286,13 @@ def test_nothing_measured_is_an_error(cloud: Cloud, make_sweep: MakeSweep) -> No
 
 
 def interrupt(size: int, number: int) -> None:
-    """Press Ctrl-C during the second image at 2,048 MB."""
+    """Simulate Ctrl-C during the second image at 2,048 MB."""
     if (size, number) == (2048, 2):
         raise KeyboardInterrupt
 
 
 def test_an_interruption_restores_the_memory(cloud: Cloud, make_sweep: MakeSweep) -> None:
-    """Ctrl-C at 2,048 MB: 3,008 MB are restored, and earlier figures are kept."""
+    """Ctrl-C during a measurement restores the original memory and keeps the figures measured so far."""
     cloud.before_image = interrupt
     sweep = make_sweep(2048, 10_240)
     with pytest.raises(KeyboardInterrupt):
@@ -307,7 +307,7 @@ def test_an_interruption_restores_the_memory(cloud: Cloud, make_sweep: MakeSweep
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_signals_restore_the_memory(cloud: Cloud, make_sweep: MakeSweep, name: str) -> None:
-    """Signals that would end the program at once do so too; afterwards their handlers are as before."""
+    """A signal that would end the program restores the memory, too; afterwards the previous handler is back."""
     number = getattr(signal, name)
     before = signal.getsignal(number)
 
@@ -325,7 +325,7 @@ def test_signals_restore_the_memory(cloud: Cloud, make_sweep: MakeSweep, name: s
 
 
 def test_ctrl_c_twice_still_restores(cloud: Cloud, make_sweep: MakeSweep, capfd: pytest.CaptureFixture[str]) -> None:
-    """The second Ctrl-C, while 3,008 MB are being set, is ignored with a message."""
+    """A second Ctrl-C while the memory is being restored is ignored with a message."""
     cloud.before_image = interrupt
 
     def again(size: int, number: int) -> None:
@@ -342,7 +342,7 @@ def test_ctrl_c_twice_still_restores(cloud: Cloud, make_sweep: MakeSweep, capfd:
 def test_ctrl_c_just_before_restoring_restores(
     cloud: Cloud, make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first Ctrl-C comes after the last image, just before further ones are ignored."""
+    """The memory is restored even if Ctrl-C arrives just before the block in which it is ignored."""
     sent: list[int] = []
 
     class Late(DeferredInterrupt):
@@ -360,7 +360,7 @@ def test_ctrl_c_just_before_restoring_restores(
     assert cloud.memory == 3008
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # rich's, which writes meanwhile
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # from rich's refresh thread
 @pytest.mark.parametrize(
     ("terminal", "error", "end"),
     [
@@ -372,7 +372,7 @@ def test_ctrl_c_just_before_restoring_restores(
 def test_the_memory_is_restored_even_if_nothing_can_be_written(
     cloud: Cloud, make_sweep: MakeSweep, terminal: bool, error: Exception, end: type[BaseException]
 ) -> None:
-    """Closing the terminal sends SIGHUP and makes every write fail."""
+    """The memory is restored although writing fails, as when closing the terminal also sends SIGHUP."""
 
     class Stream(io.StringIO):
         gone = False
@@ -401,27 +401,34 @@ def test_the_memory_is_restored_even_if_nothing_can_be_written(
 
 
 @pytest.mark.parametrize("method", ["stage", "failed"])
-def test_an_interrupted_message_does_not_lose_the_command(
-    cloud: Cloud, make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
-    """Ctrl-C while a message about restoring the memory is written: the error still has the command."""
+def test_an_interrupted_message_does_not_lose_the_command(cloud: Cloud, make_sweep: MakeSweep, method: str) -> None:
+    """If Ctrl-C interrupts a message about restoring the memory, the error still contains the command."""
+
+    class InterruptedStages(Stages):
+        current = ""
+
+        def stage(self, name: str) -> None:
+            self.current = name
+            self.interrupt_in("stage")
+            super().stage(name)
+
+        def failed(self) -> None:
+            self.interrupt_in("failed")
+            super().failed()
+
+        def interrupt_in(self, called: str) -> None:
+            if called == method and self.current.startswith("Restoring"):
+                raise KeyboardInterrupt
+
     cloud.refuse = lambda _, number: ("AccessDeniedException", 403) if number > 1 else None
-    stages = quiet()
-    original = getattr(stages, method)
-
-    def interrupted(*arguments: str) -> None:
-        if stages._name.startswith("Restoring") or "".join(arguments).startswith("Restoring"):
-            raise KeyboardInterrupt
-        original(*arguments)
-
-    monkeypatch.setattr(stages, method, interrupted)
+    stages = InterruptedStages(io.StringIO())
     with pytest.raises(DeployError) as caught:
         make_sweep(2048).run(stages, yes)
     assert caught.value.fix == f"Run it yourself: {COMMAND}"
 
 
-def test_ctrl_c_three_times_gives_up_and_prints_the_command(cloud: Cloud, make_sweep: MakeSweep) -> None:
-    """The third Ctrl-C ends the run; the error has the command that restores 3,008 MB."""
+def test_a_third_ctrl_c_aborts_and_prints_the_command(cloud: Cloud, make_sweep: MakeSweep) -> None:
+    """The third Ctrl-C ends the run with an error that contains the command that restores the memory."""
     cloud.before_image = interrupt
 
     def again(size: int, number: int) -> None:
@@ -439,7 +446,7 @@ def test_ctrl_c_three_times_gives_up_and_prints_the_command(cloud: Cloud, make_s
 
 
 def test_a_memory_that_cannot_be_restored_is_an_error_with_the_command(cloud: Cloud, make_sweep: MakeSweep) -> None:
-    """After an interruption too: the memory is still 2,048 MB, and one AWS CLI command restores it."""
+    """If AWS refuses to restore the memory, the error contains the AWS CLI command that restores it."""
     cloud.before_image = interrupt
     cloud.refuse = lambda _, number: ("AccessDeniedException", 403) if number > 1 else None
     sweep = make_sweep(2048)
@@ -451,7 +458,7 @@ def test_a_memory_that_cannot_be_restored_is_an_error_with_the_command(cloud: Cl
 
 
 def test_without_the_permission_nothing_is_changed(cloud: Cloud, make_sweep: MakeSweep) -> None:
-    """One attempt and AWS's message; since AWS refused, there is nothing to restore."""
+    """Without the permission, one update is attempted, and nothing needs to be restored."""
     cloud.refuse = lambda *_: ("AccessDeniedException", 403)
     sweep = make_sweep(2048)
     with pytest.raises(CredentialsError, match=r"could not be changed.*not now"):
@@ -461,15 +468,15 @@ def test_without_the_permission_nothing_is_changed(cloud: Cloud, make_sweep: Mak
 
 
 def test_a_server_error_counts_as_a_change(cloud: Cloud, make_sweep: MakeSweep) -> None:
-    """The change may have been made before the server failed, so the memory is restored."""
+    """After a server error the memory is restored, because the change may have been made."""
     cloud.refuse = lambda _, number: ("ServiceException", 501) if number == 1 else None
     with pytest.raises(DeployError):
         make_sweep(2048).run(quiet(), yes)
     assert cloud.updates == [2048, 3008]
 
 
-def test_a_busy_function_is_waited_for(cloud: Cloud, make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    """AWS refuses a change while another is in progress, for example after an interruption."""
+def test_a_conflicting_update_is_retried(cloud: Cloud, make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While AWS refuses a change because another one is in progress, the change is repeated."""
     waited: list[float] = []
     monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=waited.append))
     cloud.refuse = lambda _, number: ("ResourceConflictException", 409) if number in (2, 3) else None
@@ -482,7 +489,7 @@ def test_a_busy_function_is_waited_for(cloud: Cloud, make_sweep: MakeSweep, monk
 def test_a_change_that_fails_later_is_undone(
     cloud: Cloud, make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AWS accepts 2,048 MB and then reports that the update has failed."""
+    """If AWS accepts a change and then reports that it failed, the memory is restored."""
     original = functions.wait_until_updated
 
     def wait(account: Account, name: str) -> None:
@@ -499,7 +506,7 @@ def test_a_change_that_fails_later_is_undone(
 
 
 def test_a_refusal_of_the_caller_ends_the_sweep(cloud: Cloud, make_sweep: MakeSweep) -> None:
-    """More memory would not help: no other setting is tried, and the memory is restored."""
+    """If the caller is throttled, no other setting is tried, and the memory is restored."""
 
     def refuse(size: int, _: int) -> None:
         if size == 2048:
@@ -512,15 +519,15 @@ def test_a_refusal_of_the_caller_ends_the_sweep(cloud: Cloud, make_sweep: MakeSw
     assert cloud.memory == 3008
 
 
-def test_the_answer_no_changes_nothing(cloud: Cloud, make_sweep: MakeSweep) -> None:
-    """No image is generated and no memory is set."""
+def test_declining_changes_nothing(cloud: Cloud, make_sweep: MakeSweep) -> None:
+    """If the caller declines, no image is generated and the memory is not changed."""
     with pytest.raises(Cancelled, match="Nothing was changed"):
         make_sweep(2048).run(quiet(), lambda _: False)
     assert (cloud.updates, cloud.images) == ([], [])
 
 
-def test_the_question_has_the_cost(cloud: Cloud, make_sweep: MakeSweep) -> None:
-    """By the last image's time if it is known, otherwise the most that the timeout allows."""
+def test_the_question_states_the_cost(cloud: Cloud, make_sweep: MakeSweep) -> None:
+    """The question states the cost by the last image's duration, or else the most that the timeout allows."""
     sweep = make_sweep(2048, 10_240)
     most = 3 * sum(pricing.invocation(size, 600) for size in (2048, 3008, 10_240))
     question = sweep.question()
@@ -532,8 +539,8 @@ def test_the_question_has_the_cost(cloud: Cloud, make_sweep: MakeSweep) -> None:
     assert f"about {price}, since the last image took 4.0 s" in sweep.question()
 
 
-def test_the_current_setting_alone(cloud: Cloud, make_sweep: MakeSweep) -> None:
-    """Nothing is changed, so the question does not mention a change."""
+def test_measuring_only_the_current_setting_changes_nothing(cloud: Cloud, make_sweep: MakeSweep) -> None:
+    """If only the current setting is measured, the question mentions no change, and none is made."""
     sweep = make_sweep(3008)
     most = pricing.dollars(3 * pricing.invocation(3008, 600))
     assert sweep.question() == f"Generate 3 images (at most {most}; how long an image takes is not known yet)?"
@@ -543,15 +550,15 @@ def test_the_current_setting_alone(cloud: Cloud, make_sweep: MakeSweep) -> None:
 
 
 def test_snapstart_is_refused(cloud: Cloud, make_sweep: MakeSweep) -> None:
-    """Its URL serves a published version, so that a new setting would have no effect on what is measured."""
+    """A function with SnapStart is refused: its URL serves a published version, which a new setting does not change."""
     cloud.configuration = {"SnapStart": {"ApplyOn": "PublishedVersions", "OptimizationStatus": "Off"}}
     with pytest.raises(ConfigurationError, match="serves a published version"):
         make_sweep(2048)
     assert (cloud.updates, cloud.images) == ([], [])
 
 
-def test_a_function_that_is_being_changed_is_left_alone(cloud: Cloud, make_sweep: MakeSweep) -> None:
-    """Its current memory may be about to change."""
+def test_a_function_with_an_update_in_progress_is_refused(cloud: Cloud, make_sweep: MakeSweep) -> None:
+    """A function with an update in progress is refused, because its current memory may be about to change."""
     cloud.configuration = {"LastUpdateStatus": "InProgress"}
     with pytest.raises(DeployError, match="is in progress"):
         make_sweep(2048)
@@ -561,7 +568,7 @@ def test_a_function_that_is_being_changed_is_left_alone(cloud: Cloud, make_sweep
 def test_without_the_log_the_handlers_timings_are_used(
     cloud: Cloud, make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The report says so, and the cost is by the phases."""
+    """If the log cannot be read, the cost is based on the handler's timings, and a note says so."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise CredentialsError("no logs:FilterLogEvents")
@@ -576,8 +583,8 @@ def test_without_the_log_the_handlers_timings_are_used(
     assert "the log cannot be read: no logs:FilterLogEvents" in note
 
 
-def test_a_log_that_lags_behind(cloud: Cloud, make_sweep: MakeSweep) -> None:
-    """The sweep waits for it, but not forever."""
+def test_a_late_log_is_awaited_for_a_limited_time(cloud: Cloud, make_sweep: MakeSweep) -> None:
+    """If REPORT lines do not appear in time, the handler's timings are used, and a note says so."""
     cloud.reported = False
     sweep = make_sweep(10_240)
     sweep.run(quiet(), yes)
@@ -585,8 +592,8 @@ def test_a_log_that_lags_behind(cloud: Cloud, make_sweep: MakeSweep) -> None:
     assert "4 images are not in the log yet" in sweep.report().notes[0]
 
 
-def test_billed_and_handler_durations_are_not_compared(cloud: Cloud, make_sweep: MakeSweep) -> None:
-    """If the log lacks one setting's images, the handler's timings are used for both, and the report says so."""
+def test_billed_and_handler_durations_are_not_mixed(cloud: Cloud, make_sweep: MakeSweep) -> None:
+    """If the log lacks one setting's images, the handler's timings are used for all settings, and a note says so."""
 
     def lag(size: int, _: int) -> None:
         cloud.reported = size == 3008
@@ -602,10 +609,10 @@ def test_billed_and_handler_durations_are_not_compared(cloud: Cloud, make_sweep:
     assert "2 images are not in the log yet" in note
 
 
-def test_an_interruption_while_the_log_is_read(
+def test_an_interruption_while_the_log_is_read_is_reported(
     cloud: Cloud, make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stage ends, and the report says that the log was not read."""
+    """Ctrl-C while the log is read ends the stage as failed, and a note says that the log was not read."""
 
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -620,7 +627,7 @@ def test_an_interruption_while_the_log_is_read(
 
 
 def test_images_of_an_old_environment_do_not_count(cloud: Cloud, make_sweep: MakeSweep) -> None:
-    """The REPORT line has the memory that generated an image."""
+    """An image whose REPORT line states another memory size is left out."""
     cloud.reported_memory = lambda _: 3008
     sweep = make_sweep(10_240)
     sweep.run(quiet(), yes)
@@ -631,8 +638,8 @@ def test_images_of_an_old_environment_do_not_count(cloud: Cloud, make_sweep: Mak
     assert "another memory size" in large.error
 
 
-def test_images_are_found_by_their_seeds() -> None:
-    """The handler's lines have the seeds; all other lines are ignored."""
+def test_log_lines_are_matched_to_images_by_seed() -> None:
+    """`by_seed` joins the handler's lines, which have the seeds, with Lambda's REPORT lines."""
     lines = [
         json.dumps({"request_id": "a", "status": 200, "parameters": {"seed": 7}, "timings": {}}),
         json.dumps({"request_id": "lost", "parameters": {"seed": 8}}),
@@ -653,14 +660,14 @@ def run(*arguments: str, answer: str | None = None) -> Any:
 
 @pytest.fixture
 def command_on_the_clouds_clock(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the command measure on the cloud's clock."""
+    """Make the command measure on the cloud's clock."""
     sweep = functools.partial(MemorySweep, clock=lambda: cloud.now, log_patience=0.0)
     monkeypatch.setattr("lambdiff.bench.memory_sweep.MemorySweep", sweep)
 
 
 @pytest.mark.usefixtures("command_on_the_clouds_clock")
-def test_the_command(cloud: Cloud) -> None:
-    """After a question it prints a table, the best two settings and their trade-offs; JSON with --json --yes."""
+def test_bench_memory_prints_the_best_settings(cloud: Cloud) -> None:
+    """After a question the command prints a table and the best two settings; with `--json --yes` it prints JSON."""
     result = run("--memory", "2048,10240", answer="y\n")
     assert result.exception is None, result.output
     assert "2,048 MB" in result.stdout
@@ -678,15 +685,15 @@ def test_the_command(cloud: Cloud) -> None:
     assert cloud.memory == 3008
 
 
-def test_off_a_terminal_it_refuses_without_yes(cloud: Cloud) -> None:
-    """Nobody can answer the question, and with --json it is not asked."""
+def test_without_a_terminal_yes_is_required(cloud: Cloud) -> None:
+    """Without a terminal, or with --json, the command refuses to start without --yes."""
     assert run("--memory", "2048").exception is not None
     assert "add --yes" in str(run("--memory", "2048", "--json").exception)
     assert (cloud.updates, cloud.images) == ([], [])
 
 
-def test_an_interrupted_command_shows_what_was_paid_for(cloud: Cloud) -> None:
-    """The figures so far are on stdout, and the exit code is that of an interruption."""
+def test_an_interrupted_command_prints_the_figures_so_far(cloud: Cloud) -> None:
+    """After Ctrl-C the figures measured so far are printed, and the memory is restored."""
     cloud.before_image = interrupt
     result = run("--memory", "2048,10240", "--yes")
     assert isinstance(result.exception, click.Abort)
@@ -705,7 +712,7 @@ def test_an_interrupted_command_shows_what_was_paid_for(cloud: Cloud) -> None:
         (("--memory", "2048,"), "not a valid integer"),
     ],
 )
-def test_usage_errors(cloud: Cloud, arguments: tuple[str, ...], words: str) -> None:
+def test_invalid_usage_is_refused(cloud: Cloud, arguments: tuple[str, ...], words: str) -> None:
     """Wrong usage is refused before an image is generated or the memory is changed."""
     assert words in str(run(*arguments, "--yes").exception)
     assert (cloud.updates, cloud.images) == ([], [])
