@@ -223,16 +223,16 @@ class Container:
 
     def __enter__(self) -> Self:
         from lambdiff.infra import build_context
-        from support.localcloud import install, places
+        from support.localcloud import install, settings
 
         install.install()
-        self._podman, self._environment = places.podman, places.containers_environment()
+        self._podman, self._environment = settings.podman, settings.containers_environment()
         if not self._built:
-            arguments = ("--build-arg", f"BASE_IMAGE={places.BASE_IMAGE}", "--build-arg", "ENGINE=openvino")
+            arguments = ("--build-arg", f"BASE_IMAGE={settings.BASE_IMAGE}", "--build-arg", "ENGINE=openvino")
             folder = build_context.stage(self._model, "openvino").folder
-            places.podman("build", "--quiet", "--tag", IMAGE, *arguments, str(folder))
-        settings = json.loads(places.podman("image", "inspect", self._image).stdout)[0]["Config"]
-        self._settings = [f"--workdir={settings['WorkingDir']}", *(f"--env={value}" for value in settings["Env"])]
+            settings.podman("build", "--quiet", "--tag", IMAGE, *arguments, str(folder))
+        config = json.loads(settings.podman("image", "inspect", self._image).stdout)[0]["Config"]
+        self._settings = [f"--workdir={config['WorkingDir']}", *(f"--env={value}" for value in config["Env"])]
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             self.root = folder / "root"

@@ -1,4 +1,4 @@
-"""The built wheel and an environment that holds nothing else, made once for all tests that need them."""
+"""The wheel and an environment with nothing else, built once for all tests that need them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a clean copy of what git knows."""
+    """The wheel, built from this checkout."""
     out = tmp_path_factory.mktemp("wheel")
     subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", out, ROOT], check=True, capture_output=True)
     (built,) = out.glob("*.whl")
@@ -29,7 +29,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter with the wheel and its `local` extra and nothing else."""
+    """The interpreter of an environment that has only the wheel and its `local` extra."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"

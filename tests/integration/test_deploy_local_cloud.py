@@ -1,7 +1,7 @@
-"""The whole way, for real but for AWS itself: deploy, generate, status, logs, rotate, faults, destroy.
+"""The life of a deployment in a local cloud: deploy, generate, status, logs, rotate, failures, destroy.
 
-See `localcloud/__init__.py` for what is real and what is not. The tests go one after the other through the life of
-one deployment, so they are run together and in this order.
+`support/localcloud/__init__.py` says what is real and what is emulated. Each test builds on the ones before it, so they
+run together and in this order.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from PIL import Image
 
 from lambdiff.engine import manifest as manifests
 from lambdiff.local import builtin
-from support.localcloud import install, places
+from support.localcloud import install, settings
 from support.localcloud.cloud import Cloud
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
 PROMPT = "a cat in a top hat"
-TUTORIAL = Path(__file__).parents[2] / "examples" / "sigv4_client.py"
+PLAIN_CLIENT = Path(__file__).parents[2] / "examples" / "sigv4_client.py"
 
 
 class Machine:
-    """A person's machine: lambdiff, its state, and a way to the cloud."""
+    """A user's machine: lambdiff with its own state, connected to the cloud."""
 
     def __init__(self, cloud: Cloud, folder: Path, model: Path) -> None:
         self.cloud = cloud
@@ -46,42 +46,42 @@ class Machine:
         self.home = folder / "home"
 
     def lambdiff(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run the command line."""
+        """Run `lambdiff` with some arguments and environment variables."""
         return self.cloud.run(sys.executable, "-m", "lambdiff", *arguments, **self.state, **environment)
 
     @property
     def state(self) -> dict[str, str]:
-        """Environment variables that keep lambdiff to this machine's folder."""
+        """The environment variables that keep lambdiff's state in this machine's folder."""
         return {"LAMBDIFF_HOME": str(self.home)}
 
     def report(self, *arguments: str) -> Any:
-        """The --json of a command that must succeed."""
-        answer = self.lambdiff(*arguments, "--json")
-        assert answer.returncode == 0, answer.stderr
-        return json.loads(answer.stdout)
+        """Return the --json report of a command that must succeed."""
+        done = self.lambdiff(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
 
     @property
     def deployment(self) -> dict[str, Any]:
-        """What was saved of the deployment."""
-        known = json.loads((self.home / "deployments.json").read_text())
-        return dict(known["deployments"][known["default"]])
+        """The saved default deployment."""
+        saved = json.loads((self.home / "deployments.json").read_text())
+        return dict(saved["deployments"][saved["default"]])
 
     def keys(self) -> dict[str, str]:
-        """The secret's content, which is what environment variables look like."""
+        """Return the content of the secret: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."""
         text = self.cloud.client("secretsmanager").get_secret_value(SecretId=self.deployment["secret_arn"])
         return dict(json.loads(text["SecretString"]))
 
-    def tutorial(self, **keys: str) -> str:
-        """Status and media type that the tutorials' client gets; the picture goes to tutorial.png."""
-        out = self.folder / "tutorial.png"
-        answer = self.cloud.run(sys.executable, TUTORIAL, self.deployment["url"], places.REGION, out, **keys)
-        assert answer.returncode == 0, answer.stderr
-        return answer.stdout.strip()
+    def call_plainly(self, **keys: str) -> str:
+        """Call the endpoint without lambdiff; return status and media type, and write the image to plain.png."""
+        out = self.folder / "plain.png"
+        done = self.cloud.run(sys.executable, PLAIN_CLIENT, self.deployment["url"], settings.REGION, out, **keys)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
 
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[Cloud]:
-    """The local cloud, installed if need be."""
+    """The local cloud, installed if necessary."""
     install.install()
     with Cloud() as running:
         yield running
@@ -89,18 +89,18 @@ def cloud() -> Iterator[Cloud]:
 
 @pytest.fixture(scope="module")
 def machine(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    """A machine on which nothing was deployed yet."""
+    """A machine that has no deployment yet."""
     return Machine(cloud, tmp_path_factory.mktemp("machine"), builtin.builtin_model_dir())
 
 
 @pytest.fixture(scope="module")
 def first(machine: Machine) -> subprocess.CompletedProcess[str]:
-    """The first `lambdiff deploy` in an account that CDK does not know yet."""
+    """The first `lambdiff deploy`, in an account that is not bootstrapped for CDK."""
     return machine.lambdiff("deploy", "--yes")
 
 
 def test_one_command_deploys(first: subprocess.CompletedProcess[str], machine: Machine) -> None:
-    """It bootstraps, builds, pushes, creates, draws a picture, names the price and the next command."""
+    """It bootstraps, builds, pushes, creates, generates an image, and prints the price and the next command."""
     print(first.stderr)
     assert first.returncode == 0, first.stderr
     for words in (
@@ -108,16 +108,16 @@ def test_one_command_deploys(first: subprocess.CompletedProcess[str], machine: M
         "Building the image",
         "Pushing the image",
         "Updating the stack",
-        f"Drawing {PROMPT}",
+        f"Generating {PROMPT}",
         "at most $",
         f'Next: lambdiff generate "{PROMPT}" -o cat.png',
     ):
         assert words in first.stderr
-    assert machine.deployment["url"].endswith(f".lambda-url.{places.REGION}.on.aws/")
+    assert machine.deployment["url"].endswith(f".lambda-url.{settings.REGION}.on.aws/")
 
 
-def test_no_secret_is_written_to_this_machine(first: subprocess.CompletedProcess[str], machine: Machine) -> None:
-    """Neither half of the key is in lambdiff's state, its logs or what it printed."""
+def test_no_secret_is_written_to_disk(first: subprocess.CompletedProcess[str], machine: Machine) -> None:
+    """Neither half of the key pair is in lambdiff's state, logs or output."""
     for value in machine.keys().values():
         assert value not in first.stdout + first.stderr
         for path in machine.home.rglob("*"):
@@ -125,12 +125,12 @@ def test_no_secret_is_written_to_this_machine(first: subprocess.CompletedProcess
                 assert value.encode() not in path.read_bytes(), path
 
 
-def test_generate_finds_the_endpoint_by_itself(machine: Machine) -> None:
-    """No URL, no region, no key: a PNG with the prompt inside, the same picture that this machine draws."""
+def test_generate_uses_the_deployment(machine: Machine) -> None:
+    """Without URL, region or key, it makes a PNG that holds the prompt: the same image as with --local."""
     remote, local = machine.folder / "cat.png", machine.folder / "local.png"
-    answer = machine.lambdiff("generate", PROMPT, "--seed", "7", "-o", str(remote))
-    assert answer.returncode == 0, answer.stderr
-    assert "this machine" not in answer.stderr
+    done = machine.lambdiff("generate", PROMPT, "--seed", "7", "-o", str(remote))
+    assert done.returncode == 0, done.stderr
+    assert "this machine" not in done.stderr
     assert remote.read_bytes().startswith(b"\x89PNG")
     info = machine.lambdiff("info", str(remote))
     assert PROMPT in info.stdout
@@ -139,7 +139,7 @@ def test_generate_finds_the_endpoint_by_itself(machine: Machine) -> None:
 
 
 def psnr(one: Path, other: Path) -> float:
-    """Peak signal-to-noise ratio of two pictures in dB."""
+    """Return the peak signal-to-noise ratio of two images in dB."""
     import numpy as np
 
     a, b = (np.asarray(Image.open(path).convert("RGB"), dtype=np.float64) for path in (one, other))
@@ -148,40 +148,38 @@ def psnr(one: Path, other: Path) -> float:
     return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
 
 
-def test_the_tutorials_client_works(machine: Machine) -> None:
-    """Twenty lines of botocore and requests, with the secret's keys."""
-    assert machine.tutorial(**machine.keys()) == "200 image/png"
-    assert Image.open(machine.folder / "tutorial.png").format == "PNG"
+def test_a_client_without_lambdiff_works(machine: Machine) -> None:
+    """Twenty lines of botocore and requests, with the keys from the secret."""
+    assert machine.call_plainly(**machine.keys()) == "200 image/png"
+    assert Image.open(machine.folder / "plain.png").format == "PNG"
 
 
-def test_nobody_else_gets_in(machine: Machine) -> None:
-    """403 without a signature, with a wrong secret, and with the key of another user of the account."""
+def test_all_other_callers_are_refused(machine: Machine) -> None:
+    """A request without a signature, with a wrong secret, or with the key of another user of the account gets a 403."""
     program = "import requests, sys; print(requests.post(sys.argv[1], json={'prompt': 'x'}, timeout=60).status_code)"
     assert machine.cloud.run(sys.executable, "-c", program, machine.deployment["url"]).stdout.strip() == "403"
     keys = machine.keys()
     wrong = {**keys, "AWS_SECRET_ACCESS_KEY": keys["AWS_SECRET_ACCESS_KEY"][::-1]}
-    assert machine.tutorial(**wrong).startswith("403")
+    assert machine.call_plainly(**wrong).startswith("403")
     iam = machine.cloud.client("iam")
     iam.create_user(UserName="stranger")
-    theirs = iam.create_access_key(UserName="stranger")["AccessKey"]
-    stranger = {"AWS_ACCESS_KEY_ID": theirs["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": theirs["SecretAccessKey"]}
-    assert machine.tutorial(**stranger).startswith("403")
-    iam.delete_access_key(UserName="stranger", AccessKeyId=theirs["AccessKeyId"])
+    key = iam.create_access_key(UserName="stranger")["AccessKey"]
+    stranger = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+    assert machine.call_plainly(**stranger).startswith("403")
+    iam.delete_access_key(UserName="stranger", AccessKeyId=key["AccessKeyId"])
     iam.delete_user(UserName="stranger")
 
 
 def test_deploying_again_changes_nothing(machine: Machine) -> None:
-    """It says so, quickly: no build, no CDK."""
-    start = time.monotonic()
-    answer = machine.lambdiff("deploy", "--yes")
-    assert answer.returncode == 0, answer.stderr
-    assert "Nothing has changed" in answer.stderr
-    assert time.monotonic() - start < 20
+    """It says so, and needs neither CDK nor a container engine."""
+    done = machine.lambdiff("deploy", "--yes", CDK_DOCKER="/nonexistent")
+    assert done.returncode == 0, done.stderr
+    assert "Nothing has changed" in done.stderr
     assert machine.report("deploy", "--yes")["changed"] is False
 
 
-def test_status_tells_each_value_with_its_source(machine: Machine) -> None:
-    """Healthy and at the default size; reserved concurrency is not emulated here (test_stack.py has it)."""
+def test_status_reports_each_value_with_its_source(machine: Machine) -> None:
+    """The deployment is healthy and has the default size. Reserved concurrency is not emulated; see test_stack.py."""
     report = machine.report("status")
     assert report["healthy"] is True
     facts = {name: (fact["value"], fact["source"]) for name, fact in report["facts"].items()}
@@ -193,56 +191,56 @@ def test_status_tells_each_value_with_its_source(machine: Machine) -> None:
 
 
 def test_logs_show_requests_but_no_prompt(machine: Machine) -> None:
-    """One line of JSON per request, found again by its id."""
-    answer = machine.lambdiff("logs", "--since", "1h")
-    assert answer.returncode == 0, answer.stderr
-    assert PROMPT not in answer.stdout
-    entries = [json.loads(line.split("  ", 1)[1]) for line in answer.stdout.splitlines() if '"request_id"' in line]
-    drawn = [entry for entry in entries if "timings" in entry]
-    assert drawn
-    found = machine.lambdiff("logs", "--since", "1h", "--request-id", drawn[-1]["request_id"]).stdout
-    assert drawn[-1]["request_id"] in found
+    """Each request has one line of JSON, which --request-id finds."""
+    done = machine.lambdiff("logs", "--since", "1h")
+    assert done.returncode == 0, done.stderr
+    assert PROMPT not in done.stdout
+    entries = [json.loads(line.split("  ", 1)[1]) for line in done.stdout.splitlines() if '"request_id"' in line]
+    generations = [entry for entry in entries if "timings" in entry]
+    assert generations
+    last = generations[-1]["request_id"]
+    assert last in machine.lambdiff("logs", "--since", "1h", "--request-id", last).stdout
 
 
 def test_cost_doctor_and_warm(machine: Machine) -> None:
-    """A price from measured seconds, nothing bad to find, and two more answers."""
+    """The price comes from measured seconds, no check fails, and two environments answer."""
     cost = machine.report("cost")
     assert cost["images"] >= 1
     assert 0 < cost["dollars_per_image"] < 0.1
-    findings = machine.report("doctor")
-    assert [finding for finding in findings if finding["status"] == "error"] == []
-    assert {"clock", "bootstrap", "stack", "endpoint", "container engine"} <= {each["check"] for each in findings}
+    checks = machine.report("doctor")
+    assert [check for check in checks if check["status"] == "error"] == []
+    assert {"clock", "bootstrap", "stack", "endpoint", "container engine"} <= {check["check"] for check in checks}
     assert machine.report("warm", "-n", "2")["answered"] == 2
 
 
 def test_rotation_replaces_the_key(machine: Machine) -> None:
-    """The old key is answered with 403; lambdiff reads the new one by itself."""
+    """The old key gets a 403, and lambdiff picks the new one up."""
     old = machine.keys()
     assert machine.report("rotate")["serial"] == 2
     new = machine.keys()
     assert new["AWS_ACCESS_KEY_ID"] != old["AWS_ACCESS_KEY_ID"]
-    assert machine.tutorial(**old).startswith("403")
-    assert machine.tutorial(**new) == "200 image/png"
+    assert machine.call_plainly(**old).startswith("403")
+    assert machine.call_plainly(**new) == "200 image/png"
     out = machine.folder / "rotated.png"
-    answer = machine.lambdiff("generate", PROMPT, "-o", str(out))
-    assert answer.returncode == 0, answer.stderr
+    done = machine.lambdiff("generate", PROMPT, "-o", str(out))
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_image_runs_as_lambda_runs_it(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
-    """Read-only but for /tmp, no /dev/shm, an unprivileged user, no network; the layers' sizes are reported."""
+    """It needs no writable folder but /tmp, no /dev/shm and no privileges. The sizes of the layers are printed."""
     function = machine.cloud.client("lambda").get_function(FunctionName=machine.deployment["function_name"])
     image = function["Code"]["ImageUri"]
-    layers = places.podman("history", "--format={{.Size}}\t{{.CreatedBy}}", image).stdout.splitlines()
-    size = int(places.podman("image", "inspect", "--format={{.Size}}", image).stdout)
+    layers = settings.podman("history", "--format={{.Size}}\t{{.CreatedBy}}", image).stdout.splitlines()
+    size = int(settings.podman("image", "inspect", "--format={{.Size}}", image).stdout)
     with capsys.disabled():
-        print(f"\nimage: {size / 1e6:.0f} MB, the stand-in base image included")
+        print(f"\nimage: {size / 1e6:.0f} MB, including the substitute base image")
         for layer in layers:
             if not layer.startswith("0 B"):
                 print(f"  {layer[:100]}")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    container = places.podman(
+    container = settings.podman(
         *("run", "--detach", "--read-only", "--read-only-tmpfs=false", "--tmpfs=/tmp:size=512m", "--ipc=none"),
         *("--user=993:990", f"--publish=127.0.0.1:{port}:8080", "--env=AWS_LAMBDA_FUNCTION_TIMEOUT=120", image),
     ).stdout.strip()
@@ -257,31 +255,31 @@ def test_the_image_runs_as_lambda_runs_it(machine: Machine, capsys: pytest.Captu
         }
         reply = invoke(port, event)
         assert reply["statusCode"] == 200, reply
-        picture = base64.b64decode(reply["body"])
-        assert Image.open(io.BytesIO(picture)).format == "PNG"
+        content = base64.b64decode(reply["body"])
+        assert Image.open(io.BytesIO(content)).format == "PNG"
         assert len(json.dumps(reply)) < 6_291_556
     finally:
-        print(places.podman("logs", container, check=False).stdout[-3000:])
-        places.podman("rm", "--force", "--time=0", container)
+        print(settings.podman("logs", container, check=False).stdout[-3000:])
+        settings.podman("rm", "--force", "--time=0", container)
 
 
 def invoke(port: int, event: dict[str, Any]) -> dict[str, Any]:
-    """Send an event to the emulator in the container, once it listens."""
+    """Send an event to the emulator in the container, as soon as it listens."""
     url = f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations"
-    give_up = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         try:
-            with urllib.request.urlopen(url, json.dumps(event).encode(), timeout=120) as answer:
-                return dict(json.load(answer))
+            with urllib.request.urlopen(url, json.dumps(event).encode(), timeout=120) as reply:
+                return dict(json.load(reply))
         except OSError:
-            if time.monotonic() > give_up:
+            if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
 def other(machine: Machine) -> tuple[str, ...]:
-    """Arguments for a second deployment; its image was never built before, so that there is something to go wrong."""
+    """The arguments of a second deployment, whose image has never been built, so that every step runs."""
     folder = shutil.copytree(machine.model, machine.folder / "other-model")
     manifest = json.loads((folder / manifests.FILENAME).read_text())
     manifest["name"] = f"other-{uuid.uuid4().hex[:8]}"
@@ -289,8 +287,8 @@ def other(machine: Machine) -> tuple[str, ...]:
     return "deploy", "--yes", "--name", "other", "--model", str(folder), "--no-smoke"
 
 
-def known(machine: Machine) -> set[str]:
-    """The names of the saved deployments."""
+def saved(machine: Machine) -> set[str]:
+    """Return the names of the saved deployments."""
     return set(json.loads((machine.home / "deployments.json").read_text())["deployments"])
 
 
@@ -298,62 +296,61 @@ def known(machine: Machine) -> set[str]:
     ("fault", "words"), [("build", "The image could not be built."), ("push", "could not be pushed")]
 )
 def test_a_failing_step_is_named(machine: Machine, other: tuple[str, ...], fault: str, words: str) -> None:
-    """Exit code 7, what it means and what was said; nothing is saved, and the first endpoint goes on."""
-    answer = machine.lambdiff(*other, FAULT=fault)
-    assert answer.returncode == 7, answer.stderr
-    assert words in answer.stderr
-    assert f"injected fault in {fault}" in answer.stderr
-    assert known(machine) == {"lambdiff"}
+    """The exit code is 7, the message has the meaning and the tool's own words, and nothing is saved."""
+    done = machine.lambdiff(*other, FAULT=fault)
+    assert done.returncode == 7, done.stderr
+    assert words in done.stderr
+    assert f"injected fault in {fault}" in done.stderr
+    assert saved(machine) == {"lambdiff"}
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_a_deployment_that_is_cut_off_leaves_no_trace(
+def test_an_interrupted_deployment_leaves_no_trace(
     machine: Machine, other: tuple[str, ...], number: signal.Signals, status: int
 ) -> None:
-    """Ctrl-C, or killed outright, while the image is on its way: nothing is saved, no stack was begun."""
+    """If Ctrl-C or SIGKILL ends it while the image is pushed, nothing is saved and no stack is created."""
     process = subprocess.Popen(
         machine.cloud.command(sys.executable, "-m", "lambdiff", *other), stdin=subprocess.DEVNULL, text=True,
         stderr=subprocess.PIPE, env=machine.cloud.env(**machine.state, SLOW="push"),
     )  # fmt: skip
     log = machine.home / "logs" / "deploy-other.log"
     before = len(log.read_text())
-    give_up = time.monotonic() + 300
+    deadline = time.monotonic() + 300
     while "start: Publishing lambdiff image" not in log.read_text()[before:]:
         assert process.poll() is None
-        assert time.monotonic() < give_up
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     os.kill(process.pid, number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == status, errors
     assert "Traceback" not in errors
-    assert known(machine) == {"lambdiff"}
+    assert saved(machine) == {"lambdiff"}
     stacks = machine.cloud.client("cloudformation").describe_stacks()["Stacks"]
     assert {stack["StackName"] for stack in stacks} == {"CDKToolkit", "lambdiff"}
 
 
-def test_the_next_try_succeeds(machine: Machine, other: tuple[str, ...]) -> None:
-    """After a failed build, a failed push, Ctrl-C and a kill; with a role, that is without any key, this time.
+def test_the_next_attempt_succeeds(machine: Machine, other: tuple[str, ...]) -> None:
+    """After a failed build, a failed push, Ctrl-C and a kill, a deployment with a role, and so without a key, succeeds.
 
-    And in an account that may not have functions of 10,240 MB: the stack rolls back, and the size is taken that AWS
-    names.
+    The account does not allow functions of 10,240 MB: the stack rolls back and is created with the size that AWS names.
     """
-    places.MEMORY_CAP.write_text("3008")
+    settings.MEMORY_CAP.write_text("3008")
     report = machine.report(*other, "--auth", "role")
     assert (report["name"], report["auth"], report["memory_mb"]) == ("other", "role", 3008)
     assert "3,008 MB" in " ".join(report["notes"])
     assert machine.report(*other, "--auth", "role")["changed"] is False
     assert len(machine.cloud.client("iam").list_users()["Users"]) == 1
     out = machine.folder / "role.png"
-    answer = machine.lambdiff("generate", PROMPT, "--deployment", "other", "-o", str(out))
-    assert answer.returncode == 0, answer.stderr
+    done = machine.lambdiff("generate", PROMPT, "--deployment", "other", "-o", str(out))
+    assert done.returncode == 0, done.stderr
     assert report["model"].startswith("other-")
-    assert known(machine) == {"lambdiff", "other"}
+    assert saved(machine) == {"lambdiff", "other"}
     destroyed = machine.report("destroy", "--deployment", "other", "--yes")
     assert destroyed["removed"][0] == "stack lambdiff-other"
 
 
 def test_destroy_leaves_nothing(machine: Machine) -> None:
-    """No stack, function, user, secret, log group or image; and lambdiff forgets the endpoint."""
+    """No stack, function, user, secret, log group, alarm or image is left, and lambdiff forgets the endpoint."""
     machine.report("destroy", "--yes")
     client = machine.cloud.client
     stacks = client("cloudformation").describe_stacks()["Stacks"]
@@ -363,6 +360,6 @@ def test_destroy_leaves_nothing(machine: Machine) -> None:
     assert client("secretsmanager").list_secrets()["SecretList"] == []
     assert client("logs").describe_log_groups()["logGroups"] == []
     assert client("cloudwatch").describe_alarms()["MetricAlarms"] == []
-    repository = f"cdk-hnb659fds-container-assets-{places.ACCOUNT}-{places.REGION}"
+    repository = f"cdk-hnb659fds-container-assets-{settings.ACCOUNT}-{settings.REGION}"
     assert client("ecr").describe_images(repositoryName=repository)["imageDetails"] == []
     assert machine.lambdiff("status").returncode == 3

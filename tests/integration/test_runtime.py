@@ -184,7 +184,7 @@ def test_with_snapstart_everything_is_loaded_before_the_snapshot() -> None:
         replies = [function.invoke(event(num_inference_steps=1)) for _ in range(2)]
         assert json.loads(function.invoke(event(method="GET"))["body"])["loaded"] is True
         assert actions(function).count("compile") == 3
-    assert function.asked[:2] == ["/restore/next", "/invocation/next"]
+    assert function.calls[:2] == ["/restore/next", "/invocation/next"]
     assert all("load" not in decode_timings(reply["headers"]["server-timing"]) for reply in replies)
     assert len({reply["headers"]["lambdiff-seed"] for reply in replies}) == 2
 
@@ -209,7 +209,7 @@ def test_a_model_that_fails_before_the_snapshot_fails_the_version() -> None:
         with pytest.raises(FunctionError, match="LAMBDIFF_MODEL_DIR") as error:
             function.invoke(event())
     assert error.value.type == "ModelError"
-    assert function.asked == ["/init/error"]
+    assert function.calls == ["/init/error"]
     assert function.fault == "Runtime.BeforeSnapshotError"
 
 

@@ -1,4 +1,4 @@
-"""Where the software comes from: locks, licenses, bill of materials."""
+"""The software supply chain: locked requirements, licenses, bill of materials."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 DOCKER = Path(__file__).parents[2] / "docker"
-# What may be used without asking: permissive, or weak copyleft of files that we do not change (MPL: certifi, tqdm).
+# Permissive licenses, and weak copyleft for files that are used unchanged (MPL: certifi, tqdm).
 ALLOWED = re.compile(
     r"MIT|BSD|Apache|Python Software Foundation|PSF|HPND|MPL|Mozilla|ISC|0BSD|Zlib|CC0|Unlicense|ZPL|Zope"
 )
 
 
 def tool(name: str, *args: str | Path) -> str:
-    """Run one of the development tools and return what it prints."""
+    """Run a development tool and return its output."""
     done = subprocess.run([Path(sys.executable).with_name(name), *args], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -26,7 +26,7 @@ def tool(name: str, *args: str | Path) -> str:
 
 @pytest.mark.parametrize("engine", ["openvino", "diffusers"])
 def test_the_images_requirements_are_locked_and_hashed(engine: str) -> None:
-    """Each package has one exact version and the hashes of its files."""
+    """Each package has an exact version and the hashes of its files."""
     lines = (DOCKER / f"requirements-{engine}.txt").read_text().replace("\\\n", " ").splitlines()
     packages = [line for line in lines if line.strip() and not line.lstrip().startswith(("#", "--"))]
     assert len(packages) >= 5
@@ -36,7 +36,7 @@ def test_the_images_requirements_are_locked_and_hashed(engine: str) -> None:
 
 
 def test_every_license_is_permissive(python: Path) -> None:
-    """The wheel's environment, `local` extra included, holds nothing under a license that binds its users."""
+    """Every package that the wheel and its `local` extra install has a permissive license."""
     packages = json.loads(tool("pip-licenses", f"--python={python}", "--format=json", "--from=mixed"))
     assert {"openvino", "numpy", "boto3"} <= {package["Name"].lower() for package in packages}
     unusual = {package["Name"]: package["License"] for package in packages if not ALLOWED.search(package["License"])}
@@ -44,7 +44,7 @@ def test_every_license_is_permissive(python: Path) -> None:
 
 
 def test_the_bill_of_materials_is_valid_and_complete(python: Path, tmp_path: Path) -> None:
-    """CycloneDX's own tool writes and validates an SBOM that names lambdiff and everything it needs."""
+    """CycloneDX's own tool writes and validates an SBOM that lists lambdiff and its dependencies."""
     out = tmp_path / "sbom.json"
     tool("cyclonedx-py", "environment", python, "--of", "JSON", "--output-file", out)
     components = {

@@ -1,4 +1,4 @@
-"""The built wheel in an environment of its own, far from the sources."""
+"""The built wheel in an environment of its own, without the sources."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-# What the wheel must hold beside the code: the model, the Dockerfile and its requirements, the license.
+# What the wheel must contain besides the code.
 DATA = {"builtin_model/manifest.json", "builtin_model/unet.bin", "builtin_model/tokenizer.json", "docker/Dockerfile"}
 
 
 def run(python: Path, *args: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command with the environment's interpreter; the sources are not in sight."""
+    """Run an environment's interpreter in a folder, without PYTHONPATH and the like."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     return subprocess.run([python, *args], cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_the_wheel_holds_what_it_needs(wheel: Path) -> None:
-    """Model, Dockerfile, type marker and license are inside, tests and training are not, and it is not large."""
+def test_the_wheel_is_complete(wheel: Path) -> None:
+    """It has the model, Dockerfile, type marker and license, but no tests or training, and is below 25 MB."""
     names = zipfile.ZipFile(wheel).namelist()
     for wanted in DATA | {"lambdiff/py.typed", "licenses/LICENSE", "licenses/NOTICE"}:
         assert any(name.endswith(wanted) for name in names), wanted
@@ -30,8 +30,8 @@ def test_the_wheel_holds_what_it_needs(wheel: Path) -> None:
     assert wheel.stat().st_size < 25_000_000
 
 
-def test_a_picture_from_the_wheel_alone(python: Path, tmp_path: Path) -> None:
-    """Installed from the wheel, one command makes a picture with the built-in model, without torch or AWS."""
+def test_the_wheel_alone_generates_an_image(python: Path, tmp_path: Path) -> None:
+    """After installation from the wheel, one command generates an image with the built-in model."""
     done = run(python, "-m", "lambdiff", "generate", "a cat in a top hat", "-o", "cat.png", "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "built-in model" in done.stderr
@@ -47,14 +47,14 @@ def test_a_picture_from_the_wheel_alone(python: Path, tmp_path: Path) -> None:
 def test_a_missing_extra_is_named_with_its_pip_line(
     python: Path, tmp_path: Path, command: list[str], extra: str
 ) -> None:
-    """A command whose extra is not installed says how to install it, with exit code 3."""
+    """A command whose extra is missing exits with 3 and prints the pip line."""
     done = run(python, "-m", "lambdiff", *command, folder=tmp_path)
     assert done.returncode == 3, done.stderr
     assert f'pip install "lambdiff[{extra}]"' in done.stderr
 
 
-def test_without_the_local_extra_the_pip_line_is_told(wheel: Path, tmp_path: Path) -> None:
-    """The bare package explains how to draw on this machine."""
+def test_without_the_local_extra_its_pip_line_is_printed(wheel: Path, tmp_path: Path) -> None:
+    """Without any extra, `generate` says what to install to generate on this machine."""
     venv.create(tmp_path / "bare", with_pip=True)
     python = tmp_path / "bare" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "-q", wheel], check=True)

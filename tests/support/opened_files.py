@@ -1,4 +1,4 @@
-"""Counts how often the files of a folder are opened, by whatever code: inotify, so Linux only."""
+"""Count how often the files of a folder are opened, by any code, with inotify (Linux)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import struct
 from pathlib import Path
 from typing import Self
 
-_OPEN, _CLOSE = 0x20, 0x18  # <sys/inotify.h>; closing is watched so that no two events are alike and become one
+_OPEN, _CLOSE = 0x20, 0x18  # <sys/inotify.h>; the kernel merges equal consecutive events, so closing is watched as well
 _HEADER = struct.Struct("iIII")
 
 
 class OpenedFiles:
-    """A context in which openings are counted.
+    """Counts openings while the context is active.
 
     Args:
-        folder: watched without its subfolders.
+        folder: the folder to watch, without its subfolders.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,15 +34,15 @@ class OpenedFiles:
         os.close(self._descriptor)
 
     def take(self) -> dict[str, int]:
-        """Openings by name since the last call."""
-        found: collections.Counter[str] = collections.Counter()
+        """Return the number of openings since the last call, by file name."""
+        counts: collections.Counter[str] = collections.Counter()
         while events := self._read():
             while events:
                 _, mask, _, length = _HEADER.unpack_from(events)
                 name = events[_HEADER.size : _HEADER.size + length].rstrip(b"\0").decode()
-                found[name] += bool(mask & _OPEN and name)
+                counts[name] += bool(mask & _OPEN and name)
                 events = events[_HEADER.size + length :]
-        return {name: count for name, count in found.items() if count}
+        return {name: count for name, count in counts.items() if count}
 
     def _read(self) -> bytes:
         try:

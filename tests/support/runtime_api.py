@@ -1,7 +1,7 @@
-"""Functions in processes of their own, under AWS's runtime client.
+"""Lambda functions in processes of their own, under AWS's runtime client.
 
-`Function` serves Lambda's Runtime API (https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html) on loopback.
-`EmulatedFunction` is the same under AWS's runtime interface emulator, whose binary ships inside `aws-sam-cli`.
+`Function` serves the Runtime API (https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html) on loopback.
+`EmulatedFunction` runs AWS's Runtime Interface Emulator, whose binary ships in the wheel of `aws-sam-cli`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ARN = "arn:aws:lambda:eu-west-1:123456789012:function:stub"
 
 
 class FunctionError(Exception):
-    """The function reported an error instead of a reply."""
+    """The function reported an error."""
 
     def __init__(self, report: Mapping[str, Any]) -> None:
         super().__init__(f"{report.get('errorType')}: {report.get('errorMessage')}")
@@ -41,26 +41,26 @@ class FunctionError(Exception):
 
 
 class FunctionTimeout(Exception):
-    """The function was killed."""
+    """The function ran into its timeout and was killed."""
 
 
 class Function:
-    """One execution environment: the process starts at once and handles one event at a time.
+    """One execution environment. The process starts at construction and handles one event at a time.
 
     Args:
         handler: `module.function`.
-        timeout: seconds until an event's process is killed, as Lambda does.
-        snapshot: start with SnapStart; the runtime client's call for the restore waits for `restore`.
-        environment: added to this process's.
+        timeout: seconds after which the process is killed if it has not answered an event.
+        snapshot: start with SnapStart; the runtime client's `/restore/next` waits for `restore`.
+        environment: variables in addition to this process's.
 
     Attributes:
-        asked: the calls that the runtime client made, in order: `/invocation/next`, `/init/error` and so on.
-        fault: what the runtime client called the last error, in its own terms.
+        calls: what the runtime client has called, in order: `/invocation/next`, `/init/error` and so on.
+        fault: the runtime client's type of the last error.
     """
 
     def __init__(self, handler: str, *, timeout: float = 30, snapshot: bool = False, **environment: str) -> None:
         self.timeout = timeout
-        self.asked: list[str] = []
+        self.calls: list[str] = []
         self.fault = ""
         self._restored = threading.Event()
         if snapshot:
@@ -91,15 +91,15 @@ class Function:
 
     @property
     def log(self) -> str:
-        """Everything that the process has printed until now."""
+        """The output of the process so far."""
         return b"".join(self._log.lines).decode()
 
     def invoke(self, event: object) -> dict[str, Any]:
-        """Hand over an event and wait for the reply.
+        """Send an event and return the reply.
 
         Raises:
-            FunctionError: the function, or its start, failed.
-            FunctionTimeout: it was too slow and has been killed.
+            FunctionError: the function failed, at its start or while it handled the event.
+            FunctionTimeout: it took too long and was killed.
         """
         self._events.put((str(uuid.uuid4()), json.dumps(event).encode(), time.time() + self.timeout))
         try:
@@ -113,15 +113,15 @@ class Function:
         raise FunctionError(content)
 
     def wait_for(self, call: str, count: int = 1) -> None:
-        """Wait until the runtime client has made a call so many times."""
+        """Wait until the runtime client has made a call `count` times."""
         deadline = time.monotonic() + self.timeout
-        while self.asked.count(call) < count:
+        while self.calls.count(call) < count:
             if time.monotonic() > deadline or self._process.poll() is not None:
-                raise AssertionError(f"no {call}; the function's log: {self.log}")
+                raise AssertionError(f"no {call}; log of the function: {self.log}")
             time.sleep(0.02)
 
     def restore(self) -> None:
-        """Let the function go on from where its snapshot was taken."""
+        """Let the function continue after its snapshot."""
         self._restored.set()
 
     def _kill(self) -> None:
@@ -137,21 +137,21 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Api)
 
     def handle_error(self, *_: object) -> None:
-        """A killed function breaks its connection: no news."""
+        """Ignore the broken connection of a function that was killed."""
 
 
 class _Api(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # headers and body in one packet; otherwise the two wait for each other's acknowledgement
+    wbufsize = -1  # headers and body in one packet, because a second packet would wait for the acknowledgement
     server: _Server
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
         function = self.server.function
         kind = self.path.removeprefix(ROOT)
-        function.asked.append(kind)
+        function.calls.append(kind)
         if kind == "/restore/next":
             function._restored.wait()
             self._reply(200, b"")
@@ -172,7 +172,7 @@ class _Api(BaseHTTPRequestHandler):
         body = self.rfile.read(int(length)) if length else self._chunks()
         _, about, *_, kind = self.path.removeprefix(ROOT).split("/")
         function = self.server.function
-        function.asked.append(f"/{about}/{kind}")
+        function.calls.append(f"/{about}/{kind}")
         function.fault = self.headers.get("Lambda-Runtime-Function-Error-Type", function.fault)
         self._reply(202, b"{}")
         function._answers.put((kind, body))
@@ -194,13 +194,14 @@ class _Api(BaseHTTPRequestHandler):
 
 
 class EmulatedFunction:
-    """A function under AWS's runtime interface emulator; whatever it answers is given back as it comes.
-
-    The emulator starts the function's process at the first request.
+    """A function under AWS's Runtime Interface Emulator, which starts its process at the first request.
 
     Args:
-        launch: the command line that starts the emulator, by default the binary of `emulator()`.
-        client: the one that starts the runtime client, by default this interpreter's.
+        handler: `module.function`.
+        timeout: seconds for one event.
+        launch: the command line that starts the emulator; by default the binary of `emulator()`.
+        client: the command line that starts the runtime client; by default with this interpreter.
+        environment: variables in addition to this process's.
     """
 
     def __init__(
@@ -237,13 +238,13 @@ class EmulatedFunction:
 
     @property
     def log(self) -> str:
-        """Everything that emulator and function have printed until now."""
+        """The output of emulator and function so far."""
         return b"".join(self._log.lines).decode()
 
     def invoke(self, event: object) -> Any:
-        """The reply: JSON where it is JSON, else text."""
+        """Send an event and return the reply: decoded if it is JSON, else as text."""
         request = urllib.request.Request(self._url, data=json.dumps(event).encode())
-        with urllib.request.urlopen(request, timeout=60) as reply:
+        with urllib.request.urlopen(request, timeout=120) as reply:
             body = reply.read()
         try:
             return json.loads(body)
@@ -252,7 +253,7 @@ class EmulatedFunction:
 
 
 def emulator() -> Path:
-    """The emulator's binary for this machine, fetched once from the wheel of `aws-sam-cli` into the user's cache."""
+    """Return the emulator's binary for this machine, from a cache that is filled from the wheel of `aws-sam-cli`."""
     name = f"aws-lambda-rie-{'arm64' if platform.machine() in ('arm64', 'aarch64') else 'x86_64'}"
     binary = platformdirs.user_cache_path("lambdiff-tests", ensure_exists=True) / name
     if not binary.exists():
@@ -309,7 +310,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -1,4 +1,4 @@
-"""What the kernel says of the files that this process has mapped (Linux)."""
+"""The memory of mapped files, from the kernel (Linux)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def mapped(path: Path, field: str) -> int | None:
-    """Bytes of a file in a field of /proc/self/smaps, `Rss` for one; None if it is not mapped."""
+    """Return the bytes of a file in a field of /proc/self/smaps such as `Rss`; None if the file is not mapped."""
     total, found = None, False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         if "-" in line.split()[0]:

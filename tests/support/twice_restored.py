@@ -1,7 +1,7 @@
-"""The stub engine's function with SnapStart, restored twice: after the restore the process forks.
+"""The stub engine's function with SnapStart, restored twice: the process forks after the restore.
 
-What both hold was made before the snapshot, as in two environments of one snapshot. Each reply's `process` says which
-of them answers, and `state` is the next number of a generator that was seeded before the snapshot.
+Both processes have the same state, like two execution environments of one snapshot. In a reply, `process` is the id of
+the process that has answered, and `state` is the next number of a generator that was seeded before the snapshot.
 """
 
 from __future__ import annotations
@@ -20,6 +20,6 @@ register_after_restore(os.fork)
 
 
 def handler(event: Any, context: Any) -> dict[str, Any]:
-    """The reply, with the two fields."""
+    """Return the reply with the two additional fields."""
     reply = app.invoke(event, context)
     return {**reply, "process": os.getpid(), "state": int(generator.integers(2**63))}

@@ -1,8 +1,7 @@
-"""ministack with four things mended that a deployment of lambdiff meets, and a limit that accounts have.
+"""Start ministack with fixes for four of its faults that a deployment meets, and with a limit that new accounts have.
 
-Runs in an environment of its own.
-
-Each patch says what goes wrong without it. They use private names, hence the pinned version in places.py.
+Runs in an environment of its own. Each patch says what goes wrong without it. The patches use private names, hence the
+pinned version in settings.py.
 """
 
 import functools
@@ -18,7 +17,7 @@ from ministack.services.cloudformation import provisioners
 
 
 def create_key(logical_id, properties, stack_name):
-    """CloudFormation here does not know AWS::IAM::AccessKey ("Unrecognized resource types")."""
+    """Create an access key: ministack's CloudFormation lacks AWS::IAM::AccessKey ("Unrecognized resource types")."""
     status, _, body = iam._create_access_key({"UserName": properties["UserName"]})
     text = body.decode() if isinstance(body, bytes) else body
     if status >= 400:
@@ -28,15 +27,15 @@ def create_key(logical_id, properties, stack_name):
 
 
 def delete_key(key_id, properties):
-    """Forget a key: its next request is answered with 403."""
+    """Delete an access key; its next request is answered with 403."""
     iam._access_keys.pop(key_id, None)
 
 
 def replace_key(key_id, old, new, stack_name):
-    """A higher Serial, or another user, replaces a key, as on AWS: a new one is made, then the old one goes."""
-    made = create_key(None, new, stack_name)
+    """Replace a key whose Serial or user changes. As on AWS, the new key is created before the old one is deleted."""
+    created = create_key(None, new, stack_name)
     delete_key(key_id, old)
-    return made
+    return created
 
 
 provisioners._RESOURCE_HANDLERS["AWS::IAM::AccessKey"] = {
@@ -47,8 +46,11 @@ provisioners._RESOURCE_HANDLERS["AWS::IAM::AccessKey"] = {
 
 
 def raising_when_unknown(describe):
-    """ECR raises ImageNotFoundException for a tag it does not have; here the list is empty, which the CDK CLI takes
-    for "published already", so that a changed image would be neither built nor pushed."""
+    """Report a tag that does not exist with ImageNotFoundException, as ECR does.
+
+    ministack returns an empty list, which the CDK CLI takes for "already published": it would neither build nor push a
+    changed image.
+    """
 
     @functools.wraps(describe)
     def describe_images(data):
@@ -62,17 +64,20 @@ def raising_when_unknown(describe):
     return describe_images
 
 
-known = ecr._describe_images
-mended = raising_when_unknown(known)
-ecr._describe_images = mended
+original = ecr._describe_images
+fixed = raising_when_unknown(original)
+ecr._describe_images = fixed
 for table in [value for value in vars(ecr).values() if isinstance(value, dict)]:
-    for name in [name for name, function in table.items() if function is known]:
-        table[name] = mended
+    for name in [name for name, function in table.items() if function is original]:
+        table[name] = fixed
 
 
 def naming_one_repository(read_field):
-    """ecr:DescribeRepositories is authorised against every repository, since only "repositoryName" is read of the
-    request and not "repositoryNames"; CDK's publishing role may see its own alone and is refused."""
+    """Authorize ecr:DescribeRepositories for the repository in "repositoryNames".
+
+    ministack reads "repositoryName" only and then requires permission for all repositories. CDK's publishing role has
+    permission for one, and would be refused.
+    """
 
     @functools.wraps(read_field)
     def safe_json_field(body, field):
@@ -91,8 +96,8 @@ def naming_one_repository(read_field):
 iam_actions._safe_json_field = naming_one_repository(iam_actions._safe_json_field)
 
 
-def capped(create):
-    """Stands in for a new account: a file with a number refuses larger functions, in AWS's words."""
+def limited(create):
+    """Limit the memory of functions as in a new account, while a file holds the limit. The message is AWS's."""
     limit = Path(os.environ["LOCALCLOUD_MEMORY_CAP"])
 
     @functools.wraps(create)
@@ -107,12 +112,12 @@ def capped(create):
     return create_function
 
 
-# podman stops reading an archive at its end mark and answers 500 ("broken pipe") if the zeros that fill the last record
-# are still on their way: 6 of 1,200 uploads failed, none of 6,000 without the zeros. buildah's issue 6573.
+# podman stops reading an archive at its end mark, and answers 500 ("broken pipe") if the zeros that pad the last record
+# have not arrived by then: 6 of 1,200 uploads failed, and none of 6,000 without the padding (buildah issue 6573).
 tarfile.RECORDSIZE = tarfile.BLOCKSIZE
 
 functions = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
-functions["create"] = capped(functions["create"])
+functions["create"] = limited(functions["create"])
 
 if __name__ == "__main__":
     from ministack.app import main

@@ -1,6 +1,6 @@
-"""Puts the local cloud together under `places.HOME`. A step whose inputs have not changed is not repeated.
+"""Install the local cloud into `settings.HOME`. A step is repeated only if its inputs have changed.
 
-About three minutes the first time, and no time afterwards.
+Takes about three minutes the first time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from . import places
+from . import settings
 
 PACKAGES = (
     *("podman", "runc", "netavark", "iptables", "iproute2", "procps", "debootstrap"),
@@ -30,8 +30,8 @@ LIBRARIES = (
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 STORAGE = '[storage]\ndriver = "overlay"\ngraphroot = "{containers}/graph"\nrunroot = "{run}/containers"\n'
-# runc, because crun refuses hosts that mount both versions of cgroups; limits, because podman's own are above what a
-# container host may allow.
+# runc, because crun refuses hosts that mount both versions of cgroups; limits, because podman's defaults can be above
+# those of the host.
 CONTAINERS = """[containers]
 netns = "bridge"
 default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
@@ -47,36 +47,36 @@ tmp_dir = "{run}/libpod"
 
 
 def install() -> None:
-    """Do every step that has not been done.
+    """Run the steps that have not been run yet.
 
     Raises:
-        RuntimeError: not root, no Python 3.12, or a step failed; the message has the end of its output.
+        RuntimeError: no root, no Python 3.12, or a step failed; the message then has the end of its output.
     """
     if os.geteuid() != 0:
-        raise RuntimeError("the local cloud needs root: debootstrap, podman with a bridge, a private mount namespace")
-    for folder in (places.LOGS, places.RUN, places.STAMPS, places.TMP, places.CONTAINERS / "networks"):
+        raise RuntimeError("the local cloud needs root, for debootstrap, podman's bridge and a mount namespace")
+    for folder in (settings.LOGS, settings.RUN, settings.STAMPS, settings.TMP, settings.CONTAINERS / "networks"):
         folder.mkdir(parents=True, exist_ok=True)
     prefix = python_prefix()
     step("packages", " ".join(PACKAGES), lambda: debian_packages(*PACKAGES), debian_packages)
     step("containers", STORAGE + CONTAINERS, containers)
     step("certificates", digest(SYSTEM_CERTIFICATES), certificates)
-    step("emulator", f"{prefix} {places.EMULATOR}", lambda: emulator(prefix), emulator)
-    step("rie", places.SAM_CLI, rie)
-    step("rootfs", f"{places.DEBIAN} {LIBRARIES}", rootfs)
+    step("emulator", f"{prefix} {settings.EMULATOR}", lambda: emulator(prefix), emulator)
+    step("rie", settings.SAM_CLI, rie)
+    step("rootfs", f"{settings.DEBIAN} {LIBRARIES}", rootfs)
     parts = [
-        digest(places.FILES / "lambda-entrypoint.sh"),
-        digest(places.BUNDLE),
-        (places.STAMPS / "rootfs").read_text(),
+        digest(settings.FILES / "lambda-entrypoint.sh"),
+        digest(settings.BUNDLE),
+        (settings.STAMPS / "rootfs").read_text(),
     ]
-    step("base-image", f"{prefix} {places.RUNTIME_CLIENT} {parts}", lambda: base_image(prefix), base_image)
-    shutil.copyfile(places.FILES / "container-engine.sh", places.SHIM)
-    places.SHIM.chmod(0o755)
+    step("base-image", f"{prefix} {settings.RUNTIME_CLIENT} {parts}", lambda: base_image(prefix), base_image)
+    shutil.copyfile(settings.FILES / "container-engine.sh", settings.SHIM)
+    settings.SHIM.chmod(0o755)
 
 
 def step(name: str, inputs: str, function: Callable[[], None], source: Callable[..., None] | None = None) -> None:
-    """Run `function` unless it was run with the same inputs and the same source before."""
+    """Run `function`, unless it has been run with the same inputs and the same source."""
     mark = hashlib.sha256(f"{inputs}\n{inspect.getsource(source or function)}".encode()).hexdigest()
-    stamp = places.STAMPS / name
+    stamp = settings.STAMPS / name
     if stamp.exists() and stamp.read_text() == mark:
         return
     stamp.unlink(missing_ok=True)
@@ -87,8 +87,12 @@ def step(name: str, inputs: str, function: Callable[[], None], source: Callable[
 
 
 def run(*command: str | Path, **environment: str) -> None:
-    """Run a command quietly; its output is shown when it fails."""
-    answer = subprocess.run(
+    """Run a command without showing its output.
+
+    Raises:
+        RuntimeError: it failed; the message has the end of its output.
+    """
+    done = subprocess.run(
         [str(part) for part in command],
         env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **environment},
         stdout=subprocess.PIPE,
@@ -96,17 +100,17 @@ def run(*command: str | Path, **environment: str) -> None:
         text=True,
         check=False,
     )
-    if answer.returncode != 0:
-        raise RuntimeError(f"{' '.join(str(part) for part in command)[:200]}\n{answer.stdout[-3000:]}")
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(str(part) for part in command)[:200]}\n{done.stdout[-3000:]}")
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def python_prefix() -> Path:
-    """A relocatable CPython 3.12 with a shared library: LOCALCLOUD_PYTHON_PREFIX, our own, or pyenv's newest."""
+    """Find a relocatable CPython 3.12 with a shared library: LOCALCLOUD_PYTHON_PREFIX, this one, or pyenv's newest."""
     candidates = [Path(os.environ["LOCALCLOUD_PYTHON_PREFIX"])] if "LOCALCLOUD_PYTHON_PREFIX" in os.environ else []
     candidates.append(Path(sys.base_prefix))
     if pyenv := shutil.which("pyenv"):
@@ -115,11 +119,11 @@ def python_prefix() -> Path:
     for prefix in candidates:
         if (prefix / "bin" / "python3.12").exists() and list((prefix / "lib").glob("libpython3.12.so*")):
             return prefix
-    raise RuntimeError("no CPython 3.12 with a shared library was found; name one with LOCALCLOUD_PYTHON_PREFIX")
+    raise RuntimeError("no CPython 3.12 with a shared library was found; set LOCALCLOUD_PYTHON_PREFIX to its prefix")
 
 
 def debian_packages(*names: str) -> None:
-    """Install those of Debian's packages that are missing."""
+    """Install those of the Debian packages that are missing."""
     missing = [
         name for name in names if subprocess.run(["dpkg", "-s", name], capture_output=True, check=False).returncode
     ]
@@ -130,16 +134,16 @@ def debian_packages(*names: str) -> None:
 
 def containers() -> None:
     """Write podman's configuration."""
-    values = {"containers": places.CONTAINERS, "run": places.RUN}
-    (places.CONTAINERS / "storage.conf").write_text(STORAGE.format(**values))
-    (places.CONTAINERS / "containers.conf").write_text(CONTAINERS.format(**values))
-    # Nowhere to fall back to: the base image exists here only.
-    (places.CONTAINERS / "registries.conf").write_text("unqualified-search-registries = []\n")
+    values = {"containers": settings.CONTAINERS, "run": settings.RUN}
+    (settings.CONTAINERS / "storage.conf").write_text(STORAGE.format(**values))
+    (settings.CONTAINERS / "containers.conf").write_text(CONTAINERS.format(**values))
+    # No registry to fall back to: the base image exists only in this store.
+    (settings.CONTAINERS / "registries.conf").write_text("unqualified-search-registries = []\n")
 
 
 def certificates() -> None:
-    """An authority, a server's certificate for all the names that clients use, and a bundle that trusts it too."""
-    tls = places.TLS
+    """Make an authority, a server certificate for all names that clients use, and a bundle that trusts both."""
+    tls = settings.TLS
     shutil.rmtree(tls, ignore_errors=True)
     (tls / "registry").mkdir(parents=True)
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-sha256")
@@ -162,47 +166,47 @@ def certificates() -> None:
         "localhost",
         "*.localhost",
         "*.s3.localhost",
-        f"*.lambda-url.{places.REGION}.on.aws",
-        f"{places.ACCOUNT}.dkr.ecr.{places.REGION}.amazonaws.com",
+        f"*.lambda-url.{settings.REGION}.on.aws",
+        f"{settings.ACCOUNT}.dkr.ecr.{settings.REGION}.amazonaws.com",
     )
     listed = ",".join(f"DNS:{name}" for name in names)
     (tls / "extensions").write_text(f"subjectAltName=IP:127.0.0.1,{listed}\nextendedKeyUsage=serverAuth\n")
     signing = ("-CA", tls / "ca.pem", "-CAkey", tls / "ca.key", "-CAcreateserial", "-extfile", tls / "extensions")
     run("openssl", "x509", "-req", "-days", "3650", "-in", tls / "server.csr", *signing, "-out", tls / "server.pem")
-    places.BUNDLE.write_bytes(SYSTEM_CERTIFICATES.read_bytes() + (tls / "ca.pem").read_bytes())
+    settings.BUNDLE.write_bytes(SYSTEM_CERTIFICATES.read_bytes() + (tls / "ca.pem").read_bytes())
     shutil.copyfile(tls / "ca.pem", tls / "registry" / "ca.crt")
 
 
 def emulator(prefix: Path) -> None:
-    """The emulator's own environment, away from the project's packages."""
-    folder = places.EMULATOR_PYTHON.parents[1]
+    """Make an environment for the emulator, separate from the project's packages."""
+    folder = settings.EMULATOR_PYTHON.parents[1]
     shutil.rmtree(folder, ignore_errors=True)
     run(prefix / "bin" / "python3.12", "-m", "venv", folder)
-    run(places.EMULATOR_PYTHON, "-m", "pip", "install", "--quiet", places.EMULATOR, "docker", "boto3")
+    run(settings.EMULATOR_PYTHON, "-m", "pip", "install", "--quiet", settings.EMULATOR, "docker", "boto3")
 
 
 def rie() -> None:
-    """AWS's Runtime Interface Emulator, out of the wheel that ships it."""
-    folder = places.TMP / "sam"
+    """Extract AWS's Runtime Interface Emulator from the wheel that ships it."""
+    folder = settings.TMP / "sam"
     shutil.rmtree(folder, ignore_errors=True)
-    run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", folder, places.SAM_CLI)
+    run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", folder, settings.SAM_CLI)
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
-        places.RIE.write_bytes(wheel.read("samcli/local/rapid/aws-lambda-rie-x86_64"))
-    places.RIE.chmod(0o755)
+        settings.RIE.write_bytes(wheel.read("samcli/local/rapid/aws-lambda-rie-x86_64"))
+    settings.RIE.chmod(0o755)
     shutil.rmtree(folder)
 
 
 def rootfs() -> None:
-    """A small Debian with the libraries that CPython links to."""
-    shutil.rmtree(places.ROOTFS, ignore_errors=True)
-    run("debootstrap", "--variant=minbase", f"--include={LIBRARIES}", places.DEBIAN, places.ROOTFS)
+    """Make a small Debian with the libraries that CPython links to."""
+    shutil.rmtree(settings.ROOTFS, ignore_errors=True)
+    run("debootstrap", "--variant=minbase", f"--include={LIBRARIES}", settings.DEBIAN, settings.ROOTFS)
     for folder in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale"):
-        shutil.rmtree(places.ROOTFS / folder, ignore_errors=True)
+        shutil.rmtree(settings.ROOTFS / folder, ignore_errors=True)
 
 
 def base_image(prefix: Path) -> None:
-    """The stand-in for AWS's base image: the same paths, variables and entry point."""
-    root = places.ROOTFS
+    """Make the substitute for AWS's base image, with the same paths, variables and entry point."""
+    root = settings.ROOTFS
     python = root / "var" / "lang"
     for folder in ("var/lang", "var/runtime", "var/task"):
         shutil.rmtree(root / folder, ignore_errors=True)
@@ -214,15 +218,15 @@ def base_image(prefix: Path) -> None:
     for path in packages.iterdir():
         if not path.name.startswith("pip"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for script in (python / "bin").glob("pip*"):  # they name the folder that Python was built in
+    for script in (python / "bin").glob("pip*"):  # their first line has the folder that Python was built in
         executable(script, '#!/bin/sh\nexec /var/lang/bin/python3.12 -m pip "$@"\n')
     runtime = root / "var" / "runtime"
-    run(prefix / "bin" / "python3.12", "-m", "pip", "install", "--quiet", "--target", runtime, places.RUNTIME_CLIENT)
+    run(prefix / "bin" / "python3.12", "-m", "pip", "install", "--quiet", "--target", runtime, settings.RUNTIME_CLIENT)
     executable(runtime / "bootstrap", '#!/bin/sh\nexec /var/lang/bin/python3.12 -m awslambdaric "${1:-$_HANDLER}"\n')
-    shutil.copy2(places.RIE, root / "usr" / "local" / "bin" / "aws-lambda-rie")
-    executable(root / "lambda-entrypoint.sh", (places.FILES / "lambda-entrypoint.sh").read_text())
-    # pip in a build trusts what this machine trusts: a proxy's authority, say.
-    shutil.copyfile(places.BUNDLE, root / "etc" / "ssl" / "certs" / "ca-certificates.crt")
+    shutil.copy2(settings.RIE, root / "usr" / "local" / "bin" / "aws-lambda-rie")
+    executable(root / "lambda-entrypoint.sh", (settings.FILES / "lambda-entrypoint.sh").read_text())
+    # During a build, pip trusts what this machine trusts, such as a proxy's authority.
+    shutil.copyfile(settings.BUNDLE, root / "etc" / "ssl" / "certs" / "ca-certificates.crt")
     (root / "etc" / "pip.conf").write_text(
         "[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n"
         "disable-pip-version-check = true\nroot-user-action = ignore\n"
@@ -240,20 +244,20 @@ def base_image(prefix: Path) -> None:
         "WORKDIR /var/task",
         'ENTRYPOINT ["/lambda-entrypoint.sh"]',
     ]
-    archive = places.TMP / "rootfs.tar"
+    archive = settings.TMP / "rootfs.tar"
     run("tar", "-C", root, "-cf", archive, ".")
-    places.podman("import", *(f"--change={change}" for change in changes), str(archive), places.BASE_IMAGE)
+    settings.podman("import", *(f"--change={change}" for change in changes), str(archive), settings.BASE_IMAGE)
     archive.unlink()
     program = "import ssl, sqlite3, ctypes, bz2, lzma, awslambdaric, sys; print(sys.version)"
-    answer = places.podman(
-        "run", "--rm", "--network=none", "--entrypoint=/var/lang/bin/python3.12", places.BASE_IMAGE, "-c", program
+    done = settings.podman(
+        "run", "--rm", "--network=none", "--entrypoint=/var/lang/bin/python3.12", settings.BASE_IMAGE, "-c", program
     )
-    if not re.match(r"3\.12\.", answer.stdout):
-        raise RuntimeError(f"the base image does not run: {answer.stdout}")
+    if not re.match(r"3\.12\.", done.stdout):
+        raise RuntimeError(f"the base image does not run: {done.stdout}")
 
 
 def executable(path: Path, text: str) -> None:
-    """Write a script, in place of a link if there was one."""
+    """Write an executable script; a link of that name is replaced."""
     path.unlink(missing_ok=True)
     path.write_text(text)
     path.chmod(0o755)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The stand-in's entry point, with the one argument that AWS's has: the handler. Inside Lambda the Runtime API is
-# there already; elsewhere the Runtime Interface Emulator provides it and takes invocations on port 8080.
+# The entry point of the substitute base image. Like AWS's, it takes one argument: the handler. Inside Lambda, the
+# Runtime API already exists; elsewhere, the Runtime Interface Emulator provides it and accepts invocations on port 8080.
 [ $# -eq 1 ] || { echo "expected one argument: the handler" >&2; exit 142; }
 _HANDLER=$1
 export _HANDLER

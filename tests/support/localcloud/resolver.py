@@ -1,4 +1,4 @@
-"""A name server on loopback that knows Function URLs: they live on this machine. All else is passed on."""
+"""A DNS server on loopback that resolves Function URLs to this machine and forwards all other queries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ A, IN = 1, 1
 
 
 class Resolver:
-    """Answers from a thread of its own until `close`."""
+    """Answers queries from a background thread until `close`.
+
+    Args:
+        suffix: host names with this ending resolve to 127.0.0.1.
+    """
 
     def __init__(self, suffix: str) -> None:
         self._suffix = suffix
@@ -51,7 +55,7 @@ class Resolver:
 
 
 def question(query: bytes) -> tuple[str, int, int]:
-    """(name, type, end of the question) of a query (RFC 1035, 4.1.2)."""
+    """Return the name, the type and the end of the question of a query (RFC 1035, 4.1.2)."""
     labels, position = [], 12
     while length := query[position]:
         labels.append(query[position + 1 : position + 1 + length].decode("ascii", "replace").lower())
@@ -60,8 +64,8 @@ def question(query: bytes) -> tuple[str, int, int]:
 
 
 def local(query: bytes, kind: int, end: int) -> bytes:
-    """127.0.0.1 for an A query, no record for any other."""
-    known = kind == A
-    header = query[:2] + struct.pack(">HHHHH", 0x8580, 1, int(known), 0, 0)
-    record = struct.pack(">HHHIH", 0xC00C, A, IN, 1, 4) + bytes([127, 0, 0, 1]) if known else b""
+    """Return the reply to a query: 127.0.0.1 for type A, no record for any other type."""
+    is_address = kind == A
+    header = query[:2] + struct.pack(">HHHHH", 0x8580, 1, int(is_address), 0, 0)
+    record = struct.pack(">HHHIH", 0xC00C, A, IN, 1, 4) + bytes([127, 0, 0, 1]) if is_address else b""
     return header + query[12:end] + record

@@ -1,4 +1,4 @@
-"""Where the local cloud keeps things, and the versions it was tested with."""
+"""Paths of the local cloud, its addresses, and the versions it is tested with."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ REGION = "us-east-1"
 ACCOUNT = "123456789012"
 BASE_IMAGE = "public.ecr.aws/lambda/python:3.12"
 
-EMULATOR = "ministack==1.5.33"  # emulator.py reaches into its private names
-SAM_CLI = "aws-sam-cli==1.170.0"  # for the emulator binary inside the wheel
+EMULATOR = "ministack==1.5.33"  # pinned: emulator.py patches private names
+SAM_CLI = "aws-sam-cli==1.170.0"  # its wheel contains the Runtime Interface Emulator
 RUNTIME_CLIENT = "awslambdaric==4.2.2"
 DEBIAN = "bookworm"
 
 
 def containers_environment() -> dict[str, str]:
-    """Makes podman keep images, containers and networks under HOME, and builds use the host's network."""
+    """Return variables that make podman keep everything in HOME and build on the host's network."""
     return {
         "CONTAINERS_STORAGE_CONF": str(CONTAINERS / "storage.conf"),
         "CONTAINERS_CONF": str(CONTAINERS / "containers.conf"),
@@ -41,7 +41,11 @@ def containers_environment() -> dict[str, str]:
 
 
 def podman(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run podman on the local cloud's own store."""
+    """Run podman on the local cloud's own store.
+
+    Raises:
+        RuntimeError: it failed and `check` is true.
+    """
     answer = subprocess.run(
         ["podman", *arguments],
         env={**os.environ, **containers_environment()},
