@@ -1,13 +1,13 @@
-"""What Griffe must know of our sources to document them well.
+"""A Griffe extension that adapts our docstrings and adds signatures.
 
-The Google parser knows neither of these forms of our docstrings; they are put into those on the right:
+Griffe's parser for Google style does not know the forms on the left. They are rewritten to those on the right:
 
     Example:                     Examples:
     width, height: pixels.       width: pixels.
                                  height: pixels.
 
 Structs, typed dictionaries and named tuples have no `__init__` in the source. They get one, so that their fields are
-shown as a signature, as those of dataclasses are.
+shown as a signature, like those of dataclasses.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Extension(griffe.Extension):
 
 
 def adapt(docstring: str) -> str:
-    """A docstring in the forms that Griffe knows."""
+    """Return a docstring in the forms that Griffe knows."""
     docstring = re.sub(r"^Example:$", "Examples:", docstring, flags=re.MULTILINE)
     return _NAMES.sub(
         lambda item: "\n".join(f"    {name}: {item[2]}" for name in re.split(r",\s+", item[1])), docstring

@@ -1,6 +1,6 @@
 """MkDocs hooks: parts of the pages that are generated from the code, so that they cannot go stale.
 
-A page asks for such a part with a comment on a line of its own:
+A comment on a line of its own marks the place of such a part:
 
     <!-- generated: commands -->      every command with its help, arguments and options, from click
     <!-- generated: overview -->      one line for each command

@@ -1,4 +1,4 @@
-"""Generate images with the SDK: one image, several at once, and what to do when a request fails.
+"""Generate images with the SDK: one image, several at once, and error handling.
 
     pip install "lambdiff[local]"
     python generate.py [FOLDER]
@@ -32,7 +32,7 @@ with lambdiff.Client() as client:
         else:
             print(f"{result.request['prompt']} failed: {result.error}")
 
-# Errors. Each class says who has to act; `fix`, when set, says what to do next.
+# Errors. The class tells who has to act; `fix`, if set, says what to do next.
 try:
     lambdiff.generate("a cat", width=100)
 except lambdiff.errors.InvalidRequest as error:  # the caller: nothing was sent

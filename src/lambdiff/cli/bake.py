@@ -33,7 +33,7 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
     type=click.Choice(get_args(EngineName)),
     default="openvino",
     show_default=True,
-    help="Engine that will run the model; diffusers keeps the model's files as they are.",
+    help="Engine that will run the model; diffusers keeps the original files.",
 )
 @click.option(
     "--precision",
@@ -41,7 +41,7 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
     default="auto",
     show_default=True,
     help="Format of the weights; auto means f16. w8a8 also computes the UNet with 8-bit activations, and fails if that "
-    "changes the images too much.",
+    "changes images too much.",
 )
 @click.option(
     "--calibration",
@@ -63,7 +63,7 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
     metavar="FROM TO",
     default=(0.0, 1.0),
     show_default=True,
-    help="Part of the steps that is guided, for example `0 0.6`; the other steps take half the time.",
+    help="Fraction of the steps that use guidance, for example `0 0.6`; the other steps take half the time.",
 )
 @click.option(
     "--deepcache",
@@ -72,13 +72,13 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
     default=1,
     metavar="N",
     show_default=True,
-    help="Compute the whole UNet at every N-th step only (DeepCache); for 20 steps or more.",
+    help="Run the whole UNet only on every Nth step (DeepCache); meant for 20 steps or more.",
 )
 @click.option(
     "--static-shapes/--dynamic-shapes",
     default=None,
-    help="Compile for the default image size, which makes that size faster until another size is requested. On by "
-    "default, except with w8a8 or a guidance interval.",
+    help="Compile for the default image size: faster at that size, slower if sizes alternate. On by default, except "
+    "with w8a8 or a guidance interval.",
 )
 @click.option(
     "--inference-precision",
@@ -89,7 +89,7 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
 )
 @click.option("--revision", metavar="COMMIT", help="Commit on the hub; required for models outside the catalogue.")
 @click.option(
-    "--name", metavar="NAME", help="Name of the model in responses.  [default: the catalogue's, or the folder's]"
+    "--name", metavar="NAME", help="Name of the model in replies.  [default: the catalogue's, or the folder's]"
 )
 @click.option("--license", metavar="LICENSE", help="License of the weights, for a model outside the catalogue.")
 @click.option("--force", is_flag=True, help="Replace the output folder if it is a baked model.")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def announcement(bench: Bench) -> str:
-    """How many images will be generated, and what is known about their cost."""
+    """Return how many images will be generated, and what is known about their cost."""
     from lambdiff.pricing import dollars
 
     endpoint = bench.client.endpoint
@@ -31,7 +31,7 @@ def announcement(bench: Bench) -> str:
         return f"{task}: about {dollars(bench.images * each)}, since the last image took {seconds:.1f} s."
     if (second := endpoint.price(1.0)) is not None:
         return f"{task}. Each second costs {dollars(second)}; how long an image takes is not known yet."
-    return with_flags(f"{task}, at {endpoint}. The cost is unknown, because the function's memory is.")
+    return with_flags(f"{task}, at {endpoint}. The cost is unknown, because the function's memory size is.")
 
 
 def show_latency(report: LatencyReport, *, as_json: bool) -> None:
@@ -82,7 +82,7 @@ def show_memory(report: MemorySweepReport, *, as_json: bool) -> None:
     click.echo(
         f"{report.function}, {report.architecture}: {counted(report.num_inference_steps, 'step')}, "
         f"{report.width}x{report.height}; prices as of {report.prices_as_of}\n"
-        "first: a new environment's first image; seconds: what the caller waits; cents: for the billed seconds\n"
+        "first: a new environment's first image; seconds: the caller's wait; cents: for the billed seconds\n"
     )
     click.echo(f"{_memory_table(report)}\n")
     for setting in report.settings:

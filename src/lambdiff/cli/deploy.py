@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.option(
     "--model", default="built-in", show_default=True, metavar="built-in|NAME|FOLDER",
-    help="Model to serve: the built-in one, one that `lambdiff models` lists, or the folder of a baked one.",
+    help="Model to serve: the built-in one, a name from `lambdiff models`, or the folder of a baked model.",
 )  # fmt: skip
 @click.option(
     "--name", default="lambdiff", show_default=True, metavar="NAME",
-    help="Name of the deployment, and with it of the stack.",
+    help="Name of the deployment; the stack is named after it.",
 )  # fmt: skip
 @region_option
 @profile_option
@@ -81,7 +81,7 @@ def deploy(
 
     The model is served behind an IAM-protected Function URL. You need AWS credentials and a container engine (docker,
     podman or finch); Node and the CDK CLI are installed for you. After a change or a failure, run the command again: it
-    continues where it stopped.
+    continues where it left off.
 
     Examples:
 

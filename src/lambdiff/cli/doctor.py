@@ -16,8 +16,8 @@ from lambdiff.cli.options import json_option, region_option, stack_options
 def doctor(deployment: str | None, profile: str | None, *, region: str | None, as_json: bool) -> int:
     """Find out what prevents a deployment or a call.
 
-    Checks this machine, the AWS account and, if there is one, the deployment. If the endpoint answers 403, it finds out
-    why. Exits with code 3 if a check fails.
+    Checks this machine, the AWS account and, if there is one, the deployment. Explains a 403 reply from the endpoint.
+    Exits with code 3 if a check fails.
 
     Examples:
 

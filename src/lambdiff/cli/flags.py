@@ -1,7 +1,7 @@
 """Spell Python parameters as flags of the command that runs.
 
 Library code names the parameter, as in "Pass `region=`" or "add `force=True`", because its callers may be programs.
-The command line replaces each such name by its own spelling: "Pass --region", "add --force".
+The command line replaces each such name with its own spelling: "Pass --region", "add --force".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TEXTS: Final = frozenset(
 
 
 def with_flags(text: str, command: click.Command | None = None) -> str:
-    """Replace each parameter in backticks by the flag of the same name; a name that is no flag of `command` stays.
+    """Replace each parameter in backticks with the flag of the same name. A name that is no flag of `command` stays.
 
     Args:
         text: a message, a fix, or the source of a setting.
@@ -48,7 +48,7 @@ def with_flags(text: str, command: click.Command | None = None) -> str:
 
 
 def _spell(parameter: click.Parameter, value: str) -> str | None:
-    """The parameter with its value as it is typed; None if it has no flag for this value."""
+    """The parameter with its value, as a user types it; None if it has no flag for this value."""
     if not isinstance(parameter, click.Option):
         return parameter.human_readable_name
     if not parameter.is_flag:

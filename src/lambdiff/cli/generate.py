@@ -119,7 +119,7 @@ def generate(
 def _request(
     prompt: str | None, size: tuple[int, int] | None, like: Path | None, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """The parameters that were given: those of the options override those of the image that --like names."""
+    """The given parameters: options override the parameters stored in the image of --like."""
     given = {name: value for name, value in options.items() if value is not None}
     if size:
         if "width" in given or "height" in given:
@@ -149,8 +149,8 @@ def _stored_parameters(file: Path) -> dict[str, Any]:
 def _complete(request: dict[str, Any], out: str | None, count: int) -> dict[str, Any]:
     """The request with format and seed, validated.
 
-    The seed is chosen here and not by the endpoint, so that the names of all files can be checked before anything is
-    paid for.
+    The seed is chosen here rather than by the endpoint, so that all file names can be checked before anything is
+    billed.
     """
     image_format = output.choose_format(out, request.get("image_format"))
     request = {"seed": secrets.randbelow(contract.MAX_SEED + 2 - count), **request, "image_format": image_format}

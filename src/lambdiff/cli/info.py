@@ -39,5 +39,5 @@ def info(file: Path, as_json: bool) -> None:
 
 
 def _printable(text: str) -> str:
-    """Escape the control characters that a terminal would obey: anybody may have written the file."""
+    """Escape control characters, which a terminal would act on: the file may come from anybody."""
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)

@@ -74,7 +74,7 @@ scheduler_option: Final = click.option(
 
 
 def since_option(default: str) -> Callable[[F], F]:
-    """Return the option for the first moment of a log to read."""
+    """Return the option for the time from which a log is read."""
     return click.option(
         "--since", default=default, show_default=True, metavar="TIME",
         help="Read the log from this time on: 10m, 2h or 3d ago, or an ISO 8601 time.",

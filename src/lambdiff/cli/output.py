@@ -1,4 +1,4 @@
-"""The file that each image of a command is written to."""
+"""Choose the file of each image that a command generates."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class OutputPlan:
     """The names of a command's files.
 
     For three images, `-o cat.png` gives cat-1.png, cat-2.png and cat-3.png. `{seed}` in the name is replaced by the
-    seed. Without `-o` the name is made of the prompt's words, and never that of an existing file.
+    seed. Without `-o` the name is made from the prompt's words, and never that of an existing file.
 
     Args:
         out: the value of `-o`; `-` is stdout.

@@ -1,4 +1,4 @@
-"""A progress bar on stderr, shown on a terminal only."""
+"""A progress bar on stderr, shown only on a terminal."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class Results:
 
     Args:
         plan: the name of each file.
-        seed: the first image's; each further image's is one higher.
+        seed: the seed of the first image; each further image adds one.
     """
 
     def __init__(self, plan: OutputPlan, seed: int) -> None:

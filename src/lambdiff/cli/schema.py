@@ -13,7 +13,7 @@ from lambdiff.protocol.openapi import openapi
 def schema() -> None:
     """Print the OpenAPI document of an endpoint.
 
-    The document follows OpenAPI 3.1; use it with client generators and API gateways.
+    The document follows OpenAPI 3.1 and works with client generators and API gateways.
 
     Examples:
 

@@ -60,7 +60,7 @@ def serve(host: str, port: int, region: str, concurrency: int, timeout: float, m
     """Run a Function URL on this machine.
 
     The server checks signatures as AWS does. It accepts the key pair in AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
-    AWS_SESSION_TOKEN; if these are not set, it makes a temporary one and prints it. The URL is printed to stdout,
+    AWS_SESSION_TOKEN; if these are not set, it creates a temporary one and prints it. The URL is printed to stdout,
     everything else to stderr. Stop the server with Ctrl-C.
 
     Examples:
@@ -123,7 +123,7 @@ def _keys() -> tuple[Keys, bool]:
 
 
 def _introduction(url: str, region: str, keys: Keys, *, temporary: bool) -> str:
-    """How to call the server."""
+    """Return instructions for calling the server."""
     if temporary:
         shown = _TEMPORARY_KEYS.format(access_key_id=keys.access_key_id, secret_access_key=keys.secret_access_key)
     else:

@@ -1,4 +1,4 @@
-"""Many requests side by side: the threads behind `Client.generate_many`, and its results."""
+"""Many requests in parallel: the threads behind `Client.generate_many`, and its results."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from lambdiff.protocol.http import OnStep
 
 @dataclass(frozen=True)
 class Failure:
-    """A request of `generate_many` that gave no image.
+    """A request of `generate_many` that failed.
 
     Attributes:
         index: its position among the prompts, from 0.
-        request: its parameters; `generate_many` takes them again.
+        request: its parameters, which can be passed to `generate_many` again.
         error: why it failed.
     """
 
@@ -30,7 +30,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Batch:
-    """The results of `generate_many` in the order of the prompts: an image or a `Failure` each.
+    """The results of `generate_many` in the order of the prompts, each an image or a `Failure`.
 
     Example:
         >>> batch = client.generate_many(["a cat", "a dog"])  # doctest: +SKIP
@@ -70,12 +70,12 @@ def run_batch(
 ) -> Batch:
     """Run `generate` for every request, on up to `max_workers` threads.
 
-    A `LambdiffError` becomes a `Failure`. Any other exception, of `generate` or of `on_result`, cancels the requests
-    that are running, drops those that are waiting, and is raised here.
+    A `LambdiffError` becomes a `Failure`. Any other exception, from `generate` or from `on_result`, cancels the running
+    requests, drops the waiting ones, and is raised here.
 
     Args:
         requests: what to generate.
-        generate: called on worker threads with a request and a callback that asks it to stop.
+        generate: called on worker threads with a request and an `on_step` callback that cancels it.
         max_workers: how many threads; at least one is used.
         on_result: called in the calling thread.
     """
@@ -98,7 +98,7 @@ def run_batch(
             except BaseException as error:  # raised again in the caller's thread
                 finished.put((index, error))
 
-    # Daemon threads and not an executor: Ctrl-C must end the program although a call may run for minutes yet.
+    # Daemon threads instead of an executor: Ctrl-C must end the program even if a request would run for minutes.
     for _ in range(min(max(1, max_workers), len(requests))):
         threading.Thread(target=work, daemon=True).start()
     results: dict[int, GeneratedImage | Failure] = {}

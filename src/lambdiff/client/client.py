@@ -1,6 +1,6 @@
 """The client: a prompt goes in, an image comes out. Start reading at `Client.generate`."""
 
-# Annotations are evaluated here, so that `help()` shows the values of a Literal and not the name of its alias.
+# Annotations are evaluated here, so that `help()` shows the values of a Literal instead of the name of its alias.
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,15 +37,15 @@ class Client:
         local: generate on this machine.
         model_dir: with `local=True`, a baked model folder instead of the built-in model.
         timeout_s: the function's own timeout in seconds; the client waits a little longer.
-        transport: carries the requests instead of all of the above, for instance in tests. The client closes it.
+        transport: sends the requests and replaces all of the above, for instance in tests. The client closes it.
 
     Attributes:
-        endpoint: where calls go, each setting with its source.
-        transport: what carries them.
+        endpoint: where requests go; each setting has its source.
+        transport: what sends them.
 
     Raises:
-        ConfigurationError: arguments contradict each other, there is no such deployment, or the region is not known.
-        MissingExtra: this machine is to generate, and the `local` extra is not installed.
+        ConfigurationError: arguments contradict each other, there is no such deployment, or the region is unknown.
+        MissingExtra: the image would be generated on this machine, and the `local` extra is not installed.
 
     Example:
         >>> with lambdiff.Client(local=True) as client:  # doctest: +SKIP
@@ -74,7 +74,7 @@ class Client:
         else:
             if local or any((url, region, credentials, deployment, profile, model_dir, timeout_s)):
                 raise ConfigurationError(
-                    "A transport cannot be combined with settings of an endpoint.", fix="Pass `transport=` alone."
+                    "A transport cannot be combined with endpoint settings.", fix="Pass `transport=` alone."
                 )
             self.endpoint = endpoints.Endpoint.of_transport(transport)
             self.transport = transport
@@ -93,7 +93,7 @@ class Client:
         image_format: ImageFormat = "png",
         on_step: OnStep | None = None,
     ) -> GeneratedImage:
-        """Generate one image and wait for it. For every parameter that is None the endpoint uses its model's default.
+        """Generate one image and wait for it. A parameter that is None gets the model's default.
 
         Args:
             prompt: what to show, 1 to 2,000 characters.
@@ -104,8 +104,8 @@ class Client:
             seed: 0 to 2**32 - 1; the same seed and parameters give the same image. By default a random one.
             scheduler: the sampling method.
             image_format: the encoding of the reply.
-            on_step: called with (steps done, steps in total) after each step, if this machine generates; return True
-                to cancel.
+            on_step: called with (steps done, steps in total) after each step, on this machine only; return True to
+                cancel.
 
         Raises:
             InvalidRequest: a parameter is out of range; nothing was sent.
@@ -145,13 +145,13 @@ class Client:
         scheduler: SchedulerName | None = None,
         image_format: ImageFormat = "png",
     ) -> Batch:
-        """Generate many images side by side, one request each.
+        """Generate many images in parallel, one request each.
 
-        A request that fails becomes a `Failure` in its place and does not affect the others. All requests are
+        A request that fails becomes a `Failure` in the results and does not affect the others. All requests are
         validated before the first is sent.
 
         Args:
-            prompts: prompts, or mappings with the parameters of `generate`, which take precedence over those below.
+            prompts: strings, or mappings with the parameters of `generate`, which take precedence over those below.
             max_workers: how many requests run at once. On this machine they run one after the other.
             on_result: called with (index, result) as each request ends, in the calling thread.
             negative_prompt, num_inference_steps, guidance_scale, width, height, seed, scheduler, image_format: as for
@@ -200,7 +200,7 @@ class Client:
             return msgspec.json.decode(reply.body, type=Health)
         except NOT_JSON as error:
             raise EndpointFailed(
-                f"The reply of {self.transport.url} is not lambdiff's: {error}.",
+                f"The reply from {self.transport.url} is not a lambdiff health report: {error}.",
                 fix="Check the URL: `lambdiff status`.",
                 status=reply.status,
             ) from None

@@ -1,6 +1,6 @@
-"""Choose the endpoint of a call: where it goes, which credentials sign it, and in which region.
+"""Choose the endpoint of a request: where it goes, which credentials sign it, and for which region.
 
-An argument beats the environment, the environment beats the saved deployments. If none of them names an endpoint,
+Arguments take precedence over the environment, and the environment over saved deployments. If none names an endpoint,
 the built-in model generates on this machine. Each setting keeps its source, for messages and `lambdiff status`.
 """
 
@@ -27,16 +27,16 @@ _LOOPBACK: Final = {"127.0.0.1", "localhost", "::1"}
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the calls of a client go.
+    """Where the requests of a client go.
 
     Attributes:
         url: the address and its source; None for this machine.
         region: the function's region and its source; None for this machine and for a custom transport.
-        credentials: what signs the calls; None likewise.
+        credentials: what signs the requests; None in the same cases.
         timeout_s: the function's own timeout in seconds.
         deployment: the saved deployment that was chosen, if one was.
         model_dir: the baked model folder, if one was chosen for this machine.
-        reason: why this machine generates.
+        reason: why images are generated on this machine.
     """
 
     url: Sourced[str] | None
@@ -49,12 +49,12 @@ class Endpoint:
 
     @classmethod
     def of_transport(cls, transport: Transport) -> Endpoint:
-        """The endpoint behind a caller's own transport. Region, credentials and price are not known."""
+        """The endpoint behind a caller's own transport. Its region, credentials and price are unknown."""
         return cls(url=Sourced(transport.url, "custom transport"))
 
     @property
     def local(self) -> bool:
-        """Whether this machine generates."""
+        """Whether images are generated on this machine."""
         return self.url is None
 
     def open(self) -> Transport:
@@ -70,7 +70,7 @@ class Endpoint:
         return FunctionUrlTransport(self.url.value, self.region.value, self.credentials, self.timeout_s)
 
     def price(self, seconds: float) -> float | None:
-        """Dollars for a request that runs for so many seconds; None if the function's memory is not known."""
+        """The price in dollars of a request that runs for `seconds`; None if the function's memory size is unknown."""
         if self.deployment is None or self.deployment.memory_mb is None:
             return None
         from lambdiff import pricing
@@ -105,8 +105,8 @@ def resolve(
     """Choose the endpoint; the arguments are those of `Client`.
 
     Raises:
-        ConfigurationError: arguments contradict each other, there is no such deployment, the region is not known, or
-            the URL is not valid.
+        ConfigurationError: arguments contradict each other, there is no such deployment, the region is unknown, or the
+            URL is invalid.
     """
     _refuse_contradictions(url=url, deployment=deployment, local=local, model_dir=model_dir)
     if local:
@@ -140,11 +140,11 @@ def _refuse_contradictions(
             "A URL and a deployment cannot be combined.", fix="Pass either `url=` or `deployment=`."
         )
     if model_dir and not local:
-        raise ConfigurationError("`model_dir=` is for this machine only.", fix="Add `local=True`.")
+        raise ConfigurationError("`model_dir=` only works together with `local=True`.", fix="Add `local=True`.")
 
 
 def _choose_address(url: str | None, deployment: str | None) -> tuple[Sourced[str] | None, Deployment | None]:
-    """The address, and the saved deployment that it comes from; (None, None) if nothing names an endpoint."""
+    """The address and the saved deployment that it comes from; (None, None) if nothing names an endpoint."""
     if url:
         return Sourced(url, "`url=`"), None
     if not deployment and (from_environment := os.environ.get("LAMBDIFF_URL")):
@@ -165,7 +165,7 @@ def _checked_url(address: Sourced[str]) -> str:
     if parts.scheme not in {"http", "https"} or not host or parts.username:
         raise ConfigurationError(f"{address} is not the URL of an endpoint.", fix=fix)
     if parts.path not in {"", "/"} or parts.query or parts.fragment:
-        raise ConfigurationError(f"{address} has a path or a query, which no endpoint has.", fix=fix)
+        raise ConfigurationError(f"{address} has a path or a query, but the URL of an endpoint has neither.", fix=fix)
     if parts.scheme == "http" and host not in _LOOPBACK:
         raise ConfigurationError(
             f"{address} is not encrypted: others could read prompts and images in transit.", fix="Use https://."

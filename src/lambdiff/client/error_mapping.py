@@ -28,7 +28,7 @@ MAX_CLOCK_SKEW_S: Final = 300
 
 
 def raise_for_problem(reply: HttpResponse) -> None:
-    """Return if the reply is a success, raise otherwise.
+    """Raise the matching exception unless the reply is a success.
 
     Raises:
         AccessDenied, Throttled, EndpointRefused: 403, 429, any other 4xx or a redirect.
@@ -55,7 +55,7 @@ def _refusal(reply: HttpResponse, problem: Problem | None, detail: str) -> Lambd
     if status == 429:
         return Throttled(
             "The endpoint is busy (429): its concurrency is used up.",
-            fix="Try again later, ask for fewer images at once, or raise the reserved concurrency.",
+            fix="Try again later, request fewer images at once, or raise the reserved concurrency.",
             status=status,
             request_id=request_id,
         )
@@ -81,7 +81,7 @@ def _failure(reply: HttpResponse, problem: Problem | None, detail: str) -> Lambd
     if problem and problem.type.endswith(":timed-out"):
         return EndpointTimeout(
             f"The function ran out of time ({status}): {detail}",
-            fix="Ask for fewer steps or a smaller size, or deploy with a longer timeout.",
+            fix="Request fewer steps or a smaller size, or deploy with a longer timeout.",
             status=status,
             request_id=request_id,
         )
@@ -105,11 +105,11 @@ def _problem(reply: HttpResponse) -> Problem | None:
 
 
 def _aws_message(reply: HttpResponse) -> str:
-    """AWS's own text (`{"Message": ...}` or `{"message": ...}`); only size and type of any other body."""
+    """AWS's own text (`{"Message": ...}` or `{"message": ...}`); for any other body, only its size and type."""
     try:
         fields = msgspec.json.decode(reply.body, type=dict[str, object])
     except NOT_JSON:
-        return f"{len(reply.body):,} bytes of {reply.headers.get('content-type', 'no stated type')}."
+        return f"{len(reply.body):,} bytes of {reply.headers.get('content-type', 'unknown type')}."
     message = fields.get("Message") or fields.get("message") or "no message"
     return str(message)[:500]
 
@@ -128,5 +128,5 @@ def _advice_for_403(reply: HttpResponse, detail: str) -> str:
         return "The session token has expired: sign in again."
     return (
         "Check the region, the credentials and both permissions (lambda:InvokeFunctionUrl and lambda:InvokeFunction); "
-        "`lambdiff doctor` finds out which is wrong."
+        "`lambdiff doctor` finds out which one is wrong."
     )

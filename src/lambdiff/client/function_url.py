@@ -1,4 +1,4 @@
-"""Call a Function URL: sign, send, and retry only if no image can have been paid for."""
+"""Call a Function URL: sign, send, and retry only if no image can have been billed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lambdiff.protocol.http import HttpResponse, OnStep
 
 ATTEMPTS: Final = 6
 _MAX_IDLE_S: Final = 50.0
-"""Seconds after which an unused connection is not used again."""
+"""Seconds after which an idle connection is not reused."""
 
 
 class FunctionUrlTransport:
@@ -39,7 +39,7 @@ class FunctionUrlTransport:
         timeout_s: the function's own timeout in seconds.
         connect_timeout_s: seconds to wait for a connection.
         read_margin_s: seconds to wait beyond the function's timeout, so that its own reply always comes first.
-        backoff_s: the first retry waits up to this many seconds, each further one up to twice as long (20 at most).
+        backoff_s: the first retry waits up to this many seconds, each further one up to twice as long, 20 at most.
     """
 
     def __init__(
@@ -126,8 +126,8 @@ class FunctionUrlTransport:
         return reply
 
     def _drop_idle_connections(self) -> None:
-        # A server may close an idle connection just as it is used again, and then it is unknown whether the request
-        # was read. Not reusing old connections avoids the question.
+        # A server may close an idle connection just as it is reused. The client then cannot tell whether the request
+        # was read, so old connections are not reused.
         with self._lock:
             idle, self._last_use = time.monotonic() - self._last_use, time.monotonic()
             if idle > _MAX_IDLE_S:
@@ -136,7 +136,8 @@ class FunctionUrlTransport:
 
 
 class _KeepAliveAdapter(HTTPAdapter):
-    """TCP keep-alive each minute: NAT gateways drop connections silent for 350 s, and an image may take longer."""
+    """TCP keep-alive every minute: NAT gateways drop connections that are silent for 350 s; an image may take
+    longer."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         options = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
@@ -161,7 +162,7 @@ def _read(response: requests.Response, deadline: float) -> bytes:
 
 
 def _is_inactive(reply: HttpResponse) -> bool:
-    """Whether the function is not Active yet (after a long idle time, or a deployment); nothing ran then."""
+    """Whether the function was not Active yet (after a long idle time or a deployment), so that nothing ran."""
     if reply.status not in {409, 502, 503} or len(reply.body) > 2_000:
         return False
     text = reply.body.decode("utf-8", "replace").lower()

@@ -34,7 +34,7 @@ _FORMATS: Final[dict[str, ImageFormat]] = {media_type: name for name, media_type
 
 
 def format_of(path: str | os.PathLike[str]) -> ImageFormat:
-    """Return the image format that a file name's suffix stands for.
+    """Return the image format for the suffix of a file name.
 
     Raises:
         InvalidRequest: there is no suffix, or the format is not supported.
@@ -46,24 +46,25 @@ def format_of(path: str | os.PathLike[str]) -> ImageFormat:
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise InvalidRequest(
-            f"The name {path} does not tell the image format.", fix=f"Use one of the suffixes {', '.join(SUFFIXES)}."
+            f"The name {path} has no suffix of a supported image format.",
+            fix=f"Use one of the suffixes {', '.join(SUFFIXES)}.",
         )
     return SUFFIXES[suffix]
 
 
 class GeneratedImage:
-    """An image and everything that is known about it. A notebook displays it.
+    """An image and everything that is known about it. Notebooks display it.
 
     Attributes:
         content: the image file's bytes as the endpoint encoded them, parameters included.
         format: `png`, `jpeg` or `webp`.
         seed: the seed that was used; pass it again for the same image.
-        model, engine: what generated it: the model's name and revision, the engine's name and precision.
+        model, engine: the name and revision of the model, and the name and precision of the engine.
         timings: seconds by phase in the endpoint (load, encode, denoise, decode, compress), and `total`, the seconds
             that the caller waited.
-        warnings: sentences from the endpoint, for instance that the prompt was truncated.
-        cost: estimated dollars, from the phases' seconds and the deployment's memory, by the dated price table in
-            `lambdiff.pricing`; None for this machine, and if the memory is not known.
+        warnings: messages from the endpoint, for instance that the prompt was truncated.
+        cost: estimated dollars, from the seconds of the phases, the deployment's memory size and the dated prices in
+            `lambdiff.pricing`; None on this machine, and if the memory size is unknown.
 
     Example:
         >>> image = lambdiff.generate("a cat in a top hat", seed=7)  # doctest: +SKIP
@@ -101,9 +102,9 @@ class GeneratedImage:
         """Read a successful reply.
 
         Args:
-            reply: the reply as it was received.
+            reply: the reply as received.
             seconds: how long the caller waited.
-            price: returns the dollars for so many seconds of the endpoint's time.
+            price: returns the price in dollars of the given seconds.
 
         Raises:
             EndpointFailed: the reply is not a complete image.
@@ -141,16 +142,17 @@ class GeneratedImage:
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise EndpointFailed(
                 f"The image arrived damaged: {error}.",
-                fix="The request was not repeated, because it has been paid for. Run it again if you accept that.",
+                fix="The request was not repeated, because the image has been billed. Run it again if you "
+                "accept the cost.",
             ) from None
         return image
 
     @cached_property
     def metadata(self) -> ImageMetadata:
-        """What the image file records: parameters, model, revision, version.
+        """The metadata in the image file: parameters, model, revision, version.
 
         Raises:
-            MetadataError: it records nothing, for instance because something in between removed it.
+            MetadataError: it contains no metadata, for instance because a proxy removed it.
         """
         from lambdiff.protocol import metadata
 
@@ -190,7 +192,7 @@ class GeneratedImage:
 
         Raises:
             OutputError: the file exists, or cannot be written.
-            InvalidRequest: the suffix stands for no supported format.
+            InvalidRequest: the suffix is not that of a supported format.
         """
         image_format = format_of(path)
         content = self.content if image_format == self.format else self._encode(image_format)
@@ -201,7 +203,7 @@ class GeneratedImage:
         self.image.show()
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the pixels, for JSON."""
+        """Return everything but the pixels, for JSON."""
         import msgspec
 
         try:

@@ -1,4 +1,4 @@
-"""Turn the exceptions of `requests` into lambdiff's: above all, they tell whether the function may have run."""
+"""Turn the exceptions of `requests` into lambdiff's, which tell whether the function may have run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lambdiff.protocol.http import HttpResponse
 
 
 class NotStarted(Exception):
-    """The request did not reach the function or was turned away: nothing ran, so it is safe to repeat."""
+    """The request did not reach the function or was rejected by Lambda: nothing ran, so it is safe to repeat."""
 
     def __init__(self, *, reply: HttpResponse | None = None, error: EndpointUnreachable | None = None) -> None:
         self.reply, self.error = reply, error
@@ -67,7 +67,7 @@ def timed_out() -> EndpointTimeout:
     """Return the error for a reply that did not arrive in time."""
     return EndpointTimeout(
         "The endpoint did not answer in time.",
-        fix="The request was not repeated, because the image may have been paid for. See `lambdiff logs`, then ask for "
+        fix="The request was not repeated, because the image may have been billed. See `lambdiff logs`, then request "
         "fewer steps or a smaller size.",
     )
 
@@ -75,7 +75,8 @@ def timed_out() -> EndpointTimeout:
 def _broken(error: Exception) -> EndpointFailed:
     return EndpointFailed(
         f"The connection broke before the image was complete: {_cause(error)}.",
-        fix="The request was not repeated, because the image may have been paid for. Run it again if you accept that.",
+        fix="The request was not repeated, because the image may have been billed. Run it again if you "
+        "accept the cost.",
     )
 
 

@@ -14,11 +14,11 @@ from lambdiff.protocol.http import OnStep
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator[OnStep | None]:
-    """Show a bar that disappears when the block ends; yield None outside of a notebook."""
+    """Show a bar that disappears when the block ends; yield None outside a notebook."""
     if not _in_notebook():
         yield None
         return
-    # By name: IPython is not a dependency, and is there if this line is reached.
+    # Imported by name: IPython is not a dependency, but a notebook always has it.
     ipython: Any = importlib.import_module("IPython.display")
     started = time.perf_counter()
     handle = ipython.display(ipython.HTML("<progress></progress> generating"), display_id=True)

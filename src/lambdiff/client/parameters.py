@@ -1,11 +1,11 @@
-"""The generation parameters as type checkers and completion see them.
+"""The generation parameters for type checkers and completion.
 
 `protocol.contract.GenerateRequest` defines them. The signatures of `Client.generate`, `Client.generate_many` and
-`lambdiff.generate` spell them out again, because editors and `help()` show a `**parameters` only as such; a test
-compares all of them with the contract.
+`lambdiff.generate` repeat them, because editors and `help()` would not expand `**parameters`; a test compares all of
+them with the contract.
 """
 
-# Annotations are evaluated here, so that `Required` is seen at run time too.
+# Annotations are evaluated here, so that `Required` works at run time too.
 from typing import Required, TypedDict, Unpack
 
 from lambdiff.protocol.contract import GenerateRequest, ImageFormat, SchedulerName
@@ -30,7 +30,7 @@ class GenerationParameters(TypedDict, total=False):
 
 
 def build_request(**parameters: Unpack[GenerationParameters]) -> GenerateRequest:
-    """Validate the parameters. None means the same as leaving a parameter out: the model's default.
+    """Validate the parameters. A parameter that is None gets the model's default, as if it were left out.
 
     Raises:
         InvalidRequest: with one entry in `problems` for each bad parameter.

@@ -1,4 +1,4 @@
-"""How long an image is likely to take: as long as the last one from the same endpoint."""
+"""Estimate how long an image will take: as long as the last one from the same endpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lambdiff.files import write_atomically
 
 
 def expected_seconds(url: str) -> float | None:
-    """Return the seconds that the last image of this endpoint took; None if there was none."""
+    """Return the seconds that the last image from this endpoint took; None if there was none."""
     return _read().get(url)
 
 

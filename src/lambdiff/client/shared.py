@@ -1,6 +1,6 @@
-"""`lambdiff.generate`: one image, from a client that is kept for the next call."""
+"""`lambdiff.generate`: one image, from a client that is reused by later calls."""
 
-# Annotations are evaluated here, so that `help()` shows the values of a Literal and not the name of its alias.
+# Annotations are evaluated here, so that `help()` shows the values of a Literal instead of the name of its alias.
 import os
 import threading
 from typing import Any, Final
@@ -19,7 +19,7 @@ _ENVIRONMENT: Final = (
     "LAMBDIFF_HOME", "LAMBDIFF_URL", "LAMBDIFF_DEPLOYMENT", "LAMBDIFF_REGION", "LAMBDIFF_MODEL_DIR",
     "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID",
 )  # fmt: skip
-"""The variables that decide which endpoint a client calls and how it signs."""
+"""The environment variables that determine which endpoint a client calls and how it signs."""
 
 
 def generate(
@@ -40,12 +40,12 @@ def generate(
     profile: str | None = None,
     local: bool = False,
 ) -> GeneratedImage:
-    """Generate one image. The client is kept for further calls; in a notebook a progress bar is shown.
+    """Generate one image. Later calls reuse the client. A notebook shows a progress bar.
 
     Args:
         prompt, negative_prompt, num_inference_steps, guidance_scale, width, height, seed, scheduler, image_format,
             on_step: as for `Client.generate`.
-        url, region, deployment, profile, local: as for `Client`; without them the endpoint is chosen as there.
+        url, region, deployment, profile, local: as for `Client`, which also chooses the endpoint without them.
 
     Raises:
         LambdiffError: as for `Client` and `Client.generate`.
@@ -64,7 +64,7 @@ def generate(
 
 
 def _client(**arguments: Any) -> Client:
-    """The kept client for these arguments; a new one if the environment or the saved deployments have changed."""
+    """The cached client for these arguments, or a new one if the environment or the saved deployments have changed."""
     try:
         changed_at = config.path().stat().st_mtime_ns
     except OSError:

@@ -1,4 +1,4 @@
-"""What carries a request to an endpoint: the interface between `Client` and the network."""
+"""The interface between `Client` and the network."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Transport(Protocol):
         Args:
             method: `GET` for health, `POST` to generate an image.
             body: the request as JSON (`GenerateRequest`); empty for `GET`.
-            on_step: called after each denoising step, by transports that can see them; True cancels.
+            on_step: called after each denoising step, by transports that can observe the steps; True cancels.
 
         Raises:
             EndpointFailed: there is no reply.

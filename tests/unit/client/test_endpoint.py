@@ -89,7 +89,7 @@ def test_http_is_for_loopback_only() -> None:
         ({"local": True, "url": URL}, "`local=True` cannot be combined"),
         ({"local": True, "deployment": "prod"}, "`local=True` cannot be combined"),
         ({"url": URL, "deployment": "prod"}, "A URL and a deployment"),
-        ({"model_dir": "x"}, "`model_dir=` is for this machine only"),
+        ({"model_dir": "x"}, "`model_dir=` only works together with"),
     ],
 )
 def test_contradictions_are_refused(arguments: dict[str, object], words: str) -> None:
