@@ -1,4 +1,4 @@
-"""Fixtures of the tests of `bake`."""
+"""Fixtures for the tests of `lambdiff.bake`."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.fixture
 def source(tmp_path):
-    """A copy of the tiny pipeline, which a test may change."""
+    """A copy of the tiny pipeline that a test may change."""
     return Path(shutil.copytree(tiny_pipeline.folder(), tmp_path / "source"))

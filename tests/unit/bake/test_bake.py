@@ -1,4 +1,4 @@
-"""From a diffusers folder to a model folder."""
+"""Baking a diffusers folder into a model folder (bake/bake.py)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from support import tiny_pipeline
 pytestmark = pytest.mark.engine
 
 
-def test_an_openvino_folder():
-    """Models, tokenizer and notice are there with the right hashes, and the manifest describes the source."""
+def test_baking_for_openvino_gives_a_complete_folder():
+    """The folder contains models, tokenizer and notice with correct hashes, and the manifest describes the source."""
     folder = tiny_pipeline.baked(precision="f32")
     manifest = manifests.verify(folder)
     assert {file.path for file in manifest.files} == {
@@ -31,8 +31,8 @@ def test_an_openvino_folder():
     assert "No safety checker is run" in manifest.notes
 
 
-def test_a_folder_for_the_diffusers_engine():
-    """The weights are copied unchanged, and the safety checker is left out."""
+def test_baking_for_diffusers_copies_the_weights():
+    """For the diffusers engine the weights are copied unchanged, and the safety checker is left out."""
     folder = tiny_pipeline.baked("diffusers")
     manifest = manifests.verify(folder)
     assert manifest.engine == "diffusers"
@@ -41,8 +41,8 @@ def test_a_folder_for_the_diffusers_engine():
     assert json.loads((folder / "model_index.json").read_text())["safety_checker"] == [None, None]
 
 
-def test_values_given_by_the_caller(source, tmp_path):
-    """The manifest takes them over, and the source's license file is copied."""
+def test_the_callers_values_are_recorded(source, tmp_path):
+    """The manifest contains the values that the caller gives, and the source's license file is copied."""
     (source / "LICENSE").write_text("free")
     out = tmp_path / "out"
     manifest = bake(
@@ -68,8 +68,8 @@ def test_values_given_by_the_caller(source, tmp_path):
     assert "From: there" in (out / "NOTICE.txt").read_text()
 
 
-def test_int8_and_another_decoder(source, tmp_path):
-    """int8 takes about a quarter of the space of f32, and an AutoencoderTiny can replace the decoder."""
+def test_int8_weights_and_a_tiny_decoder(source, tmp_path):
+    """int8 weights take less than 30 % of the space of f32, and an AutoencoderTiny can replace the decoder."""
     tiny = tiny_pipeline.folder(name="tiny_decoder", tiny_decoder=True) / "vae"
     messages: list[str] = []
     manifest = bake(source, tmp_path / "out", precision="int8", decoder=str(tiny), progress=messages.append)
@@ -80,11 +80,11 @@ def test_int8_and_another_decoder(source, tmp_path):
     assert (manifest.precision, manifest.tiny_decoder, manifest.latents.scaling_factor) == ("int8", True, 1.0)
     assert sum("relative error" in line for line in messages) == 3
     with pytest.raises(ModelError, match="is missing"):
-        bake(source, tmp_path / "other", decoder=str(tmp_path / "nowhere"))
+        bake(source, tmp_path / "other", decoder=str(tmp_path / "missing"))
 
 
 def test_an_existing_folder_is_kept_without_force(source, tmp_path):
-    """Nothing is replaced without `force`, and only a baked model with it."""
+    """An existing folder is replaced only with `force`, and only if it contains a baked model."""
     out = tmp_path / "out"
     bake(source, out, engine="diffusers", name="first")
     with pytest.raises(OutputError, match="already exists"):

@@ -1,4 +1,4 @@
-"""Rewritten modules give the same output from fewer operations."""
+"""Rewritten modules compute the same output with fewer operations (bake/graph_rewrites.py)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def difference(one, other):
     ids=["1.x", "deeper"],
 )
 def unet(request):
-    """A UNet that begins with attention, and inputs for it: the same latents for two texts."""
+    """A UNet that begins with attention, and inputs for it: the same latents with two texts."""
     folder = tiny_pipeline.folder(**tiny_pipeline.LIKE_STABLE_DIFFUSION)
     config = UNet2DConditionModel.load_config(folder / "unet")
     torch.manual_seed(0)
@@ -44,8 +44,8 @@ def unet(request):
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 3), (9, 8)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_upsampling(height, width, bias):
-    """Four 2x2 convolutions equal a 3x3 convolution of repeated pixels, edges included, for 4/9 of the operations."""
+def test_merged_upsampling_equals_upsampling_and_convolution(height, width, bias):
+    """Four 2x2 convolutions equal a 3x3 convolution of repeated pixels, at edges too, with 4/9 of the operations."""
     torch.manual_seed(0)
     convolution = torch.nn.Conv2d(6, 5, 3, padding=1, bias=bias).requires_grad_(False)
     plain = torch.nn.Sequential(torch.nn.Upsample(scale_factor=2), convolution)
@@ -68,7 +68,7 @@ def test_upsampling(height, width, bias):
     ],
     ids=["KL", "tiny"],
 )
-def test_decoders(autoencoder):
+def test_every_upsampling_of_a_decoder_is_merged(autoencoder):
     """Every upsampling in both kinds of decoder is merged, and the output stays the same."""
     autoencoder = autoencoder.eval().requires_grad_(False)
     latents = torch.randn(1, 4, 5, 6, generator=torch.Generator().manual_seed(0))
@@ -80,7 +80,7 @@ def test_decoders(autoencoder):
     assert len(layers) == (3 if isinstance(autoencoder, AutoencoderTiny) else 2)
 
 
-def test_other_upsamplings_stay():
+def test_other_upsamplings_are_left_alone():
     """Other modes, other convolutions, and pairs with a layer in between are left alone."""
     nearest, smooth = torch.nn.Upsample(scale_factor=2), torch.nn.Upsample(scale_factor=2, mode="bilinear")
     three, five = torch.nn.Conv2d(4, 4, 3, padding=1), torch.nn.Conv2d(4, 4, 5, padding=2)
@@ -90,15 +90,15 @@ def test_other_upsamplings_stay():
         assert tuple(model) == layers
 
 
-def test_layers_before_the_text_are_shared(unet):
-    """Both samples stay the same, and the first residual block and self-attention see one sample."""
+def test_layers_before_the_text_run_once_for_both_samples(unet):
+    """The output stays the same, and the first residual block and self-attention process a single sample."""
     model, inputs = unet
     before, cost = model(*inputs).sample, flops(model, *inputs)
     block = model.down_blocks[0]
     shared = [block.resnets[0], block.attentions[0].transformer_blocks[0].attn1]
     batches = []
     for layer in shared:
-        layer.register_forward_hook(lambda _, given, __: batches.append(len(given[0])))
+        layer.register_forward_hook(lambda _, inputs, __: batches.append(len(inputs[0])))
     graph_rewrites.share_guidance(model)
     after = model(*inputs).sample
     assert difference(before, after) < 1e-5
@@ -111,7 +111,7 @@ def test_layers_before_the_text_are_shared(unet):
 
 @pytest.mark.parametrize("kind", [{}, tiny_pipeline.LIKE_STABLE_DIFFUSION | {"addition_embed_type": "text"}])
 def test_other_unets_are_left_alone(kind):
-    """A first block without attention, or with a timestep embedding that depends on the text, is not shared."""
+    """A UNet without attention in its first block, or with a text-dependent timestep embedding, is not changed."""
     config = UNet2DConditionModel.load_config(tiny_pipeline.folder(**kind | {"name": f"unshared-{len(kind)}"}) / "unet")
     model = UNet2DConditionModel.from_config(config)
     before = copy.copy(dict(model.named_modules()))

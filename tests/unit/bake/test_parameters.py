@@ -1,4 +1,4 @@
-"""The parameters of `bake`: their types, their defaults, and what is refused before any work."""
+"""The parameters of `bake`: their types, defaults and validation (bake/parameters.py)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROMPTS = ("a cat", "a dog", "two hat", "the red hat", "a cat on blue", "a dog i
 
 
 def test_every_parameter_is_named_and_typed():
-    """`help(bake)` and type checkers see each parameter; only source and destination are positional."""
+    """Each parameter of `bake` has a type, and all but source and destination are keyword-only."""
     signature = inspect.signature(bake)
     hints = typing.get_type_hints(bake)
     kinds = [parameter.kind for parameter in signature.parameters.values()]
@@ -29,8 +29,8 @@ def test_every_parameter_is_named_and_typed():
     assert typing.Any not in hints.values()
 
 
-def test_overrides_name_every_default():
-    """A caller can override each field of the contract's defaults."""
+def test_every_default_can_be_overridden():
+    """`DefaultOverrides` has the fields of the contract's `Defaults`."""
     assert set(parameters.DefaultOverrides.__annotations__) == set(Defaults.__struct_fields__)
 
 
@@ -46,8 +46,8 @@ def test_overrides_name_every_default():
     ],
     ids=["default", "explicit", "native-size", "w8a8", "interval", "diffusers"],
 )
-def test_shapes_are_static_unless_that_is_slower(changes, expected):
-    """The caller's choice counts; without one, w8a8, an interval and a native size turn static shapes off."""
+def test_static_shapes_are_the_default_where_they_are_faster(changes, expected):
+    """Shapes are static by default; an explicit choice, w8a8, an interval, a native size or diffusers changes that."""
     usual = {
         "static_shapes": None,
         "engine": "openvino",
@@ -60,7 +60,7 @@ def test_shapes_are_static_unless_that_is_slower(changes, expected):
 
 @pytest.mark.parametrize("static_shapes", [True, False])
 def test_approximations_are_recorded(source, tmp_path, static_shapes):
-    """The manifest holds what was chosen at bake time."""
+    """The manifest records the approximations and shapes that were chosen at bake time."""
     manifest = bake(
         source,
         tmp_path / "out",
@@ -91,8 +91,8 @@ def test_approximations_are_recorded(source, tmp_path, static_shapes):
         {"defaults": {"widht": 64}},
     ],
 )
-def test_invalid_parameters(source, tmp_path, settings):
-    """Each is refused before any work, with a fix."""
+def test_invalid_parameters_are_refused(source, tmp_path, settings):
+    """An invalid parameter is refused before any work, with a fix."""
     with pytest.raises(InvalidRequest) as caught:
         bake(source, tmp_path / "out", **settings)
     assert caught.value.fix
@@ -100,15 +100,15 @@ def test_invalid_parameters(source, tmp_path, settings):
 
 
 @pytest.mark.parametrize("settings", [{"precision": "int8"}, {"decoder": "tiny"}])
-def test_the_diffusers_engine_converts_nothing(source, tmp_path, settings):
-    """Parameters of the conversion are refused, not ignored."""
+def test_conversion_parameters_are_refused_for_diffusers(source, tmp_path, settings):
+    """The diffusers engine converts nothing, so parameters of the conversion are refused rather than ignored."""
     with pytest.raises(LambdiffError, match="keeps the files as they are"):
         bake(source, tmp_path / "out", engine="diffusers", **settings)
 
 
 @pytest.mark.parametrize(("engine", "module"), [("openvino", "nncf"), ("openvino", "openvino"), ("diffusers", "torch")])
 def test_a_missing_extra_names_the_pip_line(source, tmp_path, monkeypatch, engine, module):
-    """Without its libraries, `bake` says what to install."""
+    """If a library is missing, the error contains the `pip install` command."""
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtra) as caught:
         bake(source, tmp_path / "out", engine=engine)

@@ -1,4 +1,4 @@
-"""Where the weights are from, and the notice about it."""
+"""The origin and license of weights, and the notice that states them (bake/provenance.py)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ ENTRY = CATALOGUE["tiny-sd"]
 
 
 def complete(source, *, name=None, revision=None, license=None, origin=(), decoder="full"):
-    """Complete values of which the caller gave few."""
+    """Complete the values that the caller left out."""
     return provenance.complete(source, name, revision, license, origin, decoder)
 
 
-def test_a_folder_without_further_information(tmp_path):
-    """Name and revision come from the folder, and the license is unknown."""
+def test_a_local_folder_has_defaults(tmp_path):
+    """For a local folder the name is the folder's, the revision is `local`, and the license is unknown."""
     facts = complete(Source(tmp_path / "my-model"))
     assert (facts.name, facts.revision, facts.license, facts.origin) == ("my-model", "local", "unknown", ())
 
 
 def test_the_caller_overrides_the_catalogue(tmp_path):
-    """Values that the caller gives replace those of the catalogue, one by one."""
+    """Each value that the caller gives replaces the catalogue's."""
     facts = complete(Source(tmp_path, ENTRY), name="mine", license="MIT")
     assert (facts.name, facts.license) == ("mine", "MIT")
     assert (facts.revision, facts.origin) == (ENTRY.revision, (ENTRY.url,))
@@ -31,7 +31,7 @@ def test_the_caller_overrides_the_catalogue(tmp_path):
 
 @pytest.mark.parametrize("decoder", ["tiny", "full"])
 def test_the_notice_names_both_licenses(tmp_path, decoder):
-    """The notice names the license of the model, and that of TAESD if it is part of the folder."""
+    """The notice names the license of the model, and that of TAESD if its decoder is used."""
     facts = complete(Source(tmp_path, ENTRY), decoder=decoder)
     provenance.write_notice(facts, Source(tmp_path, ENTRY), tmp_path)
     notice = (tmp_path / "NOTICE.txt").read_text()

@@ -1,4 +1,4 @@
-"""Eight-bit activations: kept if the images stay close, else refused."""
+"""Eight-bit activations, which are kept only if images stay close (bake/quantization.py)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ATTENTION = "ScaledDotProductAttention"
 
 
 def test_eight_bit_activations_are_kept_if_images_stay_close(source, tmp_path, monkeypatch):
-    """A quantised UNet is kept if it generates nearly the same images; otherwise nothing is written."""
+    """A quantized UNet is kept if it generates nearly the same images; otherwise nothing is written."""
     monkeypatch.setattr(quantization, "MIN_PSNR", 15.0)
     messages: list[str] = []
     defaults = {"num_inference_steps": 3, "guidance_scale": 2.0, "scheduler": "ddim"}
@@ -40,8 +40,8 @@ def test_eight_bit_activations_are_kept_if_images_stay_close(source, tmp_path, m
     assert not (tmp_path / "other").exists()
 
 
-def test_inputs_of_attention_are_not_quantised(tmp_path, monkeypatch):
-    """Otherwise OpenVINO would decompose attention, and hold all attention scores in memory at once."""
+def test_inputs_of_attention_are_not_quantized(tmp_path, monkeypatch):
+    """Attention's inputs stay unquantized; otherwise OpenVINO would hold all attention scores in memory at once."""
     folder = Path(shutil.copytree(tiny_pipeline.baked(precision="f32"), tmp_path / "folder"))
     monkeypatch.setattr(quantization, "MIN_PSNR", 0.0)
     quantization.quantize_unet(folder, manifests.read(folder), PROMPTS, lambda _: None)
@@ -53,15 +53,15 @@ def test_inputs_of_attention_are_not_quantised(tmp_path, monkeypatch):
 
 
 def _producer(value):
-    """Return the type of the operation that computes a value, apart from changes of its shape."""
+    """Return the type of the operation that computes a value, ignoring changes of its shape."""
     node = value.get_node()
     if node.get_type_name() in ("Transpose", "Reshape"):
         return _producer(node.input_value(0))
     return node.get_type_name()
 
 
-def test_a_refused_quantisation_leaves_the_unet_unchanged(tmp_path, monkeypatch):
-    """The hashes in the manifest still hold."""
+def test_a_refused_quantization_leaves_the_unet_unchanged(tmp_path, monkeypatch):
+    """If quantization is refused, the files still match the hashes in the manifest."""
     folder = Path(shutil.copytree(tiny_pipeline.baked(precision="f32"), tmp_path / "folder"))
     monkeypatch.setattr(quantization, "MIN_PSNR", 90.0)
     with pytest.raises(ModelError, match="differ too much"):

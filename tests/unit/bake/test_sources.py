@@ -1,4 +1,4 @@
-"""From a name to a local folder: paths, the catalogue, the hub, and pickles."""
+"""Finding the source of a bake: paths, the catalogue, the hub, and pickles (bake/sources.py)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.engine
 
 
 def test_local_pickles_are_refused(source, tmp_path):
-    """A folder of `.bin` files is not read, whichever engine it is baked for."""
+    """A folder with pickled weights is refused for either engine."""
     tiny_pipeline.as_pickles(source)
     for engine in ("openvino", "diffusers"):
         with pytest.raises(ModelError, match="is a pickle, which can run code"):
@@ -25,7 +25,7 @@ def test_local_pickles_are_refused(source, tmp_path):
 
 
 def test_catalogue_pickles_become_safetensors(source, tmp_path):
-    """Every tensor is kept, and the result is a pipeline without pickles."""
+    """Conversion keeps every tensor and leaves a pipeline without pickles."""
     tiny_pipeline.as_pickles(source)
     assert not list(source.rglob("*.safetensors"))
     converted = sources.convert_pickles(source, tmp_path / "converted")
@@ -37,7 +37,7 @@ def test_catalogue_pickles_become_safetensors(source, tmp_path):
 
 
 def test_code_in_a_pickle_does_not_run(source, tmp_path):
-    """torch refuses a pickle that would call a function, before the call."""
+    """A pickle that would call a function is refused before the call."""
 
     class Evil:
         def __reduce__(self):
@@ -50,8 +50,8 @@ def test_code_in_a_pickle_does_not_run(source, tmp_path):
     assert not (tmp_path / "owned").exists()
 
 
-def test_sources_that_are_neither_folder_nor_model(tmp_path):
-    """A name outside the catalogue and a hub id without a revision are refused before any download."""
+def test_an_unknown_source_is_refused(tmp_path):
+    """A name that is not in the catalogue and a hub id without a revision are refused before any download."""
     with pytest.raises(ConfigurationError, match="neither a folder nor a model") as caught:
         bake("no-such-model", tmp_path / "out")
     assert "tiny-sd" in caught.value.fix
@@ -60,7 +60,7 @@ def test_sources_that_are_neither_folder_nor_model(tmp_path):
 
 
 def test_an_unreachable_hub_is_a_clear_error(tmp_path, monkeypatch):
-    """Without a network, one sentence says so, and no files are left."""
+    """If the hub cannot be reached, the error names the model, and no files are left."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     with pytest.raises(ConfigurationError, match="segmind/tiny-sd could not be downloaded") as caught:
@@ -69,7 +69,7 @@ def test_an_unreachable_hub_is_a_clear_error(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_catalogue_model_from_the_hub(source, tmp_path, monkeypatch):
+def test_a_catalogue_model_gets_the_catalogues_values(source, tmp_path, monkeypatch):
     """A downloaded model gets the catalogue's name, license and defaults; its pickles are converted."""
     tiny_pipeline.as_pickles(source)
     monkeypatch.setattr(sources, "_download", lambda *_: source)

@@ -1,4 +1,4 @@
-"""Conversion of a pipeline: every parameter is loaded, every part compared, an unusable pipeline refused."""
+"""Converting a Stable Diffusion pipeline, and refusing an unusable one (bake/stable_diffusion.py)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support import tiny_pipeline
 pytestmark = pytest.mark.engine
 
 
-def test_deepcache_is_checked_at_bake(source, tmp_path, monkeypatch):
+def test_deepcache_is_checked_at_bake_time(source, tmp_path, monkeypatch):
     """A UNet without the expected skip connections is refused at bake time, not at the first request."""
     monkeypatch.setattr(deepcache, "_SKIP", re.compile("elsewhere"))
     with pytest.raises(ModelError, match="no skip connections") as caught:
@@ -30,7 +30,7 @@ def test_deepcache_is_checked_at_bake(source, tmp_path, monkeypatch):
 
 
 def test_a_converted_part_that_differs_is_refused(source, tmp_path, monkeypatch):
-    """If the error is above the bound of the precision, nothing is written."""
+    """If the output of a converted part differs by more than its precision allows, nothing is written."""
     monkeypatch.setitem(convert.BOUNDS, "f16", 1e-9)
     with pytest.raises(ModelError, match="text_encoder differs from the original"):
         bake(source, tmp_path / "out")
@@ -38,7 +38,7 @@ def test_a_converted_part_that_differs_is_refused(source, tmp_path, monkeypatch)
 
 
 def test_weights_saved_by_older_versions_load(source):
-    """Old files have `text_model.` prefixes and other names for the decoder's attention."""
+    """Older weights, with `text_model.` prefixes and other names for the decoder's attention, load correctly."""
     text, vae = source / "text_encoder" / "model.safetensors", source / "vae" / "diffusion_pytorch_model.safetensors"
     save_file({f"text_model.{name}": value for name, value in load_file(text).items()}, text, {"format": "pt"})
     tensors = load_file(vae)
@@ -64,58 +64,58 @@ def test_missing_parameters_are_refused(source, tmp_path):
 
 
 def spoil_index(source):
-    """A pipeline of another class."""
+    """Name another class in the index."""
     tiny_pipeline.edit_json(source / "model_index.json", _class_name="StableDiffusionXLPipeline")
 
 
 def spoil_prediction(source):
-    """A model that predicts the image itself."""
+    """Let the model predict the image itself."""
     tiny_pipeline.edit_json(source / "scheduler" / "scheduler_config.json", prediction_type="sample")
 
 
 def spoil_schedule(source):
-    """A cosine noise schedule."""
+    """Use a cosine noise schedule."""
     tiny_pipeline.edit_json(source / "scheduler" / "scheduler_config.json", beta_schedule="squaredcos_cap_v2")
 
 
 def spoil_scheduler(source):
-    """A scheduler that diffusers does not have."""
+    """Name a scheduler that diffusers does not have."""
     tiny_pipeline.edit_json(source / "scheduler" / "scheduler_config.json", _class_name="NoSuchScheduler")
 
 
 def spoil_unet(source):
-    """A UNet with a further input."""
+    """Give the UNet another input."""
     tiny_pipeline.edit_json(source / "unet" / "config.json", class_embed_type="timestep")
 
 
 def spoil_weights(source):
-    """A truncated file."""
+    """Truncate the UNet's weights."""
     path = source / "unet" / "diffusion_pytorch_model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
 
 
 def spoil_json(source):
-    """A truncated configuration."""
+    """Truncate the autoencoder's configuration."""
     (source / "vae" / "config.json").write_text("{")
 
 
 def spoil_vae(source):
-    """An autoencoder whose number of channels is missing."""
+    """Remove the number of channels from the autoencoder's configuration."""
     tiny_pipeline.edit_json(source / "vae" / "config.json", latent_channels=None)
 
 
 def remove_text_encoder(source):
-    """No text encoder."""
+    """Remove the text encoder."""
     shutil.rmtree(source / "text_encoder")
 
 
 def remove_tokenizer(source):
-    """No tokenizer."""
+    """Remove the tokenizer."""
     shutil.rmtree(source / "tokenizer")
 
 
 def remove_index(source):
-    """No index."""
+    """Remove the index."""
     (source / "model_index.json").unlink()
 
 
@@ -135,8 +135,8 @@ def remove_index(source):
         (remove_index, "is missing"),
     ],
 )
-def test_unusable_pipelines(source, tmp_path, spoil, message):
-    """Each raises a ModelError with a fix, and no files are left."""
+def test_unusable_pipelines_are_refused(source, tmp_path, spoil, message):
+    """An unusable pipeline raises a `ModelError` with a fix, and no files are left."""
     spoil(source)
     with pytest.raises(ModelError, match=message) as caught:
         bake(source, tmp_path / "out")

@@ -1,4 +1,4 @@
-"""`lambdiff bake`."""
+"""The command `lambdiff bake` (cli/bake.py)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from support import tiny_pipeline
 pytestmark = pytest.mark.engine
 
 
-def test_calibration_prompts_from_a_file(tmp_path, monkeypatch):
-    """One prompt per line, with or without a byte-order mark; another encoding is a usage error."""
+def test_calibration_prompts_are_read_from_a_file(tmp_path, monkeypatch):
+    """The file has one prompt per line, with or without a byte-order mark; it must be in UTF-8."""
     monkeypatch.setattr(
         "lambdiff.bake.bake.bake", lambda *_, **settings: (_ for _ in ()).throw(OutputError(str(settings)))
     )
@@ -31,8 +31,8 @@ def test_calibration_prompts_from_a_file(tmp_path, monkeypatch):
     assert "UTF-8" in result.output
 
 
-def test_command(tmp_path):
-    """The command prints one line, or the manifest as JSON; progress goes to stderr."""
+def test_the_result_goes_to_stdout_and_progress_to_stderr(tmp_path):
+    """The command prints one line, or the manifest as JSON, on stdout, and progress on stderr."""
     source = str(shutil.copytree(tiny_pipeline.folder(), tmp_path / "source"))
     result = CliRunner().invoke(command, [source, "-o", str(tmp_path / "a"), "--engine", "diffusers"])
     assert result.exit_code == 0

@@ -1,4 +1,4 @@
-"""Help texts of all commands: complete, consistent, and with examples that can be pasted."""
+"""The help texts of all commands are complete and consistent, and their examples can be pasted."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 
 from lambdiff.cli import COMMANDS, cli
 
-DIFFERENT = {
+COMMAND_SPECIFIC = {
     "--concurrency", "--count", "--engine", "--force", "--memory", "--model-dir", "--name", "--output", "--region",
     "--size", "--steps", "--timeout", "--url",
 }  # fmt: skip
-"""Options that do not mean the same to all commands."""
+"""Options whose meaning, and so whose help, depends on the command."""
 
 
 def load(name: str) -> click.Command:
@@ -31,7 +31,7 @@ def help_of(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_list_has_the_first_line_of_each_help(name: str) -> None:
+def test_the_command_list_repeats_the_first_line_of_each_help(name: str) -> None:
     """`lambdiff --help` and `lambdiff COMMAND --help` describe a command with the same sentence."""
     assert help_of(name).splitlines()[0] == COMMANDS[name][1]
 
@@ -47,7 +47,7 @@ def test_examples_can_be_pasted(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_examples_keep_their_lines(name: str) -> None:
-    """The terminal shows examples as they are written, one on each line."""
+    """Help output shows each example on a line of its own, as written."""
     command = load(name)
     shown = command.get_help(click.Context(command, info_name=name, terminal_width=60))
     examples = re.findall(r"^    .*$", help_of(name), re.MULTILINE)
@@ -57,18 +57,18 @@ def test_examples_keep_their_lines(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_has_help(name: str) -> None:
-    """A sentence or phrase with a capital letter."""
+    """Every option has a help text that begins with a capital letter, a digit or a slash."""
     for parameter in load(name).params:
         if isinstance(parameter, click.Option):
             assert re.match(r"[A-Z0-9/]", parameter.help or ""), parameter.opts
 
 
-def test_the_same_option_has_the_same_help_everywhere() -> None:
-    """Shared options are defined once."""
+def test_shared_options_have_the_same_help_everywhere() -> None:
+    """An option that several commands share has one help text, unless it is listed in COMMAND_SPECIFIC."""
     helps: dict[str, set[str | None]] = {}
     for name in COMMANDS:
         for parameter in load(name).params:
             if isinstance(parameter, click.Option):
                 flag = next(flag for flag in parameter.opts if flag.startswith("--"))
                 helps.setdefault(flag, set()).add(parameter.help)
-    assert {flag for flag, texts in helps.items() if len(texts) > 1} <= DIFFERENT
+    assert {flag for flag, texts in helps.items() if len(texts) > 1} <= COMMAND_SPECIFIC

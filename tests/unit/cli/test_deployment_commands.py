@@ -1,4 +1,4 @@
-"""The commands that manage a deployment: exit codes, text and JSON."""
+"""Commands that manage a deployment: their exit codes, text and JSON (cli/status.py, logs.py, cost.py and others)."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def deployed(aws: None) -> None:
     save_deployment()
 
 
-def test_status() -> None:
-    """Values with their sources, as text or JSON; exit code 0 if healthy."""
+def test_status_prints_values_with_their_sources() -> None:
+    """`status` prints each value with its source, as text or JSON, and exits with 0 if the deployment is healthy."""
     result = run("status")
     assert result.return_value == 0
     assert "stack         CREATE_COMPLETE  (CloudFormation)" in result.stdout
@@ -46,15 +46,15 @@ def test_status() -> None:
     assert document("status")["facts"]["function"] == {"value": OUTPUTS["FunctionName"], "source": "Lambda"}
 
 
-def test_logs() -> None:
-    """Lines with their time; with --json, one object per line."""
+def test_logs_prints_lines_or_json() -> None:
+    """`logs` prints the log's lines, or with --json one object per line."""
     assert "REPORT RequestId: r" in run("logs").stdout
     lines = [json.loads(line) for line in run("logs", "--json", "--since", "5m").stdout.splitlines()]
     assert [set(line) for line in lines] == [{"time", "stream", "text"}] * 2
 
 
-def test_cost() -> None:
-    """The cost of an image and of a month."""
+def test_cost_prints_the_cost_of_an_image_and_of_a_month() -> None:
+    """`cost` prints the measured durations and the cost per month, as text or JSON."""
     result = run("cost")
     assert "1 image, 0 cold starts; median billed: 2.00 s warm, none cold" in result.stdout
     assert "10,000 a month" in result.stdout
@@ -62,25 +62,25 @@ def test_cost() -> None:
 
 
 def test_cost_before_the_first_image() -> None:
-    """It says what to do instead of guessing."""
+    """Without an image, `cost` asks for one instead of guessing."""
     assert "No image since 0s: generate one first" in run("cost", "--since", "0s").stdout
 
 
-def test_rotate() -> None:
-    """The new serial, as text and as JSON."""
+def test_rotate_prints_the_new_serial() -> None:
+    """`rotate` prints the new serial, as text or JSON."""
     assert document("rotate")["serial"] == 2
     assert "Key rotated (serial 3)" in run("rotate").stderr
 
 
 def test_destroy_asks_first() -> None:
-    """The answer no deletes nothing; with --yes everything is deleted."""
+    """`destroy` deletes nothing if the answer is no, and everything with --yes."""
     assert run("destroy", answer="n\n").exception is not None
     assert document("destroy", "--yes")["removed"][0] == "stack lambdiff"
     assert isinstance(run("status").exception, ConfigurationError)
 
 
-def test_destroy_does_not_guess() -> None:
-    """With --yes and several deployments one must be named; otherwise a second run would delete another one."""
+def test_destroy_does_not_guess_the_deployment() -> None:
+    """With --yes, one of several deployments must be named; otherwise a second run would delete another one."""
     save_deployment(name="other", stack="lambdiff-other")
     error = run("destroy", "--yes").exception
     assert isinstance(error, ConfigurationError)
@@ -89,13 +89,13 @@ def test_destroy_does_not_guess() -> None:
 
 
 def test_json_never_asks() -> None:
-    """A script without --yes gets a usage error, not a question that nobody sees."""
+    """With --json but without --yes, the command fails instead of asking a question that nobody sees."""
     result = run("destroy", "--json")
     assert "add --yes" in str(result.exception)
 
 
-def test_doctor() -> None:
-    """One line for each check; exit code 3, because the endpoint of this test does not exist."""
+def test_doctor_prints_one_line_for_each_check() -> None:
+    """`doctor` prints one line for each check and exits with 3, because this test's endpoint does not exist."""
     findings = {each["check"]: each for each in json.loads(run("doctor", "--json").stdout)}
     assert findings["credentials"]["status"] == "ok"
     assert findings["stack"] == {"check": "stack", "status": "ok", "detail": "CREATE_COMPLETE", "fix": ""}
@@ -115,13 +115,13 @@ def test_doctor() -> None:
         (("warm", "-n", "0"), "not in the range"),
     ],
 )
-def test_usage_errors(arguments: tuple[str, ...], words: str) -> None:
-    """Wrong usage is explained before anything is done."""
+def test_invalid_usage_is_refused(arguments: tuple[str, ...], words: str) -> None:
+    """Invalid usage is explained before anything is done."""
     assert words in str(run(*arguments).exception)
 
 
 def test_configure_saves_the_outputs_of_a_stack() -> None:
-    """URL, secret and function come from the stack; a missing stack is reported with its region."""
+    """`configure --stack` saves URL, secret and function; a missing stack is reported with its region."""
     saved = document("configure", "--stack", "lambdiff", "--name", "prod")
     assert (saved["name"], saved["url"], saved["region"]) == ("prod", OUTPUTS["LambdaUrl"], "us-east-1")
     assert (saved["secret_arn"], saved["function_name"]) == (OUTPUTS["SecretArn"], OUTPUTS["FunctionName"])

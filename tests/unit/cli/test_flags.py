@@ -1,4 +1,4 @@
-"""flags.py: parameters of the library, spelled as flags."""
+"""Replacing the library's parameter names by flags (cli/flags.py)."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ def command(**_: Any) -> None:
     ],
 )
 def test_parameters_become_flags(text: str, spelled: str) -> None:
-    """A parameter in backticks becomes the command's first long flag; everything else stays."""
+    """A parameter in backticks becomes the command's first long flag; other text is unchanged."""
     assert with_flags(text, command) == spelled
 
 
-def test_without_a_command_the_text_stays() -> None:
-    """A Python program reads the parameter's name."""
+def test_without_a_command_the_text_is_unchanged() -> None:
+    """Outside a command, as in a Python program, the text keeps the parameter's name."""
     assert with_flags("Pass `region=`.") == "Pass `region=`."
 
 
 def test_the_running_command_is_the_default() -> None:
-    """Inside a command no second argument is needed."""
+    """Inside a running command, `with_flags` uses that command's flags."""
     with click.Context(command):
         assert with_flags("Pass `out=`.") == "Pass --output."
 
 
 def test_reports_name_flags_but_keep_prompts() -> None:
-    """In JSON, messages and sources are spelled for the command; what a user or a log wrote stays."""
+    """In JSON reports, messages name the command's flags; text from users and logs is unchanged."""
     report = {"failures": [{"fix": "Pass `out=`.", "seed": 7}], "notes": ["`force=True`"], "prompt": "`out=`"}
     with click.Context(command):
         assert with_flags_in(report) == {
@@ -69,7 +69,7 @@ def test_reports_name_flags_but_keep_prompts() -> None:
 
 
 def test_errors_name_the_flags_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Message and fix of a library error are spelled for the command that ran."""
+    """Message and fix of a library error name the flags of the command that ran."""
     from lambdiff.errors import ConfigurationError
 
     def fail(*_: Any, **__: Any) -> None:

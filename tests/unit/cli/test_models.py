@@ -1,4 +1,4 @@
-"""`lambdiff models`."""
+"""The command `lambdiff models` (cli/models.py)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def test_every_model_is_listed():
         assert entry.license in output
 
 
-def test_json():
-    """The JSON list has complete revisions and defaults."""
+def test_json_has_revisions_and_defaults():
+    """The JSON list contains each model's full revision and defaults."""
     entries = json.loads(CliRunner().invoke(command, ["--json"]).output)
     assert [entry["name"] for entry in entries] == list(catalogue.CATALOGUE)
     assert entries[0]["revision"] == catalogue.CATALOGUE["tiny-sd"].revision

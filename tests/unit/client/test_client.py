@@ -1,4 +1,4 @@
-"""client.py, batch.py, image.py and shared.py, against the handler in this process with an engine without weights."""
+"""`Client`, its batches, its images and `lambdiff.generate`, with the real handler and the stub engine."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ def engine() -> StubEngine:
 
 @pytest.fixture
 def transport(engine: StubEngine) -> StubTransport:
-    """What the client sends its requests with."""
+    """The client's transport."""
     return StubTransport(engine)
 
 
 @pytest.fixture
 def client(transport: StubTransport) -> Client:
-    """A client of that engine."""
+    """A client of `engine`."""
     return Client(transport=transport)
 
 
 def test_an_image_describes_itself(client: Client) -> None:
-    """Pixels, seed, parameters, model, warnings and timings are all there."""
+    """An image has its pixels, seed, parameters, model, warnings and timings."""
     image = client.generate("a cat", seed=7, num_inference_steps=3, width=128, height=64)
     assert image.image.size == image.size == (128, 64)
     assert image.seed == 7
@@ -72,7 +72,7 @@ def test_an_image_describes_itself(client: Client) -> None:
 
 
 def test_each_image_gets_its_own_seed(client: Client) -> None:
-    """Without `seed=` no two images are alike, and each states its seed."""
+    """Without `seed=`, each image has a different seed."""
     seeds = {client.generate("a cat").seed for _ in range(5)}
     assert len(seeds) == 5
 
@@ -84,7 +84,7 @@ def test_each_image_gets_its_own_seed(client: Client) -> None:
 def test_bad_parameters_are_refused_before_anything_is_sent(
     client: Client, engine: StubEngine, parameters: GenerationParameters, field: str
 ) -> None:
-    """The error names each bad field, and nothing reaches the endpoint."""
+    """The error names each invalid field, and nothing reaches the endpoint."""
     with pytest.raises(InvalidRequest) as caught:
         client.generate(**parameters)
     assert [name for name, _ in caught.value.problems] == [field]
@@ -109,20 +109,20 @@ def test_a_batch_keeps_its_order_and_its_parameters(client: Client) -> None:
 
 
 def test_none_in_a_mapping_means_the_models_default(client: Client) -> None:
-    """A mapping can take back a shared parameter."""
+    """None in a mapping replaces a shared parameter by the model's default."""
     batch = client.generate_many([{"prompt": "a", "num_inference_steps": None}, "b"], num_inference_steps=9)
     assert [image.parameters.num_inference_steps for image in batch.images] == [2, 9]
 
 
 def test_a_batch_is_validated_before_the_first_request(client: Client, engine: StubEngine) -> None:
-    """One bad request refuses the batch before anything is generated."""
+    """If one request is invalid, the batch is refused before anything is generated."""
     with pytest.raises(InvalidRequest):
         client.generate_many(["a", "b", ""])
     assert engine.calls == 0
 
 
 def test_a_failure_does_not_affect_the_rest_of_a_batch(client: Client) -> None:
-    """A size that the model does not support gives a failure in its place, which can be sent again."""
+    """A refused request becomes a `Failure` in its place, whose request can be corrected and sent again."""
     batch = client.generate_many(["a", {"prompt": "b", "width": 1024}, "c"])
     assert [type(result) for result in batch] == [lambdiff.GeneratedImage, Failure, lambdiff.GeneratedImage]
     (failure,) = batch.failures
@@ -132,7 +132,7 @@ def test_a_failure_does_not_affect_the_rest_of_a_batch(client: Client) -> None:
 
 
 def test_an_exception_in_a_callback_is_raised_and_leaves_no_thread(client: Client) -> None:
-    """What `on_result` raises reaches the caller, and the worker threads end."""
+    """An exception in `on_result` is raised to the caller, and the worker threads end."""
     before = threading.active_count()
     with pytest.raises(ZeroDivisionError):
         client.generate_many(["a"] * 20, max_workers=2, on_result=lambda *_: 1 / 0)
@@ -142,13 +142,13 @@ def test_an_exception_in_a_callback_is_raised_and_leaves_no_thread(client: Clien
     assert threading.active_count() <= before
 
 
-def test_health(client: Client) -> None:
-    """The endpoint describes itself."""
+def test_health_describes_the_endpoint(client: Client) -> None:
+    """`health` returns the model that the endpoint serves."""
     assert client.health().model.name == "stub"
 
 
-def test_health_of_something_else_is_an_error() -> None:
-    """A 200 that is not lambdiff's health names the endpoint."""
+def test_health_of_a_foreign_endpoint_is_an_error() -> None:
+    """If a 200 is not a health document of lambdiff, the error names the endpoint."""
 
     class Elsewhere(StubTransport):
         url = "elsewhere"
@@ -160,8 +160,8 @@ def test_health_of_something_else_is_an_error() -> None:
         client.health()
 
 
-def test_saving(client: Client, tmp_path: Path) -> None:
-    """The suffix decides the format, no file is replaced without `force`, an unknown suffix is refused."""
+def test_an_image_is_saved_in_the_format_of_the_suffix(client: Client, tmp_path: Path) -> None:
+    """The suffix determines the format; an unknown suffix, or an existing file without `force`, is refused."""
     image = client.generate("a cat", seed=7)
     for name, kind in (("a.png", "PNG"), ("a.jpg", "JPEG"), ("a.webp", "WEBP")):
         assert Image.open(image.save(tmp_path / name)).format == kind
@@ -173,7 +173,7 @@ def test_saving(client: Client, tmp_path: Path) -> None:
 
 
 def test_the_module_function_keeps_its_client(engine: StubEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`lambdiff.generate` loads the engine once for many calls."""
+    """`lambdiff.generate` keeps its client, so the engine is loaded once."""
     monkeypatch.setattr(in_process, "InProcessTransport", lambda _: StubTransport(engine))
     lambdiff.generate("a cat", local=True)
     lambdiff.generate("a dog", local=True)
@@ -181,14 +181,14 @@ def test_the_module_function_keeps_its_client(engine: StubEngine, monkeypatch: p
 
 
 def test_a_client_closes_its_transport(client: Client, transport: StubTransport) -> None:
-    """The end of a with block releases connections and weights."""
+    """A client used as a context manager closes its transport at the end of the block."""
     with client:
         assert not transport.closed
     assert transport.closed
 
 
 def test_the_endpoint_of_a_custom_transport_says_so(client: Client) -> None:
-    """Of a custom transport only its name is known: no region, no credentials, no price."""
+    """The endpoint of a custom transport has a URL but no region and no price."""
     assert client.endpoint.url == Sourced("in process", "custom transport")
     assert client.endpoint.describe() == {"endpoint": "in process (custom transport)"}
     assert not client.endpoint.local
@@ -202,6 +202,6 @@ def test_the_endpoint_of_a_custom_transport_says_so(client: Client) -> None:
     "settings", [{"url": "https://x/"}, {"deployment": "prod"}, {"local": True}, {"timeout_s": 5}, {"region": "x"}]
 )
 def test_a_transport_takes_no_other_settings(transport: StubTransport, settings: dict[str, object]) -> None:
-    """A setting that a transport would ignore is refused."""
+    """`Client` refuses settings that a custom transport would ignore."""
     with pytest.raises(ConfigurationError, match="transport"):
         Client(transport=transport, **settings)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""endpoint.py: which endpoint, which region, which credentials, and why."""
+"""Resolving the endpoint, its region and its credentials, with their sources (client/endpoint.py)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def save(**more: object) -> None:
     config.save(Deployment(name="prod", url=URL, region="eu-west-1", timeout_s=300, **more))
 
 
-def test_without_configuration_this_machine_generates() -> None:
-    """No argument, no environment and no file mean this machine, and the reason is given."""
+def test_without_configuration_images_are_generated_on_this_machine() -> None:
+    """Without an argument, a variable or a saved deployment, the endpoint is this machine, and the reason is given."""
     chosen = endpoint.resolve()
     assert chosen.local
     assert chosen.describe() == {"endpoint": "this machine (no deployment is configured)"}
 
 
 def test_an_argument_beats_the_environment_beats_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The order of precedence is argument, environment, file; each choice names its source."""
+    """An argument takes precedence over the environment, and that over saved deployments; each names its source."""
     save()
     assert str(endpoint.resolve()) == f"{URL} (deployment prod)"
     monkeypatch.setenv("LAMBDIFF_URL", "https://env.lambda-url.us-east-2.on.aws")
@@ -36,8 +36,8 @@ def test_an_argument_beats_the_environment_beats_the_file(monkeypatch: pytest.Mo
     assert str(endpoint.resolve(local=True)) == "this machine (`local=True`)"
 
 
-def test_the_region_follows_the_one_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`choose_region` decides; for a loopback URL its error says how to set the region."""
+def test_the_region_is_chosen_by_choose_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The region is that of `choose_region`, whose error for a loopback URL says how to set it."""
     save()
     assert endpoint.resolve().describe()["region"] == "eu-west-1 (from the URL)"
     assert str(endpoint.resolve(url=URL, region="us-west-2").region) == "us-west-2 (`region=`)"
@@ -57,7 +57,7 @@ def test_the_region_follows_the_one_rule(monkeypatch: pytest.MonkeyPatch) -> Non
     ],
 )
 def test_the_deployment_decides_the_credentials(more: dict[str, str], kind: type) -> None:
-    """Key pair, role or the caller's own, as the deployment was made; credentials given as argument beat them all."""
+    """A deployment uses its key pair, its role or the caller's credentials; `credentials=` overrides them all."""
     save(**more)
     assert isinstance(endpoint.resolve().credentials, kind)
     assert isinstance(endpoint.resolve(credentials=Keys("a", "b")).credentials, GivenCredentials)
@@ -70,14 +70,14 @@ def test_the_deployment_decides_the_credentials(more: dict[str, str], kind: type
      "https://host:99999/"],
 )  # fmt: skip
 def test_invalid_urls_are_refused(url: str) -> None:
-    """The message names the source of a bad URL, and the fix shows a good one."""
+    """The message names the source of an invalid URL, and the fix shows a valid one."""
     with pytest.raises(ConfigurationError, match="`url=`") as caught:
         endpoint.resolve(url=url, region="us-east-1")
     assert "lambda-url" in caught.value.fix
 
 
 def test_http_is_for_loopback_only() -> None:
-    """Prompts are never sent unencrypted over a network."""
+    """A plain HTTP URL is accepted for loopback only, so that prompts are never sent unencrypted over a network."""
     with pytest.raises(ConfigurationError, match="not encrypted"):
         endpoint.resolve(url="http://example.com/", region="us-east-1")
     assert endpoint.resolve(url="http://[::1]:9000", region="us-east-1").url.value == "http://[::1]:9000/"
@@ -93,13 +93,13 @@ def test_http_is_for_loopback_only() -> None:
     ],
 )
 def test_contradictions_are_refused(arguments: dict[str, object], words: str) -> None:
-    """Two answers to the same question are an error, not a guess."""
+    """Arguments that contradict each other are an error, not a guess."""
     with pytest.raises(ConfigurationError, match=words):
         endpoint.resolve(**arguments)
 
 
 def test_an_image_has_a_price_if_the_memory_is_known() -> None:
-    """Ten seconds at 10,240 MB are $0.00167 by the table; this machine and unsaved URLs have no price."""
+    """The price follows from duration and memory; this machine and unsaved URLs have no price."""
     save(memory_mb=10_240, architecture="x86_64")
     assert endpoint.resolve().price(10) == pytest.approx(10 * 10 * 0.0000166667 + 0.20e-6)
     assert endpoint.resolve(url=URL).price(10) is None

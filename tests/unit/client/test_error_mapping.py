@@ -1,4 +1,4 @@
-"""error_mapping.py: from a reply to an exception with a fix."""
+"""Mapping replies to exceptions with a fix (client/error_mapping.py)."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from lambdiff.protocol.problems import make_problem
 
 
 def reply(status: int, body: bytes = b"", **headers: str) -> HttpResponse:
-    """A reply with headers given as keyword arguments."""
+    """Return a reply with headers given as keyword arguments."""
     return HttpResponse(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
 
 def problem(slug: str, detail: str = "Because.", **more: object) -> HttpResponse:
-    """A problem document as the handler sends it."""
+    """Return a problem document as the handler sends it."""
     document = make_problem(slug, detail, **more)
     return reply(document.status, msgspec.json.encode(document), content_type=PROBLEM_JSON)
 
 
 def test_a_success_raises_nothing() -> None:
-    """2xx passes."""
+    """A 2xx reply raises no exception."""
     raise_for_problem(reply(200))
 
 
@@ -51,8 +51,10 @@ def test_a_success_raises_nothing() -> None:
         (problem("model-unavailable"), errors.EndpointFailed, 5),
     ],
 )
-def test_each_status_has_its_error(response: HttpResponse, error: type[errors.LambdiffError], exit_code: int) -> None:
-    """Class, exit code and a fix follow from the reply."""
+def test_each_status_raises_its_error(
+    response: HttpResponse, error: type[errors.LambdiffError], exit_code: int
+) -> None:
+    """The reply's status and problem type determine the error's class and exit code, and every error has a fix."""
     with pytest.raises(error) as caught:
         raise_for_problem(response)
     assert type(caught.value) is error
@@ -60,22 +62,22 @@ def test_each_status_has_its_error(response: HttpResponse, error: type[errors.La
     assert caught.value.fix
 
 
-def test_bad_fields_are_named() -> None:
-    """What the model does not support is reported field by field."""
+def test_invalid_fields_are_named() -> None:
+    """Values that the model does not support are reported by field."""
     with pytest.raises(errors.EndpointRefused, match="width: is 8"):
         raise_for_problem(problem("invalid-value", errors=[("width", "is 8")]))
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(-600, "10 minutes ahead"), (600, "10 minutes behind")])
-def test_a_wrong_clock_is_recognised(seconds: int, words: str) -> None:
-    """If the endpoint's date is ten minutes off, the fix for a 403 is to set the clock."""
+def test_a_wrong_clock_is_recognized(seconds: int, words: str) -> None:
+    """If the local clock is ten minutes off the endpoint's, the fix for a 403 states by how much."""
     date = email.utils.formatdate(time.time() + seconds, usegmt=True)
     with pytest.raises(errors.AccessDenied) as caught:
         raise_for_problem(reply(403, b'{"message":"Signature expired"}', date=date))
     assert words in caught.value.fix
 
 
-def test_an_expired_token_is_recognised() -> None:
+def test_an_expired_token_is_recognized() -> None:
     """An expired session is not mistaken for a missing permission."""
     with pytest.raises(errors.AccessDenied) as caught:
         raise_for_problem(reply(403, b'{"message":"The security token included in the request is expired"}'))
@@ -83,7 +85,7 @@ def test_an_expired_token_is_recognised() -> None:
 
 
 def test_the_request_id_leads_to_the_logs() -> None:
-    """The fix of a failure is the command that shows its log."""
+    """The fix for a failure is the command that shows the request's log."""
     with pytest.raises(errors.EndpointFailed) as caught:
         raise_for_problem(reply(500, x_amzn_requestid="id-1"))
     assert caught.value.request_id == "id-1"

@@ -1,4 +1,4 @@
-"""parameters.py: every list of the generation parameters agrees with the contract, in names, types and defaults."""
+"""The generation parameters have the contract's names, types and defaults everywhere (client/parameters.py)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OWN = {
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__qualname__)
 def test_signatures_agree_with_the_contract(function: Callable[..., Any]) -> None:
-    """A field that is added to the request must be added to each signature, with its type and default."""
+    """Each signature has every field of the request, with its type and default."""
     wanted = CONTRACT.keys() - ({"prompt"} if function is lambdiff.Client.generate_many else set())
     hints = get_type_hints(function)
     assert hints.keys() - OWN == wanted
@@ -38,7 +38,7 @@ def test_signatures_agree_with_the_contract(function: Callable[..., Any]) -> Non
         assert parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
 
 
-def test_the_mapping_agrees_with_the_contract() -> None:
+def test_the_typed_dict_agrees_with_the_contract() -> None:
     """`GenerationParameters` has the fields of the request, and only the prompt is required."""
     assert get_type_hints(GenerationParameters) == CONTRACT
     assert GenerationParameters.__required_keys__ == {"prompt"}
@@ -55,7 +55,7 @@ def test_help_shows_every_parameter_with_its_type(function: Callable[..., Any]) 
 
 
 def test_none_is_left_out() -> None:
-    """None and a missing parameter make the same request."""
+    """None and an omitted parameter give the same request."""
     assert build_request(prompt="a", seed=None, scheduler=None) == build_request(prompt="a")
     with pytest.raises(InvalidRequest, match="seed"):
         build_request(prompt="a", seed=-1)

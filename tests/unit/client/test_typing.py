@@ -1,4 +1,4 @@
-"""The public API as type checkers see it: mypy and pyright on `typing_cases.py`."""
+"""The public API as type checkers see it: mypy and pyright check `typing_cases.py`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import pytest
 CASES = Path(__file__).with_name("typing_cases.py")
 ROOT = Path(__file__).parents[3]
 Errors = dict[int, set[str]]
-"""Codes of the errors by line."""
+"""Error codes by line number."""
 
 
 def expected(which: int) -> dict[int, str]:
-    """The code of the error that each wrong line announces; `which` is 0 for mypy, 1 for pyright."""
+    """Return the error code that each marked line expects; `which` is 0 for mypy and 1 for pyright."""
     marker = re.compile(r"# error: ([\w-]+), (\w+)$")
     lines = enumerate(CASES.read_text().splitlines(), 1)
     return {number: match.groups()[which] for number, line in lines if (match := marker.search(line))}
 
 
 def mypy() -> Errors:
-    """What mypy reports with this project's settings, which are strict and skip the large dependencies."""
+    """Return mypy's errors with this project's settings."""
     command = [sys.executable, "-m", "mypy", "--no-error-summary", "--output=json", str(CASES)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert ran.returncode in (0, 1), ran.stderr
@@ -37,7 +37,7 @@ def mypy() -> Errors:
 
 
 def pyright() -> Errors:
-    """What pyright reports with its defaults."""
+    """Return pyright's errors with its default settings."""
     command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, str(CASES)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert ran.returncode in (0, 1), ran.stderr
@@ -49,8 +49,8 @@ def pyright() -> Errors:
 
 
 @pytest.mark.parametrize(("which", "check"), [(0, mypy), (1, pyright)], ids=["mypy", "pyright"])
-def test_type_checkers_refuse_the_wrong_uses_only(which: int, check: Callable[[], Errors]) -> None:
-    """Each wrong line has its error, and no right line has one."""
+def test_type_checkers_refuse_exactly_the_marked_lines(which: int, check: Callable[[], Errors]) -> None:
+    """Each marked line has the expected error, and no other line has an error."""
     reported, announced = check(), expected(which)
     assert reported.keys() == announced.keys()
     assert [line for line, code in announced.items() if code not in reported[line]] == []

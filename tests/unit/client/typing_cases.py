@@ -1,4 +1,4 @@
-"""Right and wrong uses of the public API; `test_typing.py` runs mypy and pyright on this file, nothing executes it.
+"""Correct and wrong uses of the public API. `test_typing.py` type-checks this file; nothing executes it.
 
 A wrong line ends in `# error: MYPY-CODE, PYRIGHT-RULE`. All other lines must pass both type checkers.
 """
@@ -45,8 +45,8 @@ def on_step(done: int, total: int) -> bool | None:
     return done > total // 2
 
 
-def misspelt() -> None:
-    """An import of a name that does not exist."""
+def misspelled() -> None:
+    """Import a name that does not exist."""
     from lambdiff import genrate  # noqa: F401  # error: attr-defined, reportAttributeAccessIssue
 
 

@@ -1,4 +1,4 @@
-"""The one `openvino.Core` of a process."""
+"""The single `openvino.Core` of a process (engine/core.py)."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ except KeyboardInterrupt:
 """
 
 
-def test_ctrl_c_works_after_engines_are_gone() -> None:
-    """A signal that arrives when two engines have been freed is handled, and does not crash the process."""
+def test_ctrl_c_works_after_engines_are_freed() -> None:
+    """After two engines have been freed, SIGINT raises `KeyboardInterrupt` and does not crash the process."""
     done = subprocess.run([sys.executable, "-c", INTERRUPT], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
-def test_nothing_else_makes_a_core() -> None:
-    """A second Core anywhere in the package would bring the crash back."""
+def test_only_one_module_creates_a_core() -> None:
+    """Only core.py creates a `Core`; a second one would bring the crash back."""
     package = Path(lambdiff.__file__).parent
-    makers = [path.name for path in package.rglob("*.py") if re.search(r"\bopenvino\.Core\(\)", path.read_text())]
-    assert makers == ["core.py"]
+    creators = [path.name for path in package.rglob("*.py") if re.search(r"\bopenvino\.Core\(\)", path.read_text())]
+    assert creators == ["core.py"]

@@ -1,4 +1,4 @@
-"""The processor's features, as the kernel lists them and the environment limits them."""
+"""The processor's features, as listed by the kernel and limited by the environment (engine/cpu.py)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp bf16 sve\n"
 
 @pytest.fixture
 def cpuinfo(monkeypatch):
-    """A function that replaces the kernel's list of features; None stands for systems without one."""
+    """A function that replaces the contents of /proc/cpuinfo; None stands for a system without it."""
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     monkeypatch.delenv("DNNL_MAX_CPU_ISA", raising=False)
 
@@ -31,8 +31,8 @@ def cpuinfo(monkeypatch):
     return put
 
 
-def test_only_relevant_features_in_a_fixed_order(cpuinfo):
-    """They are the first processor's, on x86 and on Arm; without /proc/cpuinfo there are none."""
+def test_relevant_features_are_listed_in_a_fixed_order(cpuinfo):
+    """The first processor's relevant features are listed, on x86 and on Arm; without /proc/cpuinfo there are none."""
     cpuinfo(X86)
     assert cpu.features() == ["avx2", "avx512f", "avx512_vnni", "avx512_bf16"]
     cpuinfo(ARM)
@@ -55,8 +55,8 @@ def test_only_relevant_features_in_a_fixed_order(cpuinfo):
         ("AVX2_VNNI_2", False),
     ],
 )
-def test_bf16_needs_the_flag_and_no_lower_limit(cpuinfo, monkeypatch, limit, allowed):
-    """oneDNN's variable switches bf16 off; without the processor's flag nothing switches it on."""
+def test_bf16_needs_the_cpu_flag_and_a_sufficient_isa_limit(cpuinfo, monkeypatch, limit, allowed):
+    """bf16 needs the processor's flag, and oneDNN's ISA limit can turn it off."""
     if limit is not None:
         monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
     cpuinfo(X86)
@@ -66,8 +66,8 @@ def test_bf16_needs_the_flag_and_no_lower_limit(cpuinfo, monkeypatch, limit, all
 
 
 @pytest.mark.parametrize(("limit", "allowed"), [("", True), ("AVX512_CORE_VNNI", True), ("AVX512_CORE", False)])
-def test_vnni_needs_the_flag_and_no_lower_limit(cpuinfo, monkeypatch, limit, allowed):
-    """The rule is that of bf16, with a lower limit."""
+def test_vnni_needs_the_cpu_flag_and_a_sufficient_isa_limit(cpuinfo, monkeypatch, limit, allowed):
+    """VNNI needs the processor's flag, and oneDNN's ISA limit can turn it off."""
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
     cpuinfo(X86)
     assert cpu.has_vnni() is allowed
@@ -75,7 +75,7 @@ def test_vnni_needs_the_flag_and_no_lower_limit(cpuinfo, monkeypatch, limit, all
     assert cpu.has_vnni() is False
 
 
-def test_threads_are_the_processors_of_this_process():
-    """There are as many as the operating system's scheduler allows, and at least one."""
+def test_there_is_one_thread_for_each_available_processor():
+    """The number of threads is the number of processors on which this process may run."""
     expected = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert cpu.threads() == expected >= 1

@@ -1,4 +1,4 @@
-"""DeepCache: cutting a UNet into its outer layers and the rest, and when each runs."""
+"""DeepCache: splitting a UNet into its outer layers and the rest, and when each runs (engine/deepcache.py)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.engine
 
 
 def test_the_outer_layers_agree_with_the_whole_unet():
-    """Given the features of the same call, the outer layers give what the whole UNet gives."""
+    """Given the features of the same call, the outer layers compute the output of the whole UNet."""
     shapes = [Shape(2, 16, 16)]
     runtime = Runtime(tiny_pipeline.baked(precision="f32"), precision="f32", threads=1)
     runtime.load(
@@ -30,20 +30,20 @@ def test_the_outer_layers_agree_with_the_whole_unet():
         "encoder_hidden_states": random.standard_normal((2, 16, 32), np.float32),
     }
     output, features = runtime.serve("unet", shapes)(inputs)
-    (again,) = runtime.serve("unet_outer", shapes)({**inputs, deepcache.FEATURES: features})
-    np.testing.assert_allclose(again, output, atol=1e-5)
+    (outer_output,) = runtime.serve("unet_outer", shapes)({**inputs, deepcache.FEATURES: features})
+    np.testing.assert_allclose(outer_output, output, atol=1e-5)
 
 
-@pytest.mark.parametrize("cut", [deepcache.with_features, deepcache.outer])
-def test_a_model_without_skip_connections_is_refused(cut):
-    """DeepCache needs a UNet as `lambdiff bake` names its nodes."""
+@pytest.mark.parametrize("rewrite", [deepcache.with_features, deepcache.outer])
+def test_a_model_without_skip_connections_is_refused(rewrite):
+    """A model without the skip connections of a baked UNet is refused."""
     parameter = opset15.parameter([1, 4], np.float32)
     with pytest.raises(ValueError, match="no skip connections"):
-        cut(openvino.Model([opset15.relu(parameter)], [parameter], "relu"))
+        rewrite(openvino.Model([opset15.relu(parameter)], [parameter], "relu"))
 
 
 def cached_unet(interval):
-    """A UNet whose features are the batch size, and a list of what it ran: (what, features)."""
+    """Return a UNet whose features number its samples, and a list of its calls: (part, features)."""
     ran = []
 
     def whole(inputs):
@@ -63,22 +63,22 @@ def run(unet, batches):
         unet(call, {"sample": np.zeros((batch, 4, 2, 2), np.float32)})
 
 
-def test_every_nth_call_is_whole():
-    """The calls in between reuse the features of the last whole one."""
+def test_every_nth_call_runs_the_whole_unet():
+    """The whole UNet runs at every third call, and the calls in between run the outer layers."""
     unet, ran = cached_unet(3)
     run(unet, [1] * 5)
-    assert [what for what, _ in ran] == ["whole", "outer", "outer", "whole", "outer"]
+    assert [part for part, _ in ran] == ["whole", "outer", "outer", "whole", "outer"]
 
 
-def test_without_deepcache_every_call_is_whole():
-    """An interval of 1 never runs the outer layers."""
+def test_without_deepcache_every_call_runs_the_whole_unet():
+    """With an interval of 1, the outer layers never run on their own."""
     unet, ran = cached_unet(1)
     run(unet, [2, 1, 2])
-    assert [what for what, _ in ran] == ["whole"] * 3
+    assert [part for part, _ in ran] == ["whole"] * 3
 
 
 def test_a_guided_call_needs_features_of_a_guided_call():
-    """Going from one sample to two runs the whole UNet; going back reuses the conditional sample's features."""
+    """A change from one sample to two runs the whole UNet; the change back reuses the conditional sample's features."""
     unet, ran = cached_unet(10)
     run(unet, [1, 2, 2, 1])
     assert ran == [("whole", None), ("whole", None), ("outer", [0, 1]), ("outer", [1])]

@@ -1,4 +1,4 @@
-"""The last step of both engines."""
+"""Finishing an image to the requested size, as both engines do (engine/finishing.py)."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ MANIFEST = Manifest(
 )
 
 
-def finished(pixels, manifest, **size):
-    """What `finish` returns for a request of some size."""
+def finish_request(pixels, manifest, **size):
+    """Return the output of `finish` for a request of some size."""
     generation = GenerateRequest(prompt="x", seed=1, **size).resolve(DEFAULTS)
     return finish(pixels, generation, manifest, timings={"denoise": 1.0}, warnings=["first"])
 
 
 def test_larger_images_are_cropped():
-    """Models that generate any size cut off what was generated in excess, without a warning."""
+    """An image that was generated larger than requested is cropped without a warning."""
     pixels = np.arange(80 * 72 * 3, dtype=np.uint32).reshape(80, 72, 3).astype(np.uint8)
-    output = finished(pixels, MANIFEST)
+    output = finish_request(pixels, MANIFEST)
     assert np.array_equal(output.pixels, pixels[8:72, 4:68])
     assert (output.timings, output.warnings) == ({"denoise": 1.0}, ["first"])
 
 
 @pytest.mark.parametrize(("width", "warnings"), [(64, 1), (128, 2)])
-def test_native_sizes_are_resized(width, warnings):
-    """Models with a native size add the time of resizing, and a warning if the size changed."""
+def test_images_of_a_native_size_are_resized(width, warnings):
+    """If the model has a native size, the output has a resize phase, and a warning if the size changed."""
     native = msgspec.structs.replace(MANIFEST, native_size=(64, 64))
-    output = finished(np.zeros((64, 64, 3), np.uint8), native, width=width, height=width)
+    output = finish_request(np.zeros((64, 64, 3), np.uint8), native, width=width, height=width)
     assert output.pixels.shape == (width, width, 3)
     assert list(output.timings) == ["denoise", "resize"]
     assert len(output.warnings) == warnings

@@ -1,4 +1,4 @@
-"""Classifier-free guidance and guidance embeddings, shared by both engines."""
+"""Classifier-free guidance and guidance embeddings (engine/guidance.py)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ MANIFEST = Manifest(
 
 
 @pytest.mark.parametrize(("scale", "embedding", "guided"), [(1.0, None, False), (4.0, None, True), (4.0, 256, False)])
-def test_who_needs_an_unconditional_pass(scale, embedding, guided):
-    """Scales above 1 do, unless the model takes the scale as an input."""
+def test_guidance_needs_an_unconditional_pass(scale, embedding, guided):
+    """A scale above 1 needs an unconditional pass, unless the model takes the scale as an input."""
     generation = GenerateRequest(prompt="x", guidance_scale=scale).resolve(DEFAULTS)
     manifest = msgspec.structs.replace(MANIFEST, guidance_embedding=embedding)
     assert guidance.is_guided(generation, manifest) is guided
 
 
-def test_combine_extrapolates():
-    """At scale 1 the conditional output comes out; beyond, the difference is extrapolated."""
+def test_combining_extrapolates_from_the_unconditional_output():
+    """At scale 1 the result is the conditional output; above it, the difference is extrapolated."""
     output = np.random.default_rng(0).standard_normal((2, 4, 3, 3), np.float32)
     np.testing.assert_allclose(guidance.combine(output, 1.0), output[1:], atol=1e-6)
     expected = output[:1] + 7.5 * (output[1:] - output[:1])
@@ -37,8 +37,8 @@ def test_combine_extrapolates():
 @pytest.mark.engine
 @pytest.mark.parametrize("width", [32, 256, 257])
 @pytest.mark.parametrize("scale", [1.0, 7.5, 8.0])
-def test_guidance_embedding_is_that_of_diffusers(width, scale):
-    """The numbers are those of diffusers' pipelines; odd widths are padded with zero."""
+def test_the_guidance_embedding_equals_diffusers(width, scale):
+    """Guidance embeddings equal those of diffusers' pipelines, including odd widths, which are padded with zero."""
     import torch
     from diffusers import StableDiffusionPipeline
 

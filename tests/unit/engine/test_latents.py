@@ -1,4 +1,4 @@
-"""The initial latents: their size and their noise, which both engines share."""
+"""The size and the noise of the initial latents (engine/latents.py)."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ PINNED = {0: [0.059911, 0.0155596, -1.1644385, -0.1326471], 2**32 - 1: [2.022863
 
 
 def initial(manifest=MANIFEST, **fields):
-    """A request's initial latents."""
+    """Return a request's initial latents."""
     generation = GenerateRequest(prompt="x", **{"seed": 1} | fields).resolve(manifest.defaults)
     return latents.initial_latents(generation, manifest, latents.noise_generator(generation.seed))
 
 
 def test_noise_is_pinned():
-    """These numbers define what a seed means: changing them changes every image."""
+    """The noise of a seed never changes, because a change would change every image."""
     np.testing.assert_allclose(initial(seed=0).ravel()[:4], PINNED[0], atol=1e-6)
     np.testing.assert_allclose(initial(seed=2**32 - 1).ravel()[:4], PINNED[2**32 - 1], atol=1e-6)
 
 
-def test_shape_follows_size_and_manifest():
-    """Height comes before width, and both are divided by the decoder's factor."""
+def test_the_shape_follows_from_size_and_manifest():
+    """Latents have the manifest's channels, and height and width divided by the decoder's factor."""
     manifest = msgspec.structs.replace(MANIFEST, latents=Latents(channels=12, factor=8))
     assert initial(manifest, width=64, height=104).shape == (1, 12, 13, 8)
     assert initial(manifest).dtype == np.float32
 
 
 def test_sizes_are_rounded_up_to_what_the_model_supports():
-    """Height and width of the latents are multiples of the manifest's `multiple`."""
+    """Height and width of the latents are rounded up to the manifest's `multiple`."""
     manifest = msgspec.structs.replace(MANIFEST, latents=Latents(factor=8, multiple=4))
     assert initial(manifest, width=64, height=72).shape == (1, 4, 12, 8)
     assert initial(manifest, width=1024, height=200).shape == (1, 4, 28, 128)
 
 
 def test_a_native_size_is_always_generated():
-    """The requested size does not change the noise, so a seed gives the same image at any size."""
+    """With a native size, the requested size changes neither the shape of the latents nor the noise."""
     manifest = msgspec.structs.replace(MANIFEST, native_size=(128, 96))
     assert initial(manifest, width=512, height=512).shape == (1, 4, 12, 16)
     assert (initial(manifest, width=64) == initial(manifest, width=1024)).all()
@@ -58,8 +58,8 @@ def test_noise_is_standard_normal_and_seeds_differ():
     assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.02
 
 
-def test_the_generated_size():
-    """It is the requested size rounded up, or the model's native size."""
+def test_the_generated_size_is_rounded_up_or_native():
+    """The generated size is the requested size rounded up, or else the model's native size."""
     generation = GenerateRequest(prompt="x", width=72, height=64).resolve(DEFAULTS)
     multiple = msgspec.structs.replace(MANIFEST, latents=Latents(factor=8, multiple=2))
     assert latents.generated_size(generation, MANIFEST) == (72, 64)

@@ -1,4 +1,4 @@
-"""The manifest of a model folder: writing, reading, and checking it against the files."""
+"""Writing, reading and verifying the manifest of a model folder (engine/manifest.py)."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def change(folder, **fields):
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
-def test_round_trip(folder):
-    """Reading gives what was written; files are sorted by path, and paths are relative."""
+def test_a_manifest_reads_back(folder):
+    """A manifest reads back as it was written; its files are sorted and have relative paths."""
     manifest = manifests.verify(folder)
     assert [file.path for file in manifest.files] == ["parts/more.bin", "unet.bin"]
     assert [file.size for file in manifest.files] == [12, 7]
@@ -51,14 +51,14 @@ def test_round_trip(folder):
 
 
 def test_a_truncated_file_is_detected_by_its_size(folder):
-    """A half-copied file fails at every load."""
+    """Reading a manifest fails if a file has another size."""
     (folder / "unet.bin").write_bytes(b"weig")
     with pytest.raises(ModelError, match=r"unet\.bin has 4 bytes, not 7"):
         manifests.read(folder)
 
 
 def test_a_changed_file_is_detected_by_its_hash(folder):
-    """Other content of the same size passes the quick check and fails the thorough one."""
+    """Changed content of the same size passes `read`, which checks sizes, and fails `verify`, which checks hashes."""
     (folder / "unet.bin").write_bytes(b"Weights")
     manifests.read(folder)
     with pytest.raises(ModelError, match="is not the file that was baked"):
@@ -66,7 +66,7 @@ def test_a_changed_file_is_detected_by_its_hash(folder):
 
 
 def test_a_missing_file_is_named(folder):
-    """The error names the path of a missing file."""
+    """The error for a missing file names it."""
     (folder / "parts" / "more.bin").unlink()
     with pytest.raises(ModelError, match=r"more\.bin is missing"):
         manifests.read(folder)
@@ -74,7 +74,7 @@ def test_a_missing_file_is_named(folder):
 
 @pytest.mark.parametrize("path", ["../outside.bin", "/etc/passwd"])
 def test_no_path_leads_out_of_the_folder(folder, path):
-    """A foreign manifest cannot make lambdiff read other files."""
+    """A manifest that names a path outside its folder is refused."""
     change(folder, files=[{"path": path, "size": 1, "sha256": "0" * 64}])
     with pytest.raises(ModelError, match="outside the folder"):
         manifests.read(folder)
@@ -91,7 +91,7 @@ def test_no_path_leads_out_of_the_folder(folder, path):
     ],
 )
 def test_incompatible_manifests_are_refused(folder, fields, message):
-    """A newer format, an unknown engine, family or field, and missing fields are clear errors."""
+    """A newer format, an unknown engine, family or field, and a missing field are refused with a fix."""
     change(folder, **fields)
     with pytest.raises(ModelError, match=message) as caught:
         manifests.read(folder)
@@ -99,8 +99,8 @@ def test_incompatible_manifests_are_refused(folder, fields, message):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"\xff\xfe", b"[]"])
-def test_unreadable_manifests(folder, content):
-    """A missing manifest and one that is not JSON are configuration errors, with exit code 3."""
+def test_unreadable_manifests_are_refused(folder, content):
+    """A missing manifest and one that is not a JSON object are configuration errors, with exit code 3."""
     path = folder / manifests.FILENAME
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(ModelError) as caught:
@@ -109,7 +109,7 @@ def test_unreadable_manifests(folder, content):
 
 
 def test_the_family_defaults_to_stable_diffusion(folder):
-    """Manifests do not repeat it, so those of older versions are read as before."""
+    """A manifest without a family belongs to `stable_diffusion`, which is not written either."""
     manifest = manifests.read(folder)
     assert manifest.family == "stable_diffusion"
     assert b"family" not in manifest.to_json()
@@ -117,6 +117,6 @@ def test_the_family_defaults_to_stable_diffusion(folder):
 
 @pytest.mark.parametrize("interval", [(0.5, 0.5), (0.8, 0.2), (-0.1, 1.0), (0.0, 1.1)])
 def test_a_guidance_interval_is_two_increasing_fractions(interval):
-    """Anything else is refused when the manifest is made or read."""
+    """A guidance interval other than two increasing fractions from 0 to 1 is refused."""
     with pytest.raises(ValueError, match="two increasing fractions"):
         manifests.Approximations(guidance_interval=interval)

@@ -1,4 +1,4 @@
-"""Memory-mapped weights, and releasing their pages."""
+"""Memory-mapped weights and releasing their pages (engine/mapped_weights.py)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture
 def path(tmp_path):
-    """A weights file of 4 MB with its description."""
+    """A weights file of 4 MiB with its description."""
     path = tmp_path / "unet.bin"
     path.with_suffix(".xml").write_text("<net/>", encoding="utf-8")
     path.write_bytes(np.arange(2**20, dtype=np.uint32).tobytes())
@@ -26,12 +26,12 @@ def path(tmp_path):
 
 
 def resident(path: Path) -> int | None:
-    """Bytes of a mapped file that are in this process's memory."""
+    """Return the bytes of a mapped file that are resident in this process."""
     return mapped(path, "Rss")
 
 
 def test_the_tensor_is_the_file(path):
-    """The tensor has the file's bytes, and the description comes from the file next to it."""
+    """The tensor contains the file's bytes, and the description comes from the file next to it."""
     weights = MappedWeights(path)
     assert weights.tensor.data.tobytes() == path.read_bytes()
     assert weights.description == "<net/>"
@@ -39,7 +39,7 @@ def test_the_tensor_is_the_file(path):
 
 @pytest.mark.linux
 def test_pages_are_released_and_can_be_read_again(path):
-    """Pages leave memory while the body runs and at its end, and reading them again gives the same weights."""
+    """Pages are released while the block runs and at its end, and reading them again gives the same weights."""
     weights = MappedWeights(path)
     assert resident(path) == 0
     with weights.releasing_pages():
@@ -55,7 +55,7 @@ def test_pages_are_released_and_can_be_read_again(path):
 
 @pytest.mark.linux
 def test_pages_are_released_after_an_error(path):
-    """A failed compilation leaves neither pages in memory nor a thread."""
+    """If the block fails, no pages stay in memory and no thread keeps running."""
     weights = MappedWeights(path)
     threads = threading.active_count()
 
@@ -70,8 +70,8 @@ def test_pages_are_released_after_an_error(path):
     assert threading.active_count() == threads
 
 
-def test_systems_without_madvise(path, monkeypatch):
-    """Where `MADV_DONTNEED` does not exist, nothing is released and the weights are read as usual."""
+def test_without_madvise_nothing_is_released(path, monkeypatch):
+    """On a system without `MADV_DONTNEED`, no pages are released, and the weights can be read as usual."""
     monkeypatch.delattr(mmap, "MADV_DONTNEED", raising=False)
     weights = MappedWeights(path)
     with weights.releasing_pages():

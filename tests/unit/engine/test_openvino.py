@@ -1,4 +1,4 @@
-"""The OpenVINO engine: loading, precision, the work and the memory of a request, and warming up."""
+"""The OpenVINO engine: loading, precision, inferences, memory and warming up (engine/openvino.py)."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture
 def folder():
-    """A baked model."""
+    """A baked model folder."""
     return tiny_pipeline.baked(precision="f32")
 
 
 @pytest.fixture
 def manifest(folder):
-    """Its manifest."""
+    """The manifest of `folder`."""
     return manifests.read(folder)
 
 
 @pytest.fixture
 def calls():
-    """Records the inferences of engines that it is passed to."""
+    """Records the inferences of the engines that it is passed to."""
     return ObservedCalls()
 
 
 def request(manifest, **fields):
-    """A request with the model's defaults and three steps."""
+    """Return a request with the model's defaults and three steps."""
     fields = {"prompt": "a cat", "seed": 1, "num_inference_steps": 3} | fields
     return GenerateRequest(**fields).resolve(manifest.defaults)
 
 
 def with_approximations(manifest, **approximations):
-    """The manifest with some approximations."""
+    """Return the manifest with some approximations."""
     return msgspec.structs.replace(manifest, approximations=Approximations(**approximations))
 
 
@@ -67,7 +67,7 @@ def count_compilations(monkeypatch):
 
 
 def test_open_engine_follows_the_manifest(folder):
-    """The manifest names the engine; construction reads no weights."""
+    """`open_engine` opens the engine that the manifest names, and reads no weights."""
     engine = open_engine(folder)
     assert isinstance(engine, OpenVinoEngine)
     assert not engine.loaded
@@ -79,7 +79,7 @@ def test_open_engine_follows_the_manifest(folder):
     ("name", "module", "extra"), [("openvino", "openvino", "local"), ("diffusers", "torch", "diffusers")]
 )
 def test_a_missing_library_names_its_extra(folder, name, module, extra):
-    """Opening an engine without its library says what to install."""
+    """If an engine's library is missing, the error names the extra to install."""
     code = (
         f"import sys; from pathlib import Path; sys.modules[{module!r}] = None; from lambdiff.engine import factory\n"
         "from lambdiff.errors import MissingExtra\n"
@@ -91,14 +91,14 @@ def test_a_missing_library_names_its_extra(folder, name, module, extra):
 
 
 def test_a_folder_without_a_part_is_a_model_error(folder, manifest, tmp_path):
-    """A missing part is the folder's fault, not a traceback of OpenVINO's."""
+    """If a model file is missing, loading raises a `ModelError` rather than OpenVINO's exception."""
     with pytest.raises(ModelError, match="cannot be loaded"):
         OpenVinoEngine(tmp_path, manifest).load()
 
 
 @pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16"), (False, "f32")])
-def test_precision_follows_the_processor(folder, manifest, monkeypatch, has_bf16, precision):
-    """The arithmetic is bf16 if the hardware has it and OpenVINO lists it, otherwise f32."""
+def test_the_precision_depends_on_the_processor(folder, manifest, monkeypatch, has_bf16, precision):
+    """The engine computes in bf16 if the processor supports it and OpenVINO lists it, and otherwise in f32."""
     if has_bf16 and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         precision = "f32"
     monkeypatch.setattr(cpu, "has_bf16", lambda: has_bf16)
@@ -108,8 +108,8 @@ def test_precision_follows_the_processor(folder, manifest, monkeypatch, has_bf16
 
 
 @pytest.mark.parametrize(("inference_precision", "precision"), [("f32", "f32"), ("auto", "bf16")])
-def test_precision_follows_the_manifest(folder, manifest, monkeypatch, inference_precision, precision):
-    """A manifest that demands f32 gets it even on a processor with bf16."""
+def test_the_manifest_can_require_f32(folder, manifest, monkeypatch, inference_precision, precision):
+    """A manifest that requires f32 gets it even on a processor with bf16."""
     monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32", "BF16"])
     monkeypatch.setattr(cpu, "has_bf16", lambda: True)
     monkeypatch.setattr(Runtime, "load", lambda *_, **__: None)
@@ -131,8 +131,8 @@ def test_concurrent_loads_compile_once(folder, manifest, monkeypatch):
     assert len(compilations) == 3
 
 
-def test_inferences_of_a_request(folder, manifest, calls):
-    """A guided step is one call with two samples, an unguided one has one sample; known prompts are not re-encoded."""
+def test_a_request_runs_the_expected_inferences(folder, manifest, calls):
+    """A guided step is one call with two samples, an unguided one has one; known prompts are not encoded again."""
     engine = OpenVinoEngine(folder, manifest, observe=calls.record)
     engine.generate(request(manifest, guidance_scale=4.0, scheduler="euler"))
     assert calls == [("text_encoder", 1)] * 2 + [("unet", 2)] * 3 + [("decoder", 1)]
@@ -142,8 +142,8 @@ def test_inferences_of_a_request(folder, manifest, calls):
 
 
 @pytest.mark.parametrize("native_size", [None, (64, 64)], ids=["any-size", "native-size"])
-def test_guidance_on_part_of_the_steps(folder, manifest, calls, native_size):
-    """Calls outside the interval have one sample; an interval over all steps changes no pixel."""
+def test_the_guidance_interval_limits_unconditional_passes(folder, manifest, calls, native_size):
+    """Calls outside the interval have one sample, and an interval that covers all steps changes no pixel."""
     manifest = msgspec.structs.replace(manifest, native_size=native_size)
     guided = request(manifest, guidance_scale=4.0, scheduler="euler", num_inference_steps=4, width=64, height=64)
     exact = OpenVinoEngine(folder, manifest, precision="f32").generate(guided).pixels
@@ -155,8 +155,8 @@ def test_guidance_on_part_of_the_steps(folder, manifest, calls, native_size):
         assert (pixels == exact).all() == (interval == (0.0, 1.0))
 
 
-def test_too_few_steps_for_the_guidance_interval(folder, manifest):
-    """A guided request warns if none of its steps is inside the interval; an unguided one does not."""
+def test_an_interval_without_a_step_gives_a_warning(folder, manifest):
+    """A guided request has a warning if none of its steps is inside the interval; an unguided one has none."""
     engine = OpenVinoEngine(folder, with_approximations(manifest, guidance_interval=(0.3, 0.45)), precision="f32")
     assert engine.generate(request(manifest, guidance_scale=4.0, num_inference_steps=4)).warnings == [
         "With 4 steps, this model's guidance interval contains none of them; request more steps."
@@ -166,8 +166,8 @@ def test_too_few_steps_for_the_guidance_interval(folder, manifest):
 
 
 @pytest.mark.parametrize("native_size", [None, (64, 64)], ids=["any-size", "native-size"])
-def test_deepcache(folder, manifest, calls, native_size):
-    """Only outer layers run between whole calls; a guided call never reuses an unguided call's features."""
+def test_deepcache_runs_the_outer_layers_between_whole_calls(folder, manifest, calls, native_size):
+    """Between whole calls only the outer layers run; a guided call never reuses an unguided call's features."""
     manifest = msgspec.structs.replace(manifest, native_size=native_size)
     guided = request(manifest, guidance_scale=4.0, scheduler="ddim", num_inference_steps=5, width=64, height=64)
     exact = OpenVinoEngine(folder, manifest, precision="f32").generate(guided).pixels
@@ -184,7 +184,7 @@ def test_deepcache(folder, manifest, calls, native_size):
 
 
 def test_static_shapes_give_the_same_image(folder, manifest):
-    """Static and dynamic graphs differ by rounding only, at the default size and at others."""
+    """Static and dynamic graphs give the same image up to rounding, at the default size and at another."""
     static = OpenVinoEngine(folder, msgspec.structs.replace(manifest, static_shapes=True), precision="f32")
     dynamic = OpenVinoEngine(folder, manifest, precision="f32")
     for width, height in ((64, 64), (96, 64)):
@@ -198,7 +198,7 @@ OTHER_SHAPES = pytest.mark.parametrize("other", [{"width": 96}, {"guidance_scale
 
 @OTHER_SHAPES
 def test_weights_are_in_memory_once(folder, manifest, other):
-    """Static graphs make way for a dynamic one when a request needs it, and the other way round."""
+    """A dynamic graph replaces the static ones when a request needs it, and vice versa."""
     engine = OpenVinoEngine(folder, msgspec.structs.replace(manifest, static_shapes=True), precision="f32")
 
     def unet_shapes():
@@ -227,8 +227,8 @@ def test_pixels_do_not_depend_on_earlier_requests(folder, manifest, monkeypatch,
 
 
 @pytest.mark.parametrize(("tiny_decoder", "releases"), [(False, 3), (True, 0)], ids=["full", "tiny"])
-def test_a_full_decoder_runs_alone_in_memory(folder, manifest, monkeypatch, tiny_decoder, releases):
-    """Text encoder and UNet release their buffers before it runs, and it releases its own; pixels stay the same."""
+def test_buffers_are_released_around_a_full_decoder(folder, manifest, monkeypatch, tiny_decoder, releases):
+    """Text encoder and UNet release their buffers before a full decoder runs, and it releases its own afterwards."""
     release_memory, released = openvino.CompiledModel.release_memory, []
     monkeypatch.setattr(
         openvino.CompiledModel, "release_memory", lambda self: (released.append(self), release_memory(self))
@@ -242,7 +242,7 @@ def test_a_full_decoder_runs_alone_in_memory(folder, manifest, monkeypatch, tiny
 @pytest.mark.linux
 @pytest.mark.parametrize("static_shapes", [True, False], ids=["static", "dynamic"])
 def test_weight_pages_are_released_and_never_written(static_shapes):
-    """After a request the UNet's file is not resident. No page was modified, as releasing it would lose the change."""
+    """After a request the UNet's pages are released; none was modified, because releasing it would lose the change."""
     folder = tiny_pipeline.baked(precision="f16")
     manifest = msgspec.structs.replace(manifests.read(folder), static_shapes=static_shapes)
     engine = OpenVinoEngine(folder, manifest)
@@ -259,8 +259,8 @@ def test_weight_pages_are_released_and_never_written(static_shapes):
     [{}, {"deepcache_interval": 2, "guidance_interval": (0.0, 0.5)}],
     ids=["exact", "approximations"],
 )
-def test_warming_up_leaves_nothing_to_do(folder, manifest, monkeypatch, static_shapes, approximations):
-    """The first request after it compiles nothing and copies no weights."""
+def test_after_warming_up_a_request_compiles_nothing(folder, manifest, monkeypatch, static_shapes, approximations):
+    """The first request after `warm_up` compiles nothing and copies no weights."""
     manifest = msgspec.structs.replace(
         manifest, static_shapes=static_shapes, approximations=Approximations(**approximations)
     )
@@ -276,7 +276,7 @@ def test_warming_up_leaves_nothing_to_do(folder, manifest, monkeypatch, static_s
 
 
 def test_a_guidance_embedding_needs_no_unconditional_pass():
-    """A guidance-distilled model runs one sample at any scale, ignores the negative prompt, and follows the scale."""
+    """A guidance-distilled model runs one sample at any scale, uses the scale, and ignores the negative prompt."""
     folder = tiny_pipeline.baked(name="time_cond_proj_dim", time_cond_proj_dim=32)
     manifest = manifests.read(folder)
     assert (manifest.guidance_embedding, manifest.precision) == (32, "f16")
@@ -289,8 +289,8 @@ def test_a_guidance_embedding_needs_no_unconditional_pass():
     assert (negative == images[1]).all()
 
 
-def test_a_model_with_a_native_size(folder, manifest):
-    """It generates at that size with static shapes, then resizes to the requested one and says so."""
+def test_a_native_size_is_generated_and_resized(folder, manifest):
+    """A model with a native size generates at that size, resizes to the requested one, and returns a warning."""
     any_size = OpenVinoEngine(folder, manifest, precision="f32")
     native = OpenVinoEngine(folder, msgspec.structs.replace(manifest, native_size=(64, 48)), precision="f32")
     for guidance_scale in (1.0, 4.0):
@@ -306,8 +306,8 @@ def test_a_model_with_a_native_size(folder, manifest):
 
 
 @pytest.mark.parametrize("module", ["openvino", "deepcache", "mapped_weights"])
-def test_no_telemetry(module):
-    """Whichever module imports OpenVINO first, its telemetry package is not imported."""
+def test_openvinos_telemetry_is_not_imported(module):
+    """Whichever module imports OpenVINO first, OpenVINO's telemetry package is not imported."""
     code = (
         f"import lambdiff.engine.{module}, sys; "
         "print([name for name, module in sys.modules.items() if 'openvino_telemetry' in name and module])"
@@ -315,8 +315,8 @@ def test_no_telemetry(module):
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_the_built_in_model_with_avx2_only():
-    """Lambda promises no more than AVX2: eight-bit weights compile there, in f32."""
+def test_the_built_in_model_runs_with_avx2_only():
+    """With oneDNN limited to AVX2, all that Lambda guarantees, the built-in model generates an image in f32."""
     code = (
         "from lambdiff.protocol.contract import GenerateRequest; from lambdiff.engine.factory import open_engine; "
         "from lambdiff.local import builtin; engine = open_engine(builtin.builtin_model_dir()); "

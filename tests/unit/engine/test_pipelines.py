@@ -1,4 +1,4 @@
-"""The families' pipelines, without a model: what is called with which inputs, and how outputs become latents."""
+"""The families' pipelines with a fake runtime: its calls and inputs, and the resulting latents (engine/pipelines)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class FakeRuntime:
 
 
 def conditioning(*, guided):
-    """Embeddings of one value each."""
+    """Return embeddings of one value each."""
     values = [1.0, 3.0] if guided else [3.0]
     return Conditioning({"encoder_hidden_states": np.array(values, np.float32).reshape(-1, 1, 1)}, guided)
 
@@ -55,12 +55,12 @@ def denoise(manifest=MANIFEST, on_step=None, **fields):
 
 
 def test_every_family_has_a_pipeline():
-    """The manifest's families and the lookup agree."""
+    """Each family that a manifest may name has a pipeline."""
     assert set(PIPELINES) == set(get_args(Family))
 
 
 def test_a_guided_call_has_two_equal_samples():
-    """Both samples are the same latents, once for each prompt, and the timestep falls from call to call."""
+    """A guided call has the same latents twice, with both prompts, and timesteps decrease from call to call."""
     _, runtime = denoise()
     assert len(runtime.inputs) == 4
     for inputs in runtime.inputs:
@@ -72,15 +72,15 @@ def test_a_guided_call_has_two_equal_samples():
     assert timesteps == sorted(timesteps, reverse=True)
 
 
-def test_an_unguided_call_has_the_prompt_alone():
-    """There is one sample, and the prompt's embedding."""
+def test_an_unguided_call_has_one_sample():
+    """An unguided call has one sample and the prompt's embedding."""
     _, runtime = denoise(guidance_scale=1.0)
     assert [inputs["encoder_hidden_states"].ravel().tolist() for inputs in runtime.inputs] == [[3.0]] * 4
     assert runtime.inputs[0]["sample"].shape == (1, 4, 12, 8)
 
 
 def test_guidance_extrapolates():
-    """A guided request equals an unguided one whose model predicts the extrapolated output: 1 + 5 * (3 - 1) = 11."""
+    """A guided request equals an unguided one whose model predicts the extrapolation, 1 + 5 * (3 - 1) = 11."""
     guided, _ = denoise()
     generation = GenerateRequest(prompt="x", seed=1, guidance_scale=1.0).resolve(DEFAULTS)
     extrapolated = Conditioning({"encoder_hidden_states": np.full((1, 1, 1), 11.0, np.float32)}, guided=False)
@@ -94,7 +94,7 @@ def test_guidance_extrapolates():
     [((0.0, 1.0), 5.0, [2]), ((0.0, 1.0), 1.0, [1]), ((0.0, 0.5), 5.0, [2, 1]), ((0.0, 0.5), 1.0, [1])],
 )
 def test_graphs_are_chosen_for_the_whole_request(interval, guidance_scale, batches):
-    """All the shapes of a request are announced before its first call."""
+    """The runtime learns all shapes of a request before its first call."""
     manifest = msgspec.structs.replace(MANIFEST, approximations=Approximations(guidance_interval=interval))
     _, runtime = denoise(manifest, guidance_scale=guidance_scale)
     assert runtime.served == [("unet", [(batch, 12, 8) for batch in batches])]
@@ -102,7 +102,7 @@ def test_graphs_are_chosen_for_the_whole_request(interval, guidance_scale, batch
 
 
 def test_deepcache_adds_a_part():
-    """The outer layers are a part of their own, made from the UNet's file."""
+    """With DeepCache, the UNet's outer layers are a separate part that is made from the UNet's file."""
     manifest = msgspec.structs.replace(MANIFEST, approximations=Approximations(deepcache_interval=2))
     parts = UNetDenoiser(manifest, FakeRuntime()).parts
     assert [(part.name, part.stem) for part in parts] == [("unet", "unet"), ("unet_outer", "unet")]
@@ -110,7 +110,7 @@ def test_deepcache_adds_a_part():
 
 
 def test_steps_are_reported_and_can_be_cancelled():
-    """The callback gets (steps done, steps in total); True stops before the next call."""
+    """The callback receives (steps done, steps in total), and returning True cancels before the next call."""
     seen = []
     with pytest.raises(Cancelled, match="after step 2 of 4"):
         denoise(on_step=lambda done, total: seen.append((done, total)) or done == 2)

@@ -1,4 +1,4 @@
-"""From decoded values to pixels of the requested size."""
+"""Converting decoded values to pixels of the requested size (engine/pixels.py)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from lambdiff.engine.pixels import crop, resize, to_pixels
 
 
 def image(width, height):
-    """An image in which adjacent values differ."""
+    """Return an image in which adjacent values differ."""
     return np.arange(width * height * 3, dtype=np.uint64).reshape(height, width, 3).astype(np.uint8)
 
 
 def test_to_pixels_rounds_and_clips():
-    """-1..1 becomes 0..255, rounded; values outside are clipped, and channels come last."""
+    """Values from -1 to 1 become 0 to 255, rounded and clipped, with channels last."""
     decoded = np.array([-9, -1, -0.5, 0, 0.5, 1, 9, 0.999, -0.999], dtype=np.float32).reshape(1, 3, 1, 3)
     pixels = to_pixels(decoded)
     assert pixels.shape == (1, 3, 3)
@@ -26,14 +26,14 @@ def test_to_pixels_rounds_and_clips():
 
 
 def test_crop_takes_the_center():
-    """The same number of rows and columns is cut off on either side; the right size stays as it is."""
+    """Cropping removes the same number of rows and columns on either side; an image of the right size is unchanged."""
     pixels = image(16, 12)
     assert (crop(pixels, 10, 8) == pixels[2:10, 3:13]).all()
     assert (crop(pixels, 16, 12) == pixels).all()
 
 
-def test_the_right_size_stays_as_it_is():
-    """The pixels are the same, and there is no warning."""
+def test_an_image_of_the_right_size_is_not_resized():
+    """Resizing to the same size returns the same pixels and no warning."""
     pixels = image(128, 128)
     resized, warnings = resize(pixels, 128, 128)
     assert resized is pixels
@@ -51,14 +51,14 @@ def test_the_right_size_stays_as_it_is():
     ],
 )
 def test_resize_gives_the_requested_size_and_describes_the_change(size, words):
-    """The image keeps its aspect ratio, and the warning names every change."""
+    """Resizing keeps the aspect ratio, pads if necessary, and describes every change in a warning."""
     resized, warnings = resize(image(128, 128), *size)
     assert resized.shape == (size[1], size[0], 3)
     assert warnings == [f"The image was generated at 128x128 and {words}"]
 
 
 def test_padding_repeats_the_edge():
-    """The image is in the center, with its outermost columns repeated on both sides."""
+    """Padding centers the image and repeats its outermost columns on both sides."""
     resized, _ = resize(image(8, 8), 20, 8)
     assert (resized[:, 6:14] == image(8, 8)).all()
     assert (resized[:, :6] == resized[:, 6:7]).all()

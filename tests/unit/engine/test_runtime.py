@@ -1,4 +1,4 @@
-"""The runtime: which graph serves a call, and which graphs are in memory."""
+"""Which graph serves a call, and which graphs are in memory (engine/runtime.py)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULT, GUIDED, WIDE = Shape(1, 4, 4), Shape(2, 4, 4), Shape(1, 4, 8)
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with one part, `half`, that halves its `latents`."""
+    """A folder with one part, `half`, which halves its `latents`."""
     parameter = openvino.opset15.parameter([-1, 2, -1, -1], np.float32)
     parameter.output(0).get_tensor().set_names({"latents"})
     halves = np.full((1, 2, 1, 1), 0.5, np.float32)
@@ -26,14 +26,14 @@ def folder(tmp_path):
 
 
 def loaded(folder, static=(), shapes=(DEFAULT,), **options):
-    """A runtime of that folder, whose `static` shapes get graphs of their own."""
+    """Return a loaded runtime; the shapes in `static` get graphs of their own."""
     runtime = Runtime(folder, precision="f32", threads=1, **options)
     runtime.load([Part("half")], {"half": shapes}, is_static=lambda part, shape: shape in static)
     return runtime
 
 
 def run(runtime, *shapes):
-    """Make one request that calls the part with these shapes, and check its outputs."""
+    """Run one request that calls the part with these shapes, and check its outputs."""
     half = runtime.serve("half", shapes)
     for shape in shapes:
         latents = np.ones((shape.batch, 2, shape.height, shape.width), np.float32)
@@ -50,7 +50,7 @@ def test_dynamic_shapes_need_one_graph(folder):
 
 
 def test_static_shapes_are_compiled_at_load(folder):
-    """Each static shape that is expected has its own graph, and serves requests without compiling."""
+    """Each expected static shape gets a graph when the model is loaded, and its requests compile nothing."""
     runtime = loaded(folder, static=(DEFAULT, GUIDED), shapes=(GUIDED, DEFAULT))
     expected = [Graph("half", GUIDED), Graph("half", DEFAULT)]
     assert runtime.graphs == expected
@@ -59,7 +59,7 @@ def test_static_shapes_are_compiled_at_load(folder):
 
 
 def test_a_request_with_another_shape_is_served_by_the_dynamic_graph(folder):
-    """The static graph makes way for it, and comes back with the next request of its shape."""
+    """The dynamic graph replaces the static one, which comes back with the next request of its shape."""
     runtime = loaded(folder, static=(DEFAULT,))
     run(runtime, WIDE)
     assert runtime.graphs == [Graph("half")]
@@ -68,30 +68,30 @@ def test_a_request_with_another_shape_is_served_by_the_dynamic_graph(folder):
 
 
 def test_one_dynamic_shape_makes_the_whole_request_dynamic(folder):
-    """Graphs are not exchanged within a request: all of its calls are served by the dynamic graph."""
+    """If one shape of a request needs the dynamic graph, that graph serves all calls of the request."""
     runtime = loaded(folder, static=(DEFAULT,))
     half = runtime.serve("half", [DEFAULT, GUIDED])
     half({"latents": np.ones((1, 2, 4, 4), np.float32)})
     assert runtime.graphs == [Graph("half")]
 
 
-def test_static_graphs_stay_together(folder):
-    """A second static shape does not evict the first one."""
+def test_static_graphs_do_not_evict_each_other(folder):
+    """A request of one static shape keeps the graphs of the others in memory."""
     runtime = loaded(folder, static=(DEFAULT, GUIDED))
     run(runtime, GUIDED)
     assert runtime.graphs == [Graph("half", DEFAULT), Graph("half", GUIDED)]
 
 
-def test_inferences_are_observed(folder):
-    """The observer sees the part's name and the inputs of each call."""
+def test_the_observer_sees_every_inference(folder):
+    """The observer is called with the part's name and the inputs of each inference."""
     seen = []
     runtime = loaded(folder, observe=lambda part, inputs: seen.append((part, inputs["latents"].shape)))
     run(runtime, WIDE, GUIDED)
     assert seen == [("half", (1, 2, 4, 8)), ("half", (2, 2, 4, 4))]
 
 
-def test_outputs_are_the_callers(folder):
-    """A later call does not overwrite an earlier one's output."""
+def test_outputs_belong_to_the_caller(folder):
+    """A later call does not overwrite the output of an earlier one."""
     half = loaded(folder).serve("half", [DEFAULT])
     first, second = (half({"latents": np.full((1, 2, 4, 4), value, np.float32)})[0] for value in (2, 4))
     assert (first == 1).all()
@@ -99,7 +99,7 @@ def test_outputs_are_the_callers(folder):
 
 
 def test_parts_may_share_files_and_be_rewritten(folder):
-    """A rewrite changes the graph of its own part only."""
+    """Two parts may share a file, and a rewrite changes only the graph of its own part."""
 
     def negate(model):
         output = model.outputs[0].get_node().input_value(0)
@@ -113,15 +113,15 @@ def test_parts_may_share_files_and_be_rewritten(folder):
     assert np.array_equal(outputs[1], -latents / 2)
 
 
-def test_the_shape_of_a_call():
-    """Batch, height and width are those of the latents; parts without latents have a batch only."""
+def test_the_shape_of_a_call_is_that_of_its_latents():
+    """The shape of a call is batch, height and width of its latents; without latents it is a batch only."""
     sample, embedding = np.zeros((2, 4, 6, 8)), np.zeros((2, 77, 768))
     assert Shape.of({"encoder_hidden_states": embedding, "sample": sample}) == (2, 6, 8)
     assert Shape.of({"input_ids": np.zeros((1, 77))}) == (1, 0, 0)
 
 
-def test_open_dimensions_are_filled_in():
-    """Latents get batch, height and width; other inputs get the batch, and keep what the file fixes."""
+def test_dynamic_dimensions_are_filled_in():
+    """Latents get batch, height and width, other inputs get the batch, and fixed dimensions are kept."""
     shape = Shape(2, 6, 8)
     assert shape.fill(openvino.PartialShape([-1, 4, -1, -1])) == [2, 4, 6, 8]
     assert shape.fill(openvino.PartialShape([-1, 77, 768])) == [2, 77, 768]
@@ -130,14 +130,14 @@ def test_open_dimensions_are_filled_in():
 
 @pytest.mark.parametrize("missing", ["half.bin", "half.xml"])
 def test_a_missing_file_fails_at_load(folder, missing):
-    """Loading raises; it does not wait for the first request."""
+    """A missing file raises an error at load rather than at the first request."""
     (folder / missing).unlink()
     with pytest.raises(OSError, match=missing):
         loaded(folder)
 
 
 def test_buffers_are_released_by_part(folder, monkeypatch):
-    """Only the named parts release their buffers, and they run again afterwards."""
+    """Only the named parts release their buffers, and they can run again afterwards."""
     released = []
 
     def release_memory(compiled):
@@ -152,8 +152,8 @@ def test_buffers_are_released_by_part(folder, monkeypatch):
     run(runtime, DEFAULT)
 
 
-def test_a_baked_part_runs(tmp_path):
-    """The decoder of a baked model, through the same calls as the engine makes."""
+def test_a_baked_part_runs():
+    """The decoder of a baked model can be loaded and run."""
     shapes = [Shape(1, 16, 16)]
     runtime = Runtime(tiny_pipeline.baked(precision="f32"), precision="f32", threads=1)
     runtime.load([Part("decoder")], {"decoder": shapes}, is_static=lambda part, shape: True)

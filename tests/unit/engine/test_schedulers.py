@@ -1,4 +1,4 @@
-"""Each sampler, compared with diffusers' class of the same kind."""
+"""Each scheduler, compared with its counterpart in diffusers (engine/schedulers)."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def reference(name: str, diffusion: Diffusion, steps: int):
 @pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("name", REFERENCES)
-def test_agrees_with_diffusers_at_every_step(name, prediction, spacing, noise, monkeypatch):
-    """Timesteps, initial scale, model inputs and samples agree to 1e-4, for random outputs and 1 to 31 steps."""
+def test_schedulers_agree_with_diffusers_at_every_step(name, prediction, spacing, noise, monkeypatch):
+    """Timesteps, initial scale, model inputs and samples agree with diffusers, for random outputs and 1 to 31 steps."""
     diffusion = Diffusion(
         **{f: getattr(noise, f) for f in noise.__struct_fields__}
         | {"prediction_type": prediction, "timestep_spacing": spacing}
@@ -73,8 +73,8 @@ def test_agrees_with_diffusers_at_every_step(name, prediction, spacing, noise, m
 
 @pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
 @pytest.mark.parametrize("name", REFERENCES)
-def test_timesteps_for_every_number_of_steps(name, spacing):
-    """Every step count of the contract gives diffusers' timesteps, whether or not it divides 1000."""
+def test_timesteps_agree_with_diffusers_for_every_step_count(name, spacing):
+    """Every step count that the contract allows gives diffusers' timesteps, whether or not it divides 1000."""
     diffusion = Diffusion(timestep_spacing=spacing)
     for steps in range(1, 51 if name == "lcm" else 101):
         ours = schedulers.make(name, diffusion, steps, np.random.default_rng(0)).timesteps
@@ -87,14 +87,14 @@ def test_timesteps_for_every_number_of_steps(name, spacing):
 
 
 def test_lcm_refuses_more_steps_than_its_teacher_had():
-    """The error names the field, because this is the caller's mistake."""
+    """More than 50 LCM steps are refused with an error that names the field."""
     with pytest.raises(InvalidRequest, match="at most 50") as caught:
         schedulers.make("lcm", Diffusion(), 51, np.random.default_rng(0))
     assert caught.value.problems[0][0] == "num_inference_steps"
 
 
 def test_a_perfect_model_leads_to_the_clean_sample():
-    """If the model predicts the true noise, every deterministic sampler ends at the clean sample."""
+    """If the model predicts the true noise, ddim, dpmpp_2m and euler end at the clean sample."""
     rng = np.random.default_rng(3)
     clean, noise = rng.standard_normal((2, 1, 4, 8, 8))
     diffusion = Diffusion(timestep_spacing="trailing", set_alpha_to_one=True)
@@ -109,6 +109,6 @@ def test_a_perfect_model_leads_to_the_clean_sample():
 
 
 def assert_close(ours, theirs):
-    """Compare relative to the largest value, because single elements may be close to zero."""
+    """Compare two arrays relative to the largest value, because single elements may be close to zero."""
     theirs = theirs.numpy()
     assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max()

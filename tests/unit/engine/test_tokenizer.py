@@ -1,4 +1,4 @@
-"""From prompts to token ids, and the warnings about words that a model does not read or know."""
+"""Token ids of prompts, and warnings about unread and unknown words (engine/tokenizer.py)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture(scope="module")
 def clip():
-    """The same tokenizer in transformers."""
+    """The tokenizer of transformers."""
     return tiny_pipeline.make_tokenizer()
 
 
 @pytest.fixture
 def tokenizer(clip):
-    """Our tokenizer over the same vocabulary; it knows the words of the tiny pipelines."""
+    """lambdiff's tokenizer with the same vocabulary; it knows the words of the tiny pipelines."""
     backend = clip.backend_tokenizer.from_str(clip.backend_tokenizer.to_str())
     return PromptTokenizer(backend, max_length=16, pad_id=clip.pad_token_id, vocabulary=tiny_pipeline.WORDS)
 
@@ -37,47 +37,47 @@ def tokenizer(clip):
         "x" * 500,
     ],
 )
-def test_ids_are_those_of_transformers(clip, tokenizer, prompt):
-    """Short, long, foreign and odd prompts give the ids that diffusers' pipelines use."""
+def test_ids_equal_those_of_transformers(clip, tokenizer, prompt):
+    """Short, long, non-English and odd prompts give the ids that diffusers' pipelines use."""
     expected = clip(prompt, padding="max_length", truncation=True, max_length=16).input_ids
     assert tokenizer.ids(prompt).tolist() == [expected]
     assert tokenizer.ids(prompt).dtype == "int64"
 
 
 def test_known_short_prompts_have_no_warnings(tokenizer):
-    """Case and punctuation do not matter."""
+    """A short prompt of known words has no warnings, whatever its case and punctuation."""
     assert tokenizer.warnings("A cat, in the top hat!") == []
     assert tokenizer.warnings("") == []
 
 
 def test_unknown_words_are_listed_once_and_in_order(tokenizer):
-    """Words outside the vocabulary are listed in the prompt's order; a possessive counts as its noun."""
+    """Unknown words are listed once each, in the prompt's order; a possessive counts as its noun."""
     assert tokenizer.warnings("yak's hat, ox, yak") == [
         "The model was not trained on these words of the prompt: yak, ox."
     ]
 
 
 def test_without_a_vocabulary_no_word_is_unknown(clip):
-    """Models with an open vocabulary never warn about unknown words."""
+    """A model without a list of known words never warns about unknown words."""
     backend = clip.backend_tokenizer.from_str(clip.backend_tokenizer.to_str())
     assert PromptTokenizer(backend, max_length=77, pad_id=0).warnings("a zebra") == []
 
 
 def test_a_partly_read_word_counts_as_dropped(tokenizer):
-    """`a cat` is read completely; of the long word after it, only some letters are."""
+    """A word of which only some letters fit into the limit counts as dropped."""
     warnings = tokenizer.warnings("a cat abcdefghijklmnopqrstuvwxyz hat")
     assert warnings == ['The prompt was cut after "cat": the model reads 14 tokens, so 2 words were dropped.']
 
 
-def test_a_prompt_of_one_long_word(tokenizer):
-    """The warning has no last word to name."""
+def test_a_single_truncated_word_is_reported(tokenizer):
+    """If the prompt is cut within its first word, the warning says so instead of naming a last word."""
     assert tokenizer.warnings("q" * 100) == [
         "The prompt was cut within its first word: the model reads 14 tokens, so 1 word was dropped."
     ]
 
 
 def test_long_lists_of_unknown_words_are_shortened(clip):
-    """The list stops after a dozen words."""
+    """The warning lists the first unknown words and counts the rest."""
     backend = clip.backend_tokenizer.from_str(clip.backend_tokenizer.to_str())
     tokenizer = PromptTokenizer(backend, max_length=77, pad_id=0, vocabulary=["cat"])
     (warning,) = tokenizer.warnings(" ".join(f"w{letter}" for letter in "abcdefghijklmno"))
@@ -86,7 +86,7 @@ def test_long_lists_of_unknown_words_are_shortened(clip):
 
 
 def test_warnings_say_which_prompt_they_are_about(tokenizer):
-    """Both sentences name the negative prompt."""
+    """Warnings about the negative prompt name it."""
     warnings = tokenizer.warnings("yak " * 30, what="negative prompt")
     assert [" ".join(warning.split()[:3]) for warning in warnings] == ["The negative prompt", "The model was"]
     assert all("negative prompt" in warning for warning in warnings)
@@ -94,7 +94,7 @@ def test_warnings_say_which_prompt_they_are_about(tokenizer):
 
 @pytest.mark.parametrize("guided", [False, True])
 def test_the_negative_prompt_matters_only_with_guidance(tokenizer, guided):
-    """Without guidance the model does not read the negative prompt, so there is nothing to warn about."""
+    """Without guidance the negative prompt is not used, so it gives no warnings."""
     defaults = Defaults(num_inference_steps=1, guidance_scale=1.0, width=64, height=64, scheduler="euler")
     generation = GenerateRequest(prompt="a yak", negative_prompt="an ox").resolve(defaults)
     warnings = tokenizer.warnings_for(generation, guided=guided)
