@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import pydoc
 
 import pytest
 
 import lambdiff
 from lambdiff import errors
+from lambdiff.bake.bake import bake
 
 
 def test_every_exported_name_can_be_imported() -> None:
@@ -32,3 +34,11 @@ def test_a_misspelled_name_is_an_attribute_error(name: str) -> None:
     """The message names the module and the attribute, as Python's own does."""
     with pytest.raises(AttributeError, match=f"module 'lambdiff' has no attribute '{name}'"):
         getattr(lambdiff, name)
+
+
+def test_help_of_bake_shows_the_values_of_every_choice() -> None:
+    """`help(bake)` shows `Literal[...]`, not the name of an alias."""
+    text = pydoc.plain(pydoc.render_doc(bake))
+    assert "engine: Literal['openvino', 'diffusers'] = 'openvino'" in text
+    assert "precision: Literal['auto', 'f32', 'f16', 'int8', 'w8a8'] = 'auto'" in text
+    assert "inference_precision: Literal['auto', 'f32'] = 'auto'" in text

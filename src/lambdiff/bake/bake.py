@@ -7,8 +7,7 @@ must be in the files, and every converted part must give the output of the origi
 the manifest says so.
 """
 
-from __future__ import annotations
-
+# Annotations are evaluated here, so that `help()` shows the values of a Literal and not the name of its alias.
 from collections.abc import Sequence
 from pathlib import Path
 

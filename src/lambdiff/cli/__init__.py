@@ -1,7 +1,7 @@
 """The command line: a group that imports the module of a command only when that command runs.
 
 Each command is a thin module in this package: it parses, calls the library, and prints. Results go to stdout, messages
-to stderr.
+to stderr. Never imports boto3, requests, an engine or the CDK itself.
 """
 
 from __future__ import annotations
