@@ -4,14 +4,14 @@
 >>> image = lambdiff.generate("a cat in a top hat", seed=7)  # doctest: +SKIP
 >>> image.save("cat.png")  # doctest: +SKIP
 
-Names are imported when they are first used, so `import lambdiff` costs almost nothing.
+Names are imported on first use, so `import lambdiff` takes almost no time.
 """
 
 from __future__ import annotations
 
 from lambdiff._version import __version__
 
-TYPE_CHECKING = False  # as type checkers know it; importing `typing` would take longer than everything else here
+TYPE_CHECKING = False  # true for type checkers; importing `typing` would take longer than the rest of this module
 if TYPE_CHECKING:
     from lambdiff import errors as errors
     from lambdiff.auth.credentials import Keys as Keys
@@ -76,7 +76,7 @@ __all__ = [
     "generate",
 ]
 
-if not TYPE_CHECKING:  # a type checker that saw `__getattr__` would accept any misspelt name
+if not TYPE_CHECKING:  # with `__getattr__` visible, a type checker would accept any misspelled name
     # Where each name is defined; names that are not listed here are errors.
     _MODULES = {
         "Batch": "lambdiff.client.batch",

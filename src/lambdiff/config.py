@@ -1,8 +1,8 @@
-"""The deployments that this machine knows, and where each setting of a call comes from.
+"""The deployments saved on this machine, and the source of each setting.
 
 They are saved in one JSON file, `deployments.json`, in `LAMBDIFF_HOME` (by default the user's configuration folder). It
-contains no secret, but is readable by its owner only, because account ids and URLs are nobody else's business.
-An argument beats the environment, the environment beats the file, the file beats the default.
+contains no secret, but only its owner can read it, because account ids and URLs are private. Arguments take precedence
+over the environment, the environment over the file, and the file over the defaults.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class Deployment(Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         name: unique on this machine; see `check_name`.
         url, region: of the Function URL.
-        auth: which credentials sign: the key pair in `secret_arn`, the role `role_arn`, or the caller's own.
+        auth: which credentials sign requests: the key pair in `secret_arn`, the role `role_arn`, or the caller's own.
         stack, function_name: None if only the URL is known.
         profile: the AWS profile to read credentials with.
         model: the model's name and revision.
-        memory_mb, architecture: the function's, which determine its price.
+        memory_mb, architecture: of the function; they determine its price.
         timeout_s: the function's own timeout in seconds.
         deployed_at: ISO 8601.
     """
@@ -73,7 +73,7 @@ class Deployment(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Deployments(Struct, kw_only=True, omit_defaults=True):
-    """The file: deployments by name, and the one that is used if none is named."""
+    """The content of the file: deployments by name, and the default one."""
 
     default: str | None = None
     deployments: dict[str, Deployment] = {}
@@ -93,7 +93,8 @@ class Deployments(Struct, kw_only=True, omit_defaults=True):
 
 
 def check_name(name: str) -> str:
-    """Return a deployment's name if it is valid: at most 30 lower-case letters, digits and hyphens, a letter first.
+    """Return a deployment's name if it is valid: at most 30 lower-case letters, digits and hyphens, starting with a
+    letter.
 
     Raises:
         InvalidRequest: it is not valid.
@@ -105,13 +106,13 @@ def check_name(name: str) -> str:
     if not re.match(NAME_PATTERN, name):
         raise InvalidRequest(
             f"{name!r} is not a valid deployment name.",
-            fix="Use at most 30 lower-case letters, digits and hyphens, with a letter first.",
+            fix="Use at most 30 lower-case letters, digits and hyphens, starting with a letter.",
         )
     return name
 
 
 def home() -> Path:
-    """Return the folder of all of lambdiff's state."""
+    """Return the folder with all of lambdiff's state."""
     if chosen := os.environ.get("LAMBDIFF_HOME"):
         return Path(chosen).expanduser()
     import platformdirs
@@ -120,12 +121,12 @@ def home() -> Path:
 
 
 def path() -> Path:
-    """Return the path of the file of deployments, which need not exist."""
+    """Return the path of the deployments file, which may not exist yet."""
     return home() / "deployments.json"
 
 
 def load() -> Deployments:
-    """Read the file of deployments; a missing file has none.
+    """Read the deployments file; without a file there are no deployments.
 
     Raises:
         ConfigurationError: the file exists but cannot be read.
@@ -153,7 +154,7 @@ def save(deployment: Deployment) -> Path:
 
 
 def remove(name: str) -> None:
-    """Remove a deployment; another one, if there is any, becomes the default.
+    """Remove a deployment; if it was the default, another one becomes the default.
 
     Raises:
         ConfigurationError: the file cannot be read or written.
@@ -166,10 +167,10 @@ def remove(name: str) -> None:
 
 
 def choose_deployment(name: str | None = None) -> Sourced[Deployment] | None:
-    """Return the deployment of a call: the named one, that of `LAMBDIFF_DEPLOYMENT`, the default, or None.
+    """Return the deployment to use: the named one, the one in `LAMBDIFF_DEPLOYMENT`, the default, or None.
 
     Raises:
-        ConfigurationError: a deployment is named that does not exist.
+        ConfigurationError: the named deployment does not exist.
     """
     if name:
         return Sourced(load().get(name), "`deployment=`")

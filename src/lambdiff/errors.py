@@ -2,10 +2,10 @@
 
 ::
 
-    LambdiffError                 1   any of the errors below; by itself, a bug in lambdiff
+    LambdiffError                 1   the base of all errors; a bug in lambdiff if raised directly
     ├── InvalidRequest            2   a parameter is missing, unknown or out of range (`problems` lists each)
     │   └── MalformedRequest      2   the body is not a JSON object
-    ├── MetadataError             2   a file is not an image, or records no readable parameters
+    ├── MetadataError             2   a file is not an image, or contains no readable parameters
     ├── ConfigurationError        3   no usable endpoint, region or deployment
     │   ├── CredentialsError      3   no credentials to sign the request with, or the secret cannot be read
     │   ├── MissingExtra          3   an optional part of lambdiff is not installed
@@ -15,13 +15,13 @@
     │   └── Throttled             4   429, after all retries
     ├── EndpointFailed            5   the endpoint failed, or its reply is unusable
     │   ├── EndpointUnreachable   5   no connection: nothing was generated
-    │   └── EndpointTimeout       5   no reply in time: the image may have been paid for
+    │   └── EndpointTimeout       5   no reply in time: the image may have been billed
     ├── OutputError               6   the image was generated but could not be written
     ├── DeployError               7   a deployment failed
     │   └── ToolchainError        7   Node, the CDK CLI or a container engine is missing or broken
     └── Cancelled               130   stopped by the caller
 
-`message` says in one sentence what is wrong; `fix`, unless the message says it already, what to do next.
+`message` says in one sentence what is wrong. `fix` says what to do next, unless the message already does.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ class InvalidRequest(LambdiffError):
 
 
 class MalformedRequest(InvalidRequest):
-    """The body is not a JSON object, so no field can be blamed."""
+    """The body is not a JSON object, so no field can be named."""
 
 
 class MetadataError(LambdiffError):
-    """A file is not an image, or records no readable parameters."""
+    """A file is not an image, or contains no readable parameters."""
 
     exit_code = 2
 
@@ -143,11 +143,11 @@ class EndpointFailed(LambdiffError):
 
 
 class EndpointUnreachable(EndpointFailed):
-    """There was no connection to the endpoint: nothing was generated and nothing paid for."""
+    """There was no connection to the endpoint: nothing was generated or billed."""
 
 
 class EndpointTimeout(EndpointFailed):
-    """There was no reply in time. lambdiff never repeats such a request, because the image may have been paid for."""
+    """There was no reply in time. lambdiff never repeats such a request, because the image may have been billed."""
 
 
 class OutputError(LambdiffError):
@@ -167,6 +167,6 @@ class ToolchainError(DeployError):
 
 
 class Cancelled(LambdiffError):
-    """The caller stopped the request: with Ctrl-C, a callback that returned True, or a deadline."""
+    """The request was cancelled: by Ctrl-C, by a callback that returned True, or by a deadline."""
 
     exit_code = 130

@@ -11,7 +11,7 @@ from lambdiff.errors import OutputError
 
 
 def check_writable(path: Path, *, force: bool) -> None:
-    """Refuse what `write_atomically` would refuse later, so that no image is paid for in vain.
+    """Fail now if `write_atomically` would fail later, so that no image is billed that cannot be saved.
 
     Raises:
         OutputError: the file exists and `force` is not set, or its folder is missing or not writable.
@@ -29,8 +29,8 @@ def check_writable(path: Path, *, force: bool) -> None:
 def write_atomically(path: Path, content: bytes, *, force: bool = False, mode: int = 0o644) -> Path:
     """Write `content` to a temporary file and move it to `path`, so that nobody ever sees a half-written file.
 
-    Without `force` an existing file is never replaced, not even one that appeared a moment ago: creating a hard link
-    fails if the name is taken, while renaming would overwrite.
+    Without `force` an existing file is never replaced, not even one that has just been created: a hard link fails if
+    the name is taken, while a rename would overwrite.
 
     Args:
         path: the file. With mode 0o600 a missing folder is created, readable by its owner only.
@@ -42,7 +42,7 @@ def write_atomically(path: Path, content: bytes, *, force: bool = False, mode: i
         The path.
 
     Raises:
-        OutputError: the file exists, or the system refuses to write it (disk full, read-only, no such folder).
+        OutputError: the file exists, or cannot be written (disk full, read-only, no such folder).
     """
     try:
         if mode == 0o600:
@@ -75,11 +75,11 @@ def _move_without_replacing(source: str, target: Path) -> None:
     except FileExistsError:
         raise
     except OSError:
-        # A file system without hard links (FAT, some network shares): checking and renaming are two steps there.
+        # A file system without hard links (FAT, some network shares) needs two steps: check, then rename.
         if target.exists():
             raise FileExistsError from None
         os.rename(source, target)
 
 
 def _exists(path: Path) -> OutputError:
-    return OutputError(f"{path} exists already.", fix="Choose another name, or pass `force=True` to overwrite it.")
+    return OutputError(f"{path} already exists.", fix="Choose another name, or pass `force=True` to overwrite it.")

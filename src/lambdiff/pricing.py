@@ -1,4 +1,4 @@
-"""Prices of Lambda and of what a deployment keeps, from a dated table.
+"""Prices of Lambda and of the other resources of a deployment, from a dated table.
 
     cost = GB x billed seconds x rate + requests x 0.20e-6 + max(0, GB of /tmp - 0.5) x seconds x 3.09e-8
 
@@ -25,7 +25,7 @@ ECR_GB_MONTH: Final = 0.10
 
 
 def invocation(memory_mb: int, seconds: float, *, architecture: str = "x86_64", tmp_mb: int = 512) -> float:
-    """Return the dollars for a request.
+    """Return the price of a request in dollars.
 
     Args:
         memory_mb: MB of memory.
@@ -52,7 +52,7 @@ def free_images(memory_mb: int, seconds: float) -> int:
 
 
 def snapstart_month(memory_mb: int) -> float:
-    """Return the dollars a month for the snapshot of one published version.
+    """Return the price in dollars per month for the snapshot of one published version.
 
     Example:
         >>> snapstart_month(10_240)
@@ -62,7 +62,7 @@ def snapstart_month(memory_mb: int) -> float:
 
 
 def snapstart_restore(memory_mb: int) -> float:
-    """Return the dollars for one restore of a snapshot.
+    """Return the price in dollars for one restore of a snapshot.
 
     Example:
         >>> snapstart_restore(10_240)

@@ -1,4 +1,4 @@
-"""Progress of a long command: each stage with its duration, on stderr; stdout is kept for the result."""
+"""Progress of a long command: each stage with its duration, on stderr; stdout is reserved for the result."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Confirm = Callable[[str], bool]
 """Asks the caller a yes-or-no question."""
 
 _CLOSED: Final = (OSError, ValueError)
-"""What a write raises when the terminal, the pipe or the file is closed."""
+"""The exceptions of a write when the terminal, the pipe or the file is closed."""
 
 
 class Stages:
     """Prints a line for each finished stage and, on a terminal, shows the current one with details.
 
-    The work goes on if the stream is closed, because it may have to be finished.
+    A closed stream does not stop the work, which may have to be finished.
 
     Args:
         stream: stderr by default.
-        quiet: print nothing, only measure.
+        quiet: measure without printing.
         clock: seconds, monotonic.
 
     Attributes:
@@ -50,7 +50,7 @@ class Stages:
         self._status: Status | None = None
 
     def stage(self, name: str) -> None:
-        """End the current stage and begin another; do nothing if it is the current one already."""
+        """End the current stage and begin another; do nothing if it is already the current one."""
         if name == self._name:
             return
         self.done()

@@ -98,7 +98,7 @@ def test_a_request_that_cannot_have_run_is_sent_again(refusal: Answer) -> None:
 
 
 def test_a_timeout_while_waiting_is_never_repeated() -> None:
-    """A silent endpoint ends in a timeout that says the image may have been paid for."""
+    """A silent endpoint ends in a timeout that says the image may have been billed."""
     with FaultyServer(stall) as server, client(server.url, timeout_s=0.5) as caller:
         with pytest.raises(errors.EndpointTimeout) as caught:
             caller.generate("a cat")

@@ -25,7 +25,7 @@ def test_no_file_is_replaced_without_force(tmp_path: Path) -> None:
     """An existing file is kept, and the fix offers another name and `force=True`."""
     path = tmp_path / "a.png"
     path.write_bytes(b"precious")
-    with pytest.raises(OutputError, match="exists already") as caught:
+    with pytest.raises(OutputError, match="already exists") as caught:
         write_atomically(path, b"new")
     assert "another name" in caught.value.fix
     assert "`force=True`" in caught.value.fix
@@ -37,7 +37,7 @@ def test_a_file_created_after_the_check_is_not_replaced(tmp_path: Path, monkeypa
     """If another program creates the file after the check, the write fails and the file is kept."""
     path = tmp_path / "a.png"
     monkeypatch.setattr("lambdiff.files.check_writable", lambda *_args, **_more: path.write_bytes(b"theirs"))
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         write_atomically(path, b"ours")
     assert path.read_bytes() == b"theirs"
     assert os.listdir(tmp_path) == ["a.png"]

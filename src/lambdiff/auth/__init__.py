@@ -1,4 +1,4 @@
-"""AWS credentials held in memory, the region of a call, and Signature Version 4: sign a request, verify a signature.
+"""AWS credentials in memory, the choice of region, and Signature Version 4: signing requests and verifying signatures.
 
 Never imports an engine or the handler, and never writes a secret to a file, a log or a `repr`.
 """

@@ -1,6 +1,6 @@
-"""The credentials that sign a request: given by the caller, from the stack's secret or role, or the caller's own.
+"""The credentials that sign a request: passed by the caller, from the stack's secret or role, or the caller's own.
 
-Secret keys are held in memory only: never in a file, a log, an error message or a `repr`.
+Secret keys stay in memory: never in a file, a log, an error message or a `repr`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class CredentialSource(Protocol):
         """
 
     def refresh(self) -> bool:
-        """Forget what is cached, after a 403. Return False if reading it again cannot help."""
+        """Discard cached credentials after a 403. Return False if reading them again cannot help."""
 
 
 class GivenCredentials:
@@ -72,7 +72,7 @@ class GivenCredentials:
         self._given = given
 
     def get(self) -> ReadOnlyCredentials:
-        """Return the given credentials, renewed by botocore if it knows how."""
+        """Return the given credentials, renewed by botocore if it can."""
         return _freeze(self._given)
 
     def refresh(self) -> bool:
@@ -81,7 +81,7 @@ class GivenCredentials:
 
 
 class CallerCredentials:
-    """The caller's own AWS identity, found as every AWS tool finds it (environment, profile, SSO, instance role)."""
+    """The caller's own AWS identity, found as in any AWS tool (environment, profile, SSO, instance role)."""
 
     def __init__(self, profile: str | None = None) -> None:
         self._profile = profile
@@ -103,13 +103,13 @@ class CallerCredentials:
             return _freeze(found)
 
     def refresh(self) -> bool:
-        """Look again next time: the profile may have been renewed."""
+        """Look up the credentials again next time: the profile may have been renewed."""
         self._session = None
         return True
 
 
 class SecretCredentials:
-    """The invoker's key pair that a deployment keeps in Secrets Manager; read once, and again after a 403."""
+    """The invoker's key pair from the deployment's secret in Secrets Manager; read once, and again after a 403."""
 
     def __init__(self, secret_arn: str, region: str, profile: str | None = None) -> None:
         self._arn, self._region, self._profile = secret_arn, region, profile

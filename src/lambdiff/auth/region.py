@@ -1,4 +1,4 @@
-"""The one rule for the AWS region of a call."""
+"""Choose the AWS region, by the same rule everywhere."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def choose_region(
     deployment: Deployment | None = None,
     profile: str | None = None,
 ) -> Sourced[str]:
-    """Return the region and its source; the first of these that is known:
+    """Return the region and its source: the first of these that is known.
 
     1. `region`, the caller's argument;
-    2. the host of a Function URL (`url`, else the deployment's), which states the region: a fact, not a setting;
+    2. the host of a Function URL (`url`, else the deployment's), which contains the region;
     3. `LAMBDIFF_REGION`;
     4. the region saved with `deployment`;
     5. `AWS_REGION`, then `AWS_DEFAULT_REGION`;
@@ -58,7 +58,7 @@ def choose_region(
     configured = session(profile)
     if configured.region_name:
         return Sourced(configured.region_name, f"profile {configured.profile_name}")
-    raise ConfigurationError("The AWS region is not known.", fix="Pass `region=`, or set AWS_REGION.")
+    raise ConfigurationError("The AWS region is unknown.", fix="Pass `region=`, or set AWS_REGION.")
 
 
 def region_of_url(url: str) -> str | None:

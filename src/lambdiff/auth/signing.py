@@ -1,6 +1,6 @@
-"""Sign requests with Signature Version 4, which an AWS_IAM Function URL requires for every call.
+"""Sign requests with Signature Version 4, which an AWS_IAM Function URL requires.
 
-botocore computes the signature; this file decides what is signed. Reference:
+botocore computes the signature; this module decides what is signed. Reference:
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 """
 
@@ -24,7 +24,7 @@ _STALE: Final = ("Authorization", "X-Amz-Date", "X-Amz-Security-Token", "X-Amz-C
 
 
 class FunctionUrlAuth(AuthBase):
-    """Signs the exact bytes that are sent, again for each attempt.
+    """Signs the exact bytes that are sent, anew for each attempt.
 
     The signature covers host, content type, date, body hash and, for temporary credentials, the session token. Headers
     that a proxy may change (User-Agent, Accept-Encoding, Connection) are not covered.
@@ -44,7 +44,7 @@ class FunctionUrlAuth(AuthBase):
         self.region = region
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        """Sign the request, in place of any signature that it has."""
+        """Sign the request, replacing any signature that it has."""
         for name in _STALE:
             request.headers.pop(name, None)
         content_type = request.headers.get("Content-Type")
@@ -60,7 +60,7 @@ class FunctionUrlAuth(AuthBase):
 
 
 def _checked(keys: ReadOnlyCredentials) -> ReadOnlyCredentials:
-    """Refuse keys with a stray space or line break: later, the error message would contain their value."""
+    """Reject keys with a stray space or line break: a later error message would contain their value."""
     for name, value in (("key id", keys.access_key), ("secret key", keys.secret_key), ("session token", keys.token)):
         if value and not all("!" <= character <= "~" for character in value):
             raise CredentialsError(

@@ -1,6 +1,6 @@
 """Verify the Signature Version 4 of a received request, as an IAM-protected Function URL does.
 
-botocore's own signer signs the received request again, and the signatures are compared. The rules around it:
+botocore's own signer signs the received request again, and the signatures are compared. The rules:
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-signing-elements.html
 """
 
@@ -91,7 +91,7 @@ class Verifier:
         self._clock = clock
 
     def verify(self, request: ReceivedRequest) -> None:
-        """Return if the request is signed correctly.
+        """Check that the request is signed correctly.
 
         Raises:
             SignatureRefused: it is not.
@@ -109,7 +109,7 @@ class Verifier:
     def signature(
         self, request: ReceivedRequest, signed_headers: Iterable[str], timestamp: str
     ) -> tuple[str, str, str]:
-        """Return the canonical request, the string to sign, and the signature that this key pair makes."""
+        """Return the canonical request, the string to sign, and this key pair's signature."""
         signed = set(signed_headers)
         received = AWSRequest(request.method, f"http://received{request.target}", data=request.body)
         received.headers = HTTPHeaders()

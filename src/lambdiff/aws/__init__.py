@@ -1,5 +1,5 @@
-"""AWS as lambdiff uses it: the account, stacks, functions, logs, images and access keys, each behind typed functions.
+"""Typed functions for the AWS services that lambdiff uses: accounts, stacks, functions, logs, images and access keys.
 
-Translates botocore's exceptions to `LambdiffError`; besides `auth`, no other package sees them. Never imports `client`,
-`local`, `infra`, `ops`, `bench` or `cli`.
+Translates botocore's exceptions to `LambdiffError`; besides `auth`, no other package handles them. Never imports
+`client`, `local`, `infra`, `ops`, `bench` or `cli`.
 """

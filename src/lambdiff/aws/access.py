@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from types_boto3_iam.type_defs import ContextEntryTypeDef
 
 INVOKE_ACTIONS: Final = ("lambda:InvokeFunctionUrl", "lambda:InvokeFunction")
-"""The actions that a call to a Function URL requires; the first alone is answered with 403."""
+"""The actions that a call to a Function URL requires; with the first alone, Lambda replies 403."""
 
 
 @dataclass(frozen=True)
 class AccessKey:
-    """The access key that a deployment's secret holds, without its secret half.
+    """The access key in a deployment's secret, without its secret half.
 
     Attributes:
         id: the access key id.
@@ -32,7 +32,7 @@ class AccessKey:
 
 
 def key_in_secret(account: Account, secret_arn: str) -> AccessKey:
-    """Read which access key a secret holds.
+    """Read the id and the user of the access key in a secret.
 
     Raises:
         CredentialsError, DeployError: the secret or the key's user cannot be read.
@@ -43,7 +43,7 @@ def key_in_secret(account: Account, secret_arn: str) -> AccessKey:
         key_id = str(json.loads(text)["AWS_ACCESS_KEY_ID"])
     except (ValueError, KeyError, TypeError):
         raise CredentialsError(
-            f"The secret {secret_arn} holds no access key.", fix="Write a new one with `lambdiff rotate`."
+            f"The secret {secret_arn} contains no access key.", fix="Write a new one with `lambdiff rotate`."
         ) from None
     with translated("The user of the access key"):
         used = account.client("iam").get_access_key_last_used(AccessKeyId=key_id)
@@ -60,7 +60,7 @@ def key_status(account: Account, key: AccessKey) -> str | None:
 
 
 def denied_actions(account: Account, principal: str, function_arn: str) -> Sequence[str]:
-    """Return those of `INVOKE_ACTIONS` that the policies of a user or role do not allow on a function.
+    """Return the `INVOKE_ACTIONS` that the policies of a user or role do not allow on a function.
 
     Args:
         account: the account of both.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types_boto3_sts import STSClient
 
 MIN_UNRESERVED: Final = 100
-"""Concurrent executions that Lambda keeps for functions without a reservation; it refuses to reserve these."""
+"""Concurrent executions that Lambda keeps for functions without a reservation."""
 BOOTSTRAP_PARAMETER: Final = "/cdk-bootstrap/hnb659fds/version"
 MIN_BOOTSTRAP: Final = 6
 
@@ -38,7 +38,7 @@ class Account:
         session: the boto3 session that signs all calls.
         id: the account id, twelve digits.
         arn: the ARN of the identity.
-        region: the region and where it was set.
+        region: the region and its source.
         profile: the AWS profile, or None for the default credentials.
     """
 
@@ -111,7 +111,7 @@ class Account:
 
         Args:
             wanted: as in `StackSettings.reserved_concurrency`.
-            current: what the function has reserved already.
+            current: what the function has already reserved.
 
         Returns:
             `wanted`, or None if the account would keep fewer than `MIN_UNRESERVED` unreserved executions.
@@ -143,12 +143,12 @@ def open_account(
 
     Args:
         profile: an AWS profile; by default the deployment's, else the credentials that boto3 finds.
-        region: takes precedence over all others; see `choose_region`.
-        deployment: the saved deployment that the calls are about.
+        region: takes precedence over all other sources; see `choose_region`.
+        deployment: the saved deployment to work on.
 
     Raises:
         CredentialsError: there are no credentials, or AWS does not accept them.
-        ConfigurationError: the region is not known.
+        ConfigurationError: the region is unknown.
     """
     profile = profile or (deployment.profile if deployment else None)
     session = credentials.session(profile)

@@ -58,7 +58,7 @@ def select(name: str | None = None, profile: str | None = None) -> SelectedDeplo
 
 
 def select_saved(name: str | None = None) -> Sourced[Deployment]:
-    """Select the named deployment, or the default one, without a call to AWS.
+    """Select the named deployment, or the default one, without calling AWS.
 
     Raises:
         ConfigurationError: there is no such deployment.
@@ -73,9 +73,9 @@ def select_saved(name: str | None = None) -> Sourced[Deployment]:
 
 
 def require_explicit_name(name: str | None) -> None:
-    """Refuse to choose between several deployments.
+    """Require a name if there are several deployments.
 
-    The default changes when a deployment is destroyed, so a repeated command would destroy the next one.
+    The default changes when a deployment is destroyed, so repeating the command would destroy the next one.
 
     Raises:
         ConfigurationError: there are several deployments and none was named.

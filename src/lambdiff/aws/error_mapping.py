@@ -1,4 +1,4 @@
-"""Translates botocore's exceptions into lambdiff's: the one place where that happens for calls to AWS.
+"""Translates botocore's exceptions into lambdiff's, for all calls to AWS.
 
 ::
 
@@ -55,11 +55,11 @@ class InvalidValue(Rejected):
 
 @contextlib.contextmanager
 def translated(subject: str, action: str = "read") -> Iterator[None]:
-    """Raise lambdiff's errors in place of botocore's while the block runs.
+    """Raise lambdiff's errors instead of botocore's in the block.
 
     Args:
-        subject: the resource that the calls are about; it begins the message.
-        action: a past participle: what could not be done to it.
+        subject: the resource that the calls are about; the message begins with it.
+        action: what could not be done to it, as a past participle.
 
     Raises:
         CredentialsError: there are no credentials, AWS does not accept them, or they lack a permission.
@@ -80,7 +80,7 @@ def translated(subject: str, action: str = "read") -> Iterator[None]:
 
 
 def translate(error: ClientError, subject: str, action: str) -> CredentialsError | DeployError:
-    """The error for an answer with which AWS refused a call or reported a failure; see `translated`."""
+    """Return the error for a call that AWS rejected or failed to complete; see `translated`."""
     code = error.response.get("Error", {}).get("Code", "")
     text = error.response.get("Error", {}).get("Message", "") or str(error)
     reason = f"{code}: {text}"
@@ -119,7 +119,7 @@ def _not_sent(error: BotoCoreError) -> CredentialsError | DeployError:
 
 
 def no_credentials() -> CredentialsError:
-    """The error for an environment without AWS credentials."""
+    """Return the error for an environment without AWS credentials."""
     return CredentialsError("There are no AWS credentials.", fix=SIGN_IN)
 
 

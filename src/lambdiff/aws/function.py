@@ -45,11 +45,11 @@ class Function:
         return self.state in ("Active", "Inactive")
 
     def price(self, seconds: float, memory_mb: int | None = None) -> float:
-        """Return the dollars for a request.
+        """Return the price of a request in dollars.
 
         Args:
             seconds: the billed duration.
-            memory_mb: the memory if not the present one.
+            memory_mb: the memory; by default the current setting.
         """
         return pricing.invocation(
             self.memory_mb if memory_mb is None else memory_mb,
@@ -117,7 +117,7 @@ def names(account: Account, prefix: str) -> set[str]:
 
 
 def set_memory(account: Account, name: str, memory_mb: int) -> None:
-    """Request another memory size; `wait_until_updated` says when it is in effect.
+    """Request another memory size; then call `wait_until_updated`.
 
     Raises:
         InvalidValue: the account may not have functions of this size.
@@ -141,5 +141,6 @@ def wait_until_updated(account: Account, name: str) -> None:
             account.client("lambda").get_waiter("function_updated_v2").wait(FunctionName=name)
         except WaiterError as error:
             raise DeployError(
-                f"The update of {name} did not take effect: {error}.", fix="Try again; `lambdiff status` has its state."
+                f"The update of {name} did not take effect: {error}.",
+                fix="Try again; `lambdiff status` shows its state.",
             ) from None

@@ -48,7 +48,7 @@ class ImageAddress:
 
 
 def size(account: Account, uri: str) -> int | None:
-    """Return the bytes that an image occupies in ECR; None if it is not in ECR or the identity may not look.
+    """Return the size of an image in ECR in bytes; None if it is not in ECR or the identity may not read it.
 
     Raises:
         CredentialsError, DeployError: AWS cannot be reached, or does not accept the credentials.
@@ -72,7 +72,7 @@ def delete(account: Account, uri: str) -> None:
     if image is None:
         raise DeployError(f"{uri} is not an image in ECR.", fix="Delete it in its own registry.")
     try:
-        # By digest: deleting one tag of several would keep the image, and its cost.
+        # By digest, because deleting one of several tags would keep the image and its cost.
         digest = image.digest or _describe(account, image)["imageDigest"]
         with translated(f"The image {uri}", "deleted"):
             failures = (

@@ -33,7 +33,7 @@ class Invocation:
 def invocations(lines: Iterable[str]) -> list[Invocation]:
     """Parse the REPORT lines of a log, in Lambda's text and JSON formats.
 
-    The handler's own line with the same request id tells whether an invocation generated an image.
+    The handler's own line with the same request id shows whether an invocation generated an image.
 
     Example:
         >>> invocations(["REPORT RequestId: a-1\\tDuration: 900.0 ms\\tBilled Duration: 1000 ms\\tMemory Size: 512 MB"])

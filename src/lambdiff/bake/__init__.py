@@ -2,17 +2,17 @@
 
 Never imports AWS or the client; apart from the diffusers engine, this is the only package that imports torch.
 
-    bake.py               the public function: reads as the list of steps
+    bake.py               the public function, which lists the steps
     parameters.py         the types of its parameters, and the checks that need no model
     catalogue.py          the models that have a name, each pinned to one commit
     sources.py            a catalogue name, hub id or path -> a local folder
-    pipeline_folder.py    what a folder saved by diffusers says, and copying it
+    pipeline_folder.py    read, check or copy a folder saved by diffusers
     scheduler_config.py   the noise process and the default scheduler
     families.py           pipeline class -> the module that converts it (`stable_diffusion.py`)
     modules.py            load and trace torch modules
     convert.py            one torch module -> one OpenVINO model, compared with the original
-    graph_rewrites.py     the same output from fewer operations
+    graph_rewrites.py     same output, fewer operations
     quantization.py       eight-bit activations for the UNet, calibrated on generated images
     manifest_builder.py   the manifest; provenance.py: the notice, license and origin
-    output_folder.py      write beside the destination, then move into place
+    output_folder.py      write next to the destination, then move into place
 """

@@ -2,9 +2,9 @@
 
     source (folder or hub id) --> torch modules --> OpenVINO models --> compared with torch --> model folder
 
-Nothing is trusted: weights come as safetensors (pickles only for the catalogue, and then without code), every parameter
-must be in the files, and every converted part must give the output of the original. No safety checker is baked or run;
-the manifest says so.
+Weights are read from safetensors (pickles only for the catalogue, and then without code), every parameter must be in
+the files, and every converted part must reproduce the output of the original. No safety checker is baked or run; the
+manifest says so.
 """
 
 # Annotations are evaluated here, so that `help()` shows the values of a Literal and not the name of its alias.
@@ -52,31 +52,31 @@ def bake(
     force: bool = False,
     progress: Progress = parameters.discard,
 ) -> Manifest:
-    """Make a model folder.
+    """Convert a model to a folder that an engine can load.
 
     Args:
-        source: a folder saved by diffusers, a name or hub id of the catalogue, or another hub id with `revision`.
-        out: the folder to make. It appears only when everything in it is complete and checked.
+        source: a folder saved by diffusers, a name or hub id in the catalogue, or another hub id with `revision`.
+        out: the folder to create. It appears only when everything in it is complete and checked.
         engine: `openvino`, or `diffusers` to keep the files as they are.
         precision: how weights are stored: `f32`, `f16`, `int8` (the decoder stays f16), `w8a8` (eight-bit activations
-            in the UNet as well, if it then still generates nearly the same images), or `auto`, which is f16. With the
+        in the UNet as well, provided that it still generates nearly the same images), or `auto`, which is f16. With the
             diffusers engine, only `auto`.
-        calibration: for `w8a8`, at least 8 different prompts like those that the endpoint will receive; by default
+        calibration: for `w8a8`, at least 8 distinct prompts like those that the endpoint will receive; by default
             `quantization.PROMPTS`.
         decoder: `full` (the model's own), `tiny` (TAESD, downloaded from the hub), or the folder of an
             AutoencoderTiny.
-        guidance_interval: the part of the steps that is guided, as two fractions; see `Approximations`.
-        deepcache_interval: compute the whole UNet at every n-th step only; see `Approximations`.
-        static_shapes: whether the engine compiles for the default size alone, see `Manifest`. None means yes, except
+        guidance_interval: the part of the steps that use guidance, as two fractions; see `Approximations`.
+        deepcache_interval: run the whole UNet only on every n-th step; see `Approximations`.
+        static_shapes: whether the engine compiles graphs for the default size; see `Manifest`. None means yes, except
             with w8a8 or a guidance interval, which static shapes slow down, and for a model with a native size, whose
             shapes are always static.
         inference_precision: the arithmetic: `auto` (bf16 where the processor supports it) or `f32`.
-        native_size: (width, height) in pixels of a model that generates a single size.
+        native_size: (width, height) in pixels of a model that can only generate one size.
         defaults: fields of the contract's `Defaults` that differ from the model's own.
         revision: the hub's commit; required for a hub id outside the catalogue.
-        name: the model's name in responses; by default the catalogue's or the folder's.
+        name: the model's name in replies; by default the catalogue's or the folder's.
         license: the license of the weights; by default the catalogue's, else `unknown`.
-        origin: where the weights and their training data are from, one line each.
+        origin: where the weights and their training data come from, one line each.
         notes: further text for the manifest.
         vocabulary: every word the model was trained on, if that is a short list.
         force: replace `out` if it is a model folder.
@@ -151,7 +151,7 @@ def bake(
 
 
 def _fetch_tiny_decoder(decoder: str | Path, scratch: Path, progress: Progress) -> Path | None:
-    """Return the folder of the AutoencoderTiny that replaces the model's own decoder, if one does."""
+    """Return the folder of the AutoencoderTiny that replaces the model's own decoder, or None."""
     if decoder == "full":
         return None
     if decoder == "tiny":
@@ -163,7 +163,7 @@ def _warn_if_unguided(manifest: Manifest, progress: Progress) -> None:
     if manifest.approximations.guidance_interval == (0.0, 1.0):
         return
     if manifest.guidance_embedding or manifest.defaults.guidance_scale <= 1:
-        progress("note: this model is not guided by default, so a guidance interval saves nothing")
+        progress("note: this model does not use guidance by default, so a guidance interval saves nothing")
 
 
 def _quantize(folder: Path, manifest: Manifest, calibration: Sequence[str] | None, progress: Progress) -> None:

@@ -1,6 +1,6 @@
 """The catalogue: models on the Hugging Face hub that are known to bake, each pinned to one commit.
 
-The facts are those of the models' own cards. Any other model of a supported family can be baked from a local folder of
+The entries follow the models' own cards. Any other model of a supported family can be baked from a local folder of
 safetensors, or from the hub with a revision.
 """
 
@@ -24,8 +24,8 @@ class CatalogueEntry(Struct, frozen=True, kw_only=True):
         hub_id: owner/name on the hub.
         revision: the commit that is baked.
         license: SPDX identifier, or the license's own name.
-        license_url: where the license's text is.
-        about: one line for people.
+        license_url: the address of the license's text.
+        about: a one-line description.
         defaults: steps, guidance, size and scheduler recommended by its card.
         pickled: whether its weights are torch pickles, which are then read with `weights_only=True`.
     """
@@ -90,7 +90,7 @@ TINY_DECODER: Final = CatalogueEntry(
     about="A tiny decoder for every model with the latents of Stable Diffusion 1 or 2.",
     defaults=CATALOGUE[DEFAULT].defaults,
 )
-"""What replaces a model's own decoder when it is baked with `decoder="tiny"`."""
+"""The decoder that `decoder="tiny"` uses instead of a model's own."""
 
 
 def find(name: str) -> CatalogueEntry | None:

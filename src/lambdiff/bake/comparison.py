@@ -1,4 +1,4 @@
-"""Compare a converted module with the original, on inputs of another size than it was traced with."""
+"""Compare a converted module with the original, on inputs of a different size than it was traced with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lambdiff.errors import ModelError
 def resize_inputs(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the same data with one more sample, and with latents of twice the height, transposed.
 
-    A converted module that gives the right result for these has not frozen the shapes of its example inputs.
+    If a converted module is right for these, tracing has not frozen the shapes of its example inputs.
     """
     return {name: _resize(value) for name, value in inputs.items()}
 

@@ -20,11 +20,11 @@ from lambdiff.bake.parameters import Progress
 from lambdiff.engine.core import core
 
 Rewrite = Callable[[nn.Module], None]
-"""Replaces parts of a module by equivalent ones, in place."""
+"""Replaces parts of a module with equivalent ones, in place."""
 WeightFormat = Literal["f32", "f16", "int8"]
 
 BOUNDS: Final[dict[WeightFormat, float]] = {"f32": 1e-3, "f16": 1e-2, "int8": 1e-1}
-"""The largest relative error of a converted module, by the format of its weights. At f32 only the order of additions
+"""The largest relative error of a converted module, by the format of its weights. With f32 only the order of additions
 differs; with the other formats, weights are rounded."""
 _REWRITE_BOUND: Final = 1e-4
 
@@ -43,7 +43,7 @@ def convert_module(
     Args:
         module: the original, which is rewritten in place.
         inputs: example inputs by name, in the order of the module's `forward`.
-        path: the `.xml` file to write; the weights go to the `.bin` file beside it.
+        path: the `.xml` file to write; the weights go to the `.bin` file next to it.
         weights: how the weights are stored.
         rewrites: applied before the module is traced.
         progress: called before each step.
@@ -108,9 +108,9 @@ def _run(path: Path, inputs: dict[str, Tensor]) -> NDArray[np.float32]:
 
 
 def _split_modulated_norms(model: openvino.Model) -> None:
-    """Replace group norms that the timestep scales and shifts (`resnet_time_scale_shift`) by primitive operations.
+    """Replace group norms that the timestep scales and shifts (`resnet_time_scale_shift`) with primitive operations.
 
-    OpenVINO 2026.4 fuses the norm with the modulation, and then crashes when it compiles the UNet for static shapes in
+    OpenVINO 2026.4 fuses the norm with the modulation, and then crashes when it compiles the UNet with static shapes in
     f32.
     """
     for node in model.get_ops():
@@ -122,16 +122,16 @@ def _split_modulated_norms(model: openvino.Model) -> None:
         hidden, scale, shift = node.input_values()
         attributes = node.get_attributes()
         groups = opset15.constant(np.array([0, attributes["num_groups"], -1]))
-        normalised = opset15.mvn(
+        normalized = opset15.mvn(
             opset15.reshape(hidden, groups, special_zero=True),
             opset15.constant(np.array([2])),
             normalize_variance=True,
             eps=attributes["epsilon"],
             eps_mode="inside_sqrt",
         )
-        normalised = opset15.reshape(normalised, opset15.shape_of(hidden), special_zero=False)
+        normalized = opset15.reshape(normalized, opset15.shape_of(hidden), special_zero=False)
         channels = opset15.constant(np.array([1, -1, 1, 1]))
         scale, shift = (opset15.reshape(value, channels, special_zero=False) for value in (scale, shift))
-        replacement = opset15.add(opset15.multiply(normalised, scale), shift)
+        replacement = opset15.add(opset15.multiply(normalized, scale), shift)
         replacement.set_friendly_name(node.get_friendly_name())
         node.output(0).replace(replacement.output(0))

@@ -1,6 +1,6 @@
 """Model families: the module that converts each class of pipeline for the OpenVINO engine.
 
-A new family is a new module with a `convert` function, and an entry in `converter`.
+To add a family, add a module with a `convert` function and an entry in `converter`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SUPPORTED: Final = (*_STABLE_DIFFUSION,)
 
 
 class Converter(Protocol):
-    """Writes the OpenVINO models and the tokenizer of one family into a folder."""
+    """Writes the OpenVINO models and the tokenizer of a pipeline into a folder."""
 
     def __call__(
         self,
@@ -40,7 +40,7 @@ def converter(folder: Path, index: dict[str, Any]) -> Converter:
         index: the content of its `model_index.json`.
 
     Raises:
-        ModelError: no family has this pipeline class.
+        ModelError: the pipeline class belongs to no family.
     """
     pipeline_class = str(index.get("_class_name"))
     if pipeline_class in _STABLE_DIFFUSION:
@@ -48,6 +48,6 @@ def converter(folder: Path, index: dict[str, Any]) -> Converter:
 
         return stable_diffusion.convert
     raise ModelError(
-        f"{folder} is a {pipeline_class}; the OpenVINO engine runs {' or '.join(_SUPPORTED)}.",
+        f"{folder} is a {pipeline_class}; the OpenVINO engine runs only {' and '.join(_SUPPORTED)}.",
         fix='Pass `engine="diffusers"`.',
     )

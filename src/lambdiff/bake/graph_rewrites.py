@@ -1,9 +1,9 @@
-"""The same output from fewer operations: modules replaced before a model is converted.
+"""Replace modules before a model is converted, for the same output from fewer operations.
 
-    upsampling    A pixel repeated into 2x2 and then convolved by 3x3 meets several weights of a kernel. Summed
-                  beforehand, these are four 2x2 convolutions, with 4/9 of the multiplications.
+    upsampling    If each pixel is repeated into 2x2 and then convolved with 3x3, it meets several weights of a kernel.
+                  Summing those weights beforehand gives four 2x2 convolutions, with 4/9 of the multiplications.
     guidance      The samples of one UNet call are the same latents with different texts. The residual block and the
-                  self-attention that come before the first cross-attention are computed once.
+                  self-attention before the first cross-attention are computed once.
 
 Both are exact except for rounding. `convert.py` compares every rewritten module with the original.
 """
@@ -39,7 +39,7 @@ class Upsampling(nn.Module):  # type: ignore[misc]
         self.bias = convolution.bias
 
     def forward(self, hidden_states: Tensor, *_: Any) -> Tensor:
-        """Return the upsampled and convolved input. `Upsample2D`'s other arguments, an output size, are not needed."""
+        """Return the upsampled and convolved input. The output size, which `Upsample2D` accepts, is not needed."""
         batch, _, height, width = hidden_states.shape
         blocks = torch.stack(
             [
@@ -53,7 +53,7 @@ class Upsampling(nn.Module):  # type: ignore[misc]
 
 
 class _FirstSampleBlock(nn.Module):  # type: ignore[misc]
-    """A residual block that computes the first sample of a batch only."""
+    """A residual block that computes only the first sample of a batch."""
 
     def __init__(self, block: ResnetBlock2D) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class _SharedSelfAttention(nn.Module):  # type: ignore[misc]
 
 
 def merge_upsampling(model: nn.Module) -> None:
-    """Merge every upsampling with the convolution after it, in diffusers' blocks and in AutoencoderTiny's sequences."""
+    """Merge every upsampling layer with the convolution after it, for diffusers' blocks and AutoencoderTiny."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, Upsample2D) and _doubles(child):
@@ -133,6 +133,6 @@ def _is_3x3(layer: nn.Module) -> bool:
 
 
 def _halves(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Sum a kernel's three weights along a dimension to two, for even positions of the output and for odd ones."""
+    """Sum a kernel's three weights along a dimension to two, once for even and once for odd positions of the output."""
     first, middle, last = weight.split(1, dim)
     return torch.cat([first, middle + last], dim), torch.cat([first + middle, last], dim)

@@ -1,4 +1,4 @@
-"""The manifest of a baked folder: what the model says, what the caller decided, and defaults for the rest."""
+"""Build the manifest of a baked folder, from the model's files, the caller's choices, and defaults for the rest."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def build_manifest(
     vocabulary: Sequence[str],
     notes: str,
 ) -> Manifest:
-    """Return the manifest of a folder whose files are not final yet: its list of files is empty."""
+    """Return the manifest, with an empty list of files because the folder is not final yet."""
     return Manifest(
         format=manifests.FORMAT,
         name=provenance.name,
@@ -68,7 +68,7 @@ def default_parameters(
     native_size: tuple[int, int] | None,
     overrides: DefaultOverrides | None,
 ) -> Defaults:
-    """Return the catalogue's defaults, or those of the model's own files, with the caller's overrides.
+    """Return the defaults from the catalogue or the model's own files, with the caller's overrides.
 
     Raises:
         msgspec.ValidationError: an override is out of the contract's range.

@@ -34,7 +34,7 @@ class UNet(nn.Module):  # type: ignore[misc]
     def forward(
         self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, timestep_cond: Tensor | None = None
     ) -> Tensor:
-        """Return the model's prediction; `timestep_cond` (b, n) embeds the guidance scale where the model needs it."""
+        """Return the model's prediction; `timestep_cond` (b, n) embeds the guidance scale, for models that need it."""
         return self.model(sample, timestep, encoder_hidden_states, timestep_cond=timestep_cond, return_dict=False)[0]
 
 
@@ -54,7 +54,7 @@ def load(model_class: Any, folder: Path) -> Any:
     """Load a diffusers or transformers model in f32, with every parameter read from the folder's safetensors.
 
     Raises:
-        ModelError: the folder cannot be read, or lacks a parameter, which the library would fill with random numbers.
+        ModelError: the folder cannot be read, or lacks a parameter, which the library would initialize randomly.
     """
     try:
         model, report = model_class.from_pretrained(
@@ -66,7 +66,7 @@ def load(model_class: Any, folder: Path) -> Any:
         ) from error
     if missing := [*report["missing_keys"], *(str(key) for key in report.get("mismatched_keys", []))]:
         raise ModelError(
-            f"{folder} lacks {len(missing)} of the model's parameters, {min(missing)} for example.",
+            f"{folder} lacks {len(missing)} of the model's parameters, for example {min(missing)}.",
             fix="Save the pipeline with the installed versions of diffusers and transformers.",
         )
     return model.float().eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""The output folder: written beside its destination, then moved into place when it is complete."""
+"""The output folder: written next to its destination, then moved into place when it is complete."""
 
 from __future__ import annotations
 

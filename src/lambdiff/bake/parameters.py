@@ -45,7 +45,7 @@ def discard(_message: str) -> None:
 
 
 def check_calibration(calibration: Sequence[str] | None, precision: Precision) -> None:
-    """Refuse calibration prompts that would not be used, or too few of them.
+    """Reject calibration prompts that would not be used, and too few of them.
 
     Raises:
         InvalidRequest: the precision is not w8a8, or fewer than 8 of the prompts differ.
@@ -56,12 +56,12 @@ def check_calibration(calibration: Sequence[str] | None, precision: Precision) -
         raise InvalidRequest("Only w8a8 is calibrated.", fix='Pass `precision="w8a8"`, or leave out `calibration=`.')
     if (count := len(set(calibration))) < MIN_CALIBRATION_PROMPTS:
         raise InvalidRequest(
-            f"{count} different prompts are too few to calibrate.", fix=f"Give {MIN_CALIBRATION_PROMPTS} or more."
+            f"{count} distinct prompts are too few to calibrate.", fix=f"Pass {MIN_CALIBRATION_PROMPTS} or more."
         )
 
 
 def check_defaults(overrides: DefaultOverrides | None) -> None:
-    """Refuse defaults that the contract does not allow.
+    """Reject defaults that the contract does not allow.
 
     Raises:
         InvalidRequest: a field is unknown or out of range.
@@ -93,11 +93,11 @@ def check_unconverted(
     static_shapes: bool | None,
     inference_precision: str,
 ) -> None:
-    """Refuse what only the OpenVINO engine can do: the diffusers engine runs the original files.
+    """Reject options that only the OpenVINO engine supports: the diffusers engine runs the original files.
 
     Raises:
-        InvalidRequest: an approximation, static shapes, or an inference precision.
-        ModelError: a storage precision, or another decoder.
+        InvalidRequest: an approximation, static shapes or an inference precision was requested.
+        ModelError: a storage precision or another decoder was requested.
     """
     if approximations != Approximations() or static_shapes or inference_precision != "auto":
         raise InvalidRequest(
@@ -117,16 +117,16 @@ def choose_static_shapes(
     approximations: Approximations,
     native_size: tuple[int, int] | None,
 ) -> bool:
-    """Return what the caller chose, or else whether static shapes make the model faster."""
+    """Return the caller's choice, or by default whether static shapes make the model faster."""
     if static_shapes is not None:
         return static_shapes
-    # With an interval the UNet would be compiled twice: for a guided call, and for one without guidance.
+    # With an interval the UNet would be compiled twice, with and without guidance.
     always_guided = approximations.guidance_interval == (0.0, 1.0)
     return engine == "openvino" and native_size is None and precision != "w8a8" and always_guided
 
 
 def check_libraries(engine: EngineName) -> None:
-    """Import what baking needs, so that a missing library is reported before any work.
+    """Import the libraries that baking needs, so that a missing one is reported before any work.
 
     Raises:
         MissingExtra: the `bake` extra is not installed.
@@ -137,4 +137,4 @@ def check_libraries(engine: EngineName) -> None:
         for module in _REQUIRED_MODULES[engine]:
             importlib.import_module(module)
     except ImportError:
-        raise MissingExtra("What `lambdiff bake` needs", "bake") from None
+        raise MissingExtra("A library that `lambdiff bake` needs", "bake") from None

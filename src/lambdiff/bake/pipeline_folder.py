@@ -20,14 +20,14 @@ _FIX_DAMAGED: Final = "Download or save the model again."
 
 @dataclass(frozen=True)
 class ModelTraits:
-    """What a model's own files say about it.
+    """The properties of a model, from its own files.
 
     Attributes:
         precision: how its weights are stored, such as `f16`.
         latents: shape and scale of the latents.
         max_length: tokens of a prompt, padding included.
-        sample_size: side of the latents that the UNet was trained on.
-        guidance_embedding: width of the UNet's embedding of the guidance scale, or None without one.
+        sample_size: height and width of the latents that the UNet was trained on.
+        guidance_embedding: width of the UNet's embedding of the guidance scale, or None.
         tiny_decoder: whether the autoencoder is an AutoencoderTiny.
     """
 
@@ -46,7 +46,7 @@ def check(folder: Path) -> dict[str, Any]:
         The content of `model_index.json`.
 
     Raises:
-        ModelError: the folder is not a pipeline, or the weights of a component are pickles only.
+        ModelError: the folder is not a pipeline, or a component has its weights only as pickles.
     """
     index = read_json(folder / "model_index.json")
     for component in required_components(index):
@@ -67,10 +67,10 @@ def required_components(index: dict[str, Any]) -> list[str]:
 
 
 def check_native_size(folder: Path, native_size: tuple[int, int] | None) -> None:
-    """Refuse a native size that the model's latents cannot have.
+    """Reject a native size that the model's latents cannot have.
 
     Raises:
-        InvalidRequest: width or height is not a multiple of what a latent covers.
+        InvalidRequest: width or height is not a multiple of the model's step in pixels.
     """
     if native_size is None:
         return
@@ -131,7 +131,7 @@ def read_latents(autoencoder: Path, unet: Path) -> tuple[Latents, bool]:
     blocks = config.get("decoder_block_out_channels" if is_tiny else "block_out_channels")
     if not blocks:
         raise ModelError(f"{autoencoder} is not an autoencoder of a supported class.", fix="Bake another model.")
-    # Defaults of diffusers' classes, for configurations that leave the key out.
+    # For configurations without the key: the defaults of diffusers' classes.
     scaling_factor = config.get("scaling_factor", 1.0 if is_tiny else 0.18215)
     levels = read_json(unet / "config.json").get("block_out_channels", (320, 640, 1280, 1280))
     latents = Latents(

@@ -1,4 +1,4 @@
-"""Where the weights are from and under which license: for the manifest, and for the `NOTICE.txt` beside the weights."""
+"""The origin and the license of the weights, for the manifest and for the `NOTICE.txt` next to the weights."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ NO_SAFETY_CHECKER: Final = "No safety checker is run: images are returned as the
 
 @dataclass(frozen=True)
 class Provenance:
-    """What the caller said about a model, completed by the catalogue.
+    """The caller's information about a model, completed from the catalogue.
 
     Attributes:
-        name: the model's name in responses.
+        name: the model's name in replies.
         revision: the commit, or `local`.
         license: SPDX identifier or name, or `unknown`.
-        license_url: where the license's text is, if known.
-        origin: where the weights and their training data are from, one line each.
-        tiny_decoder: the catalogue's entry of the decoder, if it replaces the model's own.
+        license_url: the address of the license's text, if known.
+        origin: where the weights and their training data come from, one line each.
+        tiny_decoder: the catalogue entry of the decoder that replaces the model's own, if any.
     """
 
     name: str
@@ -45,7 +45,7 @@ def complete(
     origin: Sequence[str],
     decoder: str | Path,
 ) -> Provenance:
-    """Complete the caller's values by the catalogue's, and these by what is known about any folder."""
+    """Fill in missing values from the catalogue, or from the folder."""
     entry = source.entry
     tiny_decoder = TINY_DECODER if decoder == "tiny" else None
     places = tuple(origin) or ((entry.url,) if entry else ())

@@ -1,8 +1,8 @@
-"""Eight-bit UNets: weights and activations are quantised, calibrated while the model generates images.
+"""Quantize the UNet to eight bits: weights and activations, calibrated while the model generates images.
 
 Activations are rounded to the ranges observed while the model generates images for some prompts (post-training
-quantisation by NNCF, with SmoothQuant: Xiao and others 2023, https://arxiv.org/abs/2211.10438). This changes the
-images, so the quantised UNet is kept only if its images for other prompts stay close to those of the original.
+quantization by NNCF, with SmoothQuant: Xiao and others 2023, https://arxiv.org/abs/2211.10438). This changes the
+images, so the quantized UNet is kept only if its images for other prompts stay close to those of the original.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PROMPTS: Final = (
     "a bowl of ramen with an egg, top view",
     "a red vintage car in front of a brick house",
     "snowy mountains at sunrise, long exposure",
-    "a watercolour of a fox in the forest",
+    "a watercolor of a fox in the forest",
     "city street at night in the rain, neon lights",
     "a wooden chair next to a window, interior design",
     "macro photograph of a dew drop on a leaf",
@@ -50,31 +50,31 @@ PROMPTS: Final = (
 """The default prompts. Every fourth is held out for the comparison; the others calibrate."""
 
 MAX_CALLS: Final = 96
-"""How many UNet calls calibrate, sampled at random from all steps of all prompts."""
+"""Maximum number of UNet calls for calibration, sampled at random from all steps of all prompts."""
 
 MIN_PSNR: Final = 25.0
-"""In dB, of the median held-out image: about the effect of bf16 arithmetic instead of f32 on a guided image."""
+"""In dB, for the median held-out image: about the effect of bf16 arithmetic instead of f32 on a guided image."""
 
 
 def quantize_unet(folder: Path, manifest: Manifest, prompts: tuple[str, ...], progress: Progress) -> float:
-    """Replace a folder's UNet by one with eight-bit weights and activations.
+    """Replace a folder's UNet with one that has eight-bit weights and activations.
 
     Args:
         folder: a baked folder whose UNet is stored in f32 or f16.
         manifest: its manifest. Calibration uses its defaults, but not its approximations.
-        prompts: at least 8, all different; every fourth is held out for the comparison.
+        prompts: at least 8, all distinct; every fourth is held out for the comparison.
         progress: called before each step.
 
     Returns:
-        PSNR in dB of the median held-out image, compared with the image of the original UNet.
+        PSNR in dB of the median held-out image, compared with the original UNet's image.
 
     Raises:
-        ModelError: the UNet cannot be quantised, or its images differ too much; the folder is unchanged.
+        ModelError: the UNet cannot be quantized, or its images differ too much; the folder is unchanged.
     """
     exact = msgspec.structs.replace(manifest, approximations=Approximations())
     held_out = prompts[3::4]
     before, calls = _calibrate(folder, exact, prompts, held_out, progress)
-    progress("quantising unet")
+    progress("quantizing unet")
     nncf.set_log_level(logging.ERROR)
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -88,9 +88,9 @@ def quantize_unet(folder: Path, manifest: Manifest, prompts: tuple[str, ...], pr
                 ignored_scope=nncf.IgnoredScope(types=["ScaledDotProductAttention"]),
                 subset_size=len(calls),
             )
-    except Exception as error:  # NNCF raises nothing narrower
+    except Exception as error:  # NNCF raises no narrower class
         raise ModelError(
-            f"The UNet cannot be quantised: {str(error).splitlines()[0][:200]}", fix='Pass `precision="int8"`.'
+            f"The UNet cannot be quantized: {str(error).splitlines()[0][:200]}", fix='Pass `precision="int8"`.'
         ) from error
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         candidate = Path(scratch, "model")
@@ -103,8 +103,8 @@ def quantize_unet(folder: Path, manifest: Manifest, prompts: tuple[str, ...], pr
         progress(f"unet: {quality:.1f} dB")
         if quality < MIN_PSNR:
             raise ModelError(
-                f"The quantised model's images differ too much: {quality:.1f} dB (required: {MIN_PSNR:.0f} dB).",
-                fix='Pass `precision="int8"`, which keeps activations exact, or prompts like yours as `calibration=`.',
+                f"The quantized model's images differ too much: {quality:.1f} dB (required: {MIN_PSNR:.0f} dB).",
+                fix='Pass `precision="int8"`, which keeps activations exact, or your own prompts as `calibration=`.',
             )
         for path in candidate.glob("unet.*"):
             path.replace(folder / path.name)
@@ -126,7 +126,7 @@ def _calibrate(
     for number, prompt in enumerate(calibrating, start=1):
         progress(f"calibrating: prompt {number} of {len(calibrating)}")
         _generate(engine, prompt)
-    # A random sample: every n-th call would be the same steps of every prompt.
+    # A random sample, because every n-th call would be the same steps of every prompt.
     calls = random.Random(0).sample(recorded, min(len(recorded), MAX_CALLS))  # noqa: S311 -- no secret
     return [_generate(engine, prompt) for prompt in held_out], calls
 

@@ -29,7 +29,7 @@ _FIX: Final = "Bake a model trained with a linear or scaled linear noise schedul
 
 @dataclass(frozen=True)
 class SchedulerConfig:
-    """What a model says about noise.
+    """The noise process and the scheduler of a model.
 
     Attributes:
         diffusion: the noise process that the weights were trained with.

@@ -19,7 +19,7 @@ _NOT_DOWNLOADED: Final = ("safety_checker/*", "feature_extractor/*", "vae_encode
 
 @dataclass(frozen=True)
 class Source:
-    """A local folder, and the catalogue's entry if the model is in the catalogue."""
+    """A local folder, and the model's entry if it is in the catalogue."""
 
     folder: Path
     entry: CatalogueEntry | None = None
@@ -29,9 +29,9 @@ def resolve(source: str | Path, revision: str | None, scratch: Path, progress: P
     """Return the folder of a pipeline, downloaded if necessary.
 
     Args:
-        source: a folder, a name or hub id of the catalogue, or another hub id.
+        source: a folder, a name or hub id in the catalogue, or another hub id.
         revision: the hub's commit; optional for catalogue models.
-        scratch: where a copy goes if the weights have to be stored in another format.
+        scratch: the folder for a copy, if the weights have to be stored in another format.
         progress: called when a download begins.
 
     Raises:
@@ -44,7 +44,7 @@ def resolve(source: str | Path, revision: str | None, scratch: Path, progress: P
     hub_id = str(source)
     if "/" not in hub_id or hub_id.startswith((".", "/", "~")):
         raise ConfigurationError(
-            f"{hub_id} is neither a folder nor a model of the catalogue.",
+            f"{hub_id} is neither a folder nor a model in the catalogue.",
             fix=f"Choose one of {', '.join(catalogue.CATALOGUE)}, or pass a hub id (owner/model) with `revision=`.",
         )
     if revision is None:
@@ -56,7 +56,7 @@ def resolve(source: str | Path, revision: str | None, scratch: Path, progress: P
 
 
 def download(entry: CatalogueEntry, scratch: Path, progress: Progress, *, revision: str | None = None) -> Path:
-    """Download a model of the catalogue, and store its weights as safetensors if they are pickles.
+    """Download a model in the catalogue, and store its weights as safetensors if they are pickles.
 
     Raises:
         ConfigurationError: the download failed.
@@ -85,7 +85,7 @@ def _download(hub_id: str, revision: str, progress: Progress) -> Path:
 
 
 def convert_pickles(folder: Path, destination: Path) -> Path:
-    """Copy a pipeline, and turn every torch pickle into safetensors. A pickle that contains code is refused, not run.
+    """Copy a pipeline, and convert every torch pickle to safetensors. A pickle that contains code is rejected, not run.
 
     Returns:
         `destination`.

@@ -30,8 +30,8 @@ class _Weights(NamedTuple):
     decoder: WeightFormat
 
 
-# The decoder has few weights, and its errors are visible at once: never below f16. With w8a8 the UNet is quantised
-# after its conversion, see `quantization.py`.
+# The decoder is never stored below f16: it has few weights, and its errors are visible. With w8a8 the UNet is quantized
+# after its conversion; see `quantization.py`.
 _WEIGHTS: Final[dict[StoragePrecision, _Weights]] = {
     "f32": _Weights("f32", "f32", "f32"),
     "f16": _Weights("f16", "f16", "f16"),
@@ -41,7 +41,7 @@ _WEIGHTS: Final[dict[StoragePrecision, _Weights]] = {
 
 
 class _Configuration(NamedTuple):
-    """The content of the configuration files, checked before the conversion, which takes minutes."""
+    """The content of the configuration files, checked before the slow conversion."""
 
     text: dict[str, Any]
     unet: dict[str, Any]
@@ -116,7 +116,7 @@ def convert(
 
 
 class _ExampleInputs:
-    """Random inputs of the sizes that the modules are traced with, the same in every run."""
+    """Random inputs for tracing the modules, the same in every run."""
 
     def __init__(self, configuration: _Configuration, max_length: int) -> None:
         self._configuration = configuration
@@ -169,15 +169,15 @@ def _check_unet(config: dict[str, Any], text_width: int, channels: int) -> None:
         if config.get(key) is not None and (key, config[key]) != ("addition_embed_type", "text"):
             raise ModelError(f"The UNet has {key}, which is not supported.", fix='Pass `engine="diffusers"`.')
     expectations = {
-        "in_channels": (channels, "the decoder reads latents of another number of channels"),
+        "in_channels": (channels, "the decoder reads latents with a different number of channels"),
         "out_channels": (channels, "the model does not generate images from text"),
-        "cross_attention_dim": (text_width, "the text encoder returns embeddings of another width"),
+        "cross_attention_dim": (text_width, "the text encoder returns embeddings of a different width"),
     }
     for key, (expected, reason) in expectations.items():
         if config.get(key) != expected:
             raise ModelError(
                 f"The UNet's {key} is {config.get(key)}, not {expected}: {reason}.",
-                fix="Bake a text-to-image model whose parts belong together.",
+                fix="Bake a text-to-image model whose parts fit together.",
             )
 
 

@@ -1,4 +1,4 @@
-"""Measures an endpoint, and restores whatever it changed to measure it.
+"""Measures an endpoint, and then restores any setting that it changed.
 
 Never imports `cli`.
 """

@@ -24,14 +24,14 @@ class BilledLog:
     """Lambda's record of each image, by the image's seed.
 
     Attributes:
-        invocations: those found so far, by seed.
+        invocations: the ones found so far, by seed.
         problem: why some may be missing.
 
     Args:
         account: the account of the function.
         log_group: the function's log group.
         clock: seconds, from any starting point.
-        sleep: waits so many seconds between two attempts.
+        sleep: waits the given seconds between two attempts.
         patience: seconds to wait for missing lines.
     """
 
@@ -59,7 +59,7 @@ class BilledLog:
         return invocation.memory_mb if invocation else None
 
     def read(self, seeds: Iterable[int], since: float) -> None:
-        """Read the log until it has all images, or `patience` is over. A log that cannot be read is a `problem`.
+        """Read the log until it has all images, or until `patience` runs out. An unreadable log becomes a `problem`.
 
         Args:
             seeds: the images' seeds.
@@ -80,12 +80,12 @@ class BilledLog:
 
 
 def by_seed(lines: Iterable[str]) -> dict[int, Invocation]:
-    """Match Lambda's REPORT lines with images, by the request id and the seed in the handler's own lines."""
+    """Match Lambda's REPORT lines to images, by the request id and the seed in the handler's own lines."""
     lines = list(lines)
     reports = {invocation.request_id: invocation for invocation in invocations(lines)}
     matched = {}
     for line in lines:
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # other lines, and JSON of other programs
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # other lines, and JSON from other programs
             entry: dict[str, Any] = json.loads(line)
             matched[int(entry["parameters"]["seed"])] = reports[entry["request_id"]]
     return matched

@@ -1,4 +1,4 @@
-"""Changes the memory of a deployed function temporarily, and restores it whatever happens."""
+"""Changes the memory of a deployed function temporarily, and restores it even after errors and interrupts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lambdiff.errors import ConfigurationError, CredentialsError, DeployError, L
 from lambdiff.stages import Stages
 
 CONFLICT_TIMEOUT: Final = 120.0
-"""Seconds to wait for an earlier update of the function, for example one of an interrupted run."""
+"""Seconds to wait for an earlier update of the function, for example from an interrupted run."""
 
 
 class MemoryNotAllowed(DeployError):
@@ -24,7 +24,7 @@ class MemoryNotAllowed(DeployError):
 
 
 class FunctionMemory:
-    """The memory of a deployment's function, and the way back to what it was.
+    """The memory of a deployment's function, which can be changed and restored.
 
     Args:
         target: the deployment.
@@ -59,7 +59,7 @@ class FunctionMemory:
         try:
             self._request(memory_mb)
         except (Rejected, CredentialsError) as error:
-            self.restored = restored  # AWS refused, so nothing has changed
+            self.restored = restored  # AWS rejected the call, so nothing has changed
             if isinstance(error, InvalidValue):
                 raise MemoryNotAllowed(
                     f"AWS says: {error.reason}", fix="Leave out this memory size, or ask AWS Support for more memory."
@@ -76,7 +76,7 @@ class FunctionMemory:
             stages: shows the progress.
 
         Raises:
-            DeployError: the memory could not be restored; the fix is the command of the AWS CLI that does it.
+            DeployError: the memory could not be restored; the fix is the AWS CLI command that does it.
         """
         with DeferredInterrupt("Restoring memory; press Ctrl-C again to abort.") as interrupts:
             try:
@@ -105,7 +105,7 @@ class FunctionMemory:
     def _restore(self, stages: Stages) -> None:
         original = self.function.memory_mb
         try:
-            with contextlib.suppress(Exception):  # an error of the output must not prevent the restoration
+            with contextlib.suppress(Exception):  # an output error must not prevent the restoration
                 stages.stage(f"Restoring {original:,} MB")
             self.set(original)
         except BaseException as error:
@@ -118,7 +118,7 @@ class FunctionMemory:
         stages.done()
 
     def _not_restored(self, error: BaseException) -> DeployError:
-        """Return the error with the command that restores the memory by hand."""
+        """Return the error, with the command to restore the memory manually."""
         name, original, account = self.function.name, self.function.memory_mb, self._account
         reason = error.message if isinstance(error, LambdiffError) else str(error)
         command = ["aws", "lambda", "update-function-configuration", "--function-name", name]
@@ -141,6 +141,6 @@ def _read_changeable(target: SelectedDeployment) -> Function:
     if function.updating:
         raise DeployError(
             f"An update of {function.name} is in progress.",
-            fix="Wait until it is complete; `lambdiff status` has its state.",
+            fix="Wait until it is complete; `lambdiff status` shows its state.",
         )
     return function

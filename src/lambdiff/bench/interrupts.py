@@ -13,8 +13,8 @@ from typing import Any, Self
 class DeferredInterrupt:
     """A context manager that turns SIGINT, SIGTERM and SIGHUP into KeyboardInterrupt, and can ignore one of them.
 
-    Without it, SIGTERM and SIGHUP end the program before anything can be undone. People press Ctrl-C twice, so the
-    first signal after the interruption is ignored with a message; the next one interrupts again.
+    Without it, SIGTERM and SIGHUP end the program before anything can be undone. Because people press Ctrl-C twice, the
+    first signal after the interrupt is ignored with a message; the next one interrupts again.
 
     Args:
         message: printed on stderr when a signal is ignored.

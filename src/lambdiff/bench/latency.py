@@ -1,7 +1,7 @@
 """Measure how long an endpoint takes for an image and what it costs, by steps and size.
 
-The endpoint is whatever a `Client` calls: a deployment, a URL, or this machine. How a function's memory affects both
-figures is measured by `memory_sweep.py`.
+The endpoint can be anything that a `Client` calls: a deployment, a URL, or this machine. `memory_sweep.py` measures how
+a function's memory affects both figures.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lambdiff.protocol.contract import Generation
 
 
 class Bench:
-    """A benchmark: `run` it, and call `report` at any time, after an interruption too.
+    """A benchmark. Call `run`, then `report`, which also works after an interrupt.
 
     The first image of each configuration is a warm-up. After that, each round generates one image of every
     configuration, so that a slow minute affects all of them alike.
@@ -55,7 +55,7 @@ class Bench:
 
     @property
     def images(self) -> int:
-        """How many images a complete run generates, the warm-up included."""
+        """How many images a complete run generates, including the warm-up."""
         return len(self.plan.generations) * (self.rounds + 1)
 
     @property
@@ -70,10 +70,11 @@ class Bench:
         return None if seconds is None or dollars is None else (seconds, dollars)
 
     def run(self, on_image: Callable[[], None] = lambda: None) -> None:
-        """Generate all images, one after the other. A configuration that the endpoint fails at is given up.
+        """Generate all images, one after the other. If the endpoint fails at a configuration, the configuration is
+        skipped.
 
         Args:
-            on_image: called after each image, including those of configurations that were given up.
+            on_image: called after each image, including those of skipped configurations.
 
         Raises:
             LambdiffError: nothing could be measured, or the endpoint refuses the caller (403, 429).
@@ -88,7 +89,7 @@ class Bench:
             raise errors[0]
 
     def report(self) -> LatencyReport:
-        """Summarise what has been measured so far."""
+        """Summarize what has been measured so far."""
         return make_report(str(self.client.endpoint), self.plan, self.series, self.rounds)
 
     def _measure(self, series: Series, *, warm_up: bool) -> None:

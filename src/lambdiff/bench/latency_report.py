@@ -17,13 +17,13 @@ class ConfigurationResult(Struct, frozen=True, kw_only=True):
     """What was measured for one number of steps and one size.
 
     Attributes:
-        images: how many the statistics rest on; the warm-up and cold starts are excluded.
+        images: how many images the statistics include; the warm-up and cold starts are excluded.
         cold_starts: images after the warm-up for which the model was loaded again.
-        latency_seconds: what the caller waits.
-        engine_seconds: the part of it spent in the endpoint, which is the sum of the phases.
+        latency_seconds: how long the caller waits.
+        engine_seconds: the part of it spent in the endpoint, the sum of the phases.
         phase_seconds: median by phase.
-        dollars_per_image: the median, by the phases' time and the deployment's memory; None if the memory is unknown.
-        error, fix: why the configuration was given up, and what to do about it.
+        dollars_per_image: the median, from the phases' time and the deployment's memory size; None if that is unknown.
+        error, fix: why the configuration was skipped, and what to do about it.
     """
 
     num_inference_steps: int
@@ -54,7 +54,7 @@ class Startup(Struct, frozen=True, kw_only=True):
     Attributes:
         health_seconds: the health query, which on this machine includes importing the engine.
         first_image_seconds: the first image; None if there is none yet.
-        load_seconds: the part of it that loaded the model; None if the model was in memory already.
+        load_seconds: the part of it that loaded the model; None if the model was already in memory.
     """
 
     health_seconds: float
@@ -88,11 +88,11 @@ class LatencyReport(Struct, frozen=True, kw_only=True):
 
 
 def make_report(endpoint: str, plan: BenchPlan, series: Sequence[Series], rounds: int) -> LatencyReport:
-    """Summarise the samples collected so far.
+    """Summarize the samples collected so far.
 
     Args:
         endpoint: the address and its source.
-        plan: what the samples were collected for.
+        plan: the plan that the samples belong to.
         series: one for each configuration of `plan`.
         rounds: images of each configuration after the warm-up.
     """

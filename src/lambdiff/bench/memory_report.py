@@ -17,14 +17,14 @@ class MemorySetting(Struct, frozen=True, kw_only=True):
     Attributes:
         memory_mb: the setting.
         current: whether it is the function's own setting.
-        images: how many the statistics rest on; cold starts are excluded.
-        cold_start_seconds: what the caller waited for the first image; None if the model was in memory already.
-        latency_seconds: what the caller waits.
+        images: how many images the statistics include; cold starts are excluded.
+        cold_start_seconds: how long the caller waited for the first image; None if the model was already in memory.
+        latency_seconds: how long the caller waits.
         billed_seconds: median.
-        billed_source: where it comes from: Lambda's `log`, or the handler's `timings`.
-        dollars_per_image: by `billed_seconds`.
+        billed_source: its source: Lambda's `log`, or the handler's `timings`.
+        dollars_per_image: the price of `billed_seconds`.
         relative_latency, relative_cost: compared with the current setting; 0.5 is half.
-        error, fix: why there are no figures, or not all, and what to do about it.
+        error, fix: why figures are missing, and what to do about it.
     """
 
     memory_mb: int
@@ -45,7 +45,7 @@ class MemorySweepReport(Struct, frozen=True, kw_only=True):
     """The report, as `lambdiff bench --memory ... --json` prints it.
 
     Attributes:
-        name: the deployment's.
+        name: the deployment's name.
         current_memory_mb: the function's own setting.
         restored: whether the function has that setting again.
         cheapest_memory_mb, fastest_memory_mb: the best measured settings; None if nothing was measured.
@@ -88,7 +88,7 @@ def compare(settings: Iterable[MemorySetting]) -> list[MemorySetting]:
 
 
 def cheapest(settings: Iterable[MemorySetting]) -> int | None:
-    """The memory in MB at which an image costs least; None if no cost is known."""
+    """The memory in MB at which an image costs the least; None if no cost is known."""
     costs = [
         (setting.dollars_per_image, setting.memory_mb) for setting in settings if setting.dollars_per_image is not None
     ]
@@ -96,6 +96,6 @@ def cheapest(settings: Iterable[MemorySetting]) -> int | None:
 
 
 def fastest(settings: Iterable[MemorySetting]) -> int | None:
-    """The memory in MB at which the caller waits least; None if nothing was measured."""
+    """The memory in MB at which the caller waits the least; None if nothing was measured."""
     times = [(setting.latency_seconds.median, setting.memory_mb) for setting in settings if setting.latency_seconds]
     return min(times)[1] if times else None

@@ -1,8 +1,8 @@
 """Find the memory setting at which a deployment's images are cheapest, and the one at which they are fastest.
 
-Lambda allocates CPU in proportion to memory: with more memory an image takes less time, and each second costs more.
-Which effect wins has to be measured, so each setting is tried on the function itself. Other callers get it meanwhile.
-The function's own setting is restored at the end, after an error, Ctrl-C and SIGTERM too.
+Lambda allocates CPU in proportion to memory: with more memory an image takes less time, but each second costs more.
+Which effect wins has to be measured, so each setting is tried on the function itself; other callers are served with it
+in the meantime. At the end the original setting is restored, even after an error, Ctrl-C or SIGTERM.
 
 The billed duration comes from Lambda's REPORT lines in the log. If one is missing, the sum of the handler's phases is
 used for all images, which is slightly less than what is billed.
@@ -32,16 +32,16 @@ from lambdiff.stages import Confirm, Stages
 
 
 class MemorySweep:
-    """A sweep: `run` it, and call `report` at any time, after an interruption too.
+    """A sweep. Call `run`, then `report`, which also works after an interrupt.
 
     Args:
         target: the deployment.
         client: calls the same deployment.
-        plan: what to generate; the last of its configurations is measured.
+        plan: what to generate; only its last configuration is measured.
         sizes: memory settings in MB; the current one is always measured.
         rounds: images at each setting after the warm-up.
         clock: seconds, from any starting point.
-        sleep: waits so many seconds.
+        sleep: waits for the given seconds.
         log_patience: seconds to wait for REPORT lines.
 
     Raises:
@@ -67,7 +67,7 @@ class MemorySweep:
         self.rounds = rounds
         self.memory = FunctionMemory(target)
         self.function = self.memory.function
-        # The current setting first: it needs no change, and all others are compared with it.
+        # The current setting comes first: it needs no change, and all others are compared with it.
         self.sizes = list(dict.fromkeys([self.function.memory_mb, *sorted(sizes)]))
         self._clock = clock
         self._log = BilledLog(target.account, self.function.log_group, clock=clock, sleep=sleep, patience=log_patience)
@@ -76,7 +76,7 @@ class MemorySweep:
 
     @property
     def images(self) -> int:
-        """How many images a complete run generates, the warm-up included."""
+        """How many images a complete run generates, including the warm-up."""
         return len(self.sizes) * (self.rounds + 1)
 
     @property
@@ -91,7 +91,7 @@ class MemorySweep:
 
     @property
     def errors(self) -> dict[int, LambdiffError]:
-        """Why a setting has no figures, or not all of them, by MB."""
+        """Why figures are missing for a setting, by MB."""
         return {**{size: series.error for size, series in self._series.items() if series.error}, **self._failures}
 
     def question(self) -> str:
@@ -109,7 +109,7 @@ class MemorySweep:
         """Measure every setting, then restore the function's own.
 
         Args:
-            stages: is told about the progress.
+            stages: shows the progress.
             confirm: answers `question`.
 
         Raises:
@@ -139,7 +139,7 @@ class MemorySweep:
             raise next(iter(self._failures.values()))
 
     def report(self) -> MemorySweepReport:
-        """Summarise what has been measured so far."""
+        """Summarize what has been measured so far."""
         measured = [size for size in self.sizes if size in self._series or size in self._failures]
         settings = compare(self._setting(size) for size in measured)
         note = f"The billed durations are the handler's own, slightly less than Lambda's, because {self._log.problem}"
@@ -165,7 +165,7 @@ class MemorySweep:
         function = self.function
         seconds = progress.expected_seconds(self.client.transport.url)
         if seconds is not None:
-            # GB-seconds are about the same at each setting, because CPU grows in proportion to memory.
+            # GB-seconds are about the same at each setting, because CPU is proportional to memory.
             total = self.images * function.price(seconds)
             return f"about {pricing.dollars(total)}, since the last image took {seconds:.1f} s"
         most = (self.rounds + 1) * sum(function.price(function.timeout_s, size) for size in self.sizes)
@@ -189,7 +189,7 @@ class MemorySweep:
 
     @property
     def _logged(self) -> bool:
-        """Whether every image's billed duration is known. If not, none is used: the two kinds cannot be compared."""
+        """Whether every image's billed duration is known. If not, none is used: the two kinds cannot be mixed."""
         return not self._log.missing(self._seeds)
 
     def _setting(self, size: int) -> MemorySetting:
@@ -218,6 +218,6 @@ class MemorySweep:
         )
 
     def _samples_with(self, size: int, series: Series | None) -> list[Sample]:
-        """The samples of a setting without those that an environment of an earlier setting answered."""
+        """The samples of a setting, without those from an environment with an earlier setting."""
         samples = series.samples if series else []
         return [sample for sample in samples if self._log.memory_mb(sample.seed) in (None, size)]

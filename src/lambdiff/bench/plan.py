@@ -19,8 +19,8 @@ class BenchPlan:
     """What to measure, with every parameter resolved.
 
     Attributes:
-        health: what the endpoint reports about itself.
-        health_seconds: how long it took to report it.
+        health: the endpoint's health report.
+        health_seconds: how long the report took.
         generations: the configurations, at least one.
     """
 

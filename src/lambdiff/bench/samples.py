@@ -14,9 +14,9 @@ class Sample:
 
     Attributes:
         seed: unique among the samples, so that the image can be found in the function's log.
-        seconds: what the caller waited.
-        phases: seconds by phase on the endpoint's side, time in the queue excluded.
-        dollars: by the phases' time and the deployment's memory; None if the memory is unknown.
+        seconds: how long the caller waited.
+        phases: seconds by phase in the endpoint, without time in the queue.
+        dollars: from the phases' time and the deployment's memory size; None if that is unknown.
     """
 
     seed: int
@@ -41,10 +41,10 @@ class Series:
 
     Attributes:
         generation: the configuration.
-        warm_up: the first image, which counts towards no statistics.
+        warm_up: the first image, which is excluded from the statistics.
         samples: the later images, cold starts excluded.
         cold_starts: how many later images were cold starts.
-        error: why the configuration was given up, if it was.
+        error: why the configuration was skipped, if it was.
     """
 
     generation: Generation

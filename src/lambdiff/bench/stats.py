@@ -17,7 +17,7 @@ class Stats(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Stats | None:
-        """Summarise `values`, rounded to four decimals; None if there are none.
+        """Summarize `values`, rounded to four decimals; None if there are none.
 
         Example:
             >>> Stats.of([2.0, 1.0, 4.0])

@@ -24,8 +24,8 @@ from lambdiff.errors import DeployError, ModelError
 PACKAGE: Final = Path(__file__).parents[1]
 IMAGE_PACKAGES: Final = ("protocol", "engine", "handler")
 IMAGE_MODULES: Final = ("__init__.py", "_version.py", "errors.py")
-"""With the packages above, the part of lambdiff that the image contains. An import-linter contract in pyproject.toml
-lists the same names and forbids them to import anything else."""
+"""The image contains these modules and the packages above. An import-linter contract in pyproject.toml lists the same
+names and forbids them to import anything else."""
 _EPOCH: Final = 315_532_800
 """1980-01-01, the earliest time that every archive format can represent."""
 _DAY: Final = 86_400
@@ -39,7 +39,7 @@ class BuildContext:
         digest: SHA-256 of names and contents, hexadecimal.
         manifest: the model's manifest.
         size: total bytes.
-        reused: whether an earlier deployment staged it.
+        reused: whether it had been staged before.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ def docker_folder() -> Path:
 
 
 def stage(model: Path, engine: EngineName) -> BuildContext:
-    """Stage the build context, or reuse it if the same content is staged already.
+    """Stage the build context, or reuse it if the same content has been staged before.
 
     Args:
         model: a baked folder; every file is compared with the manifest.
@@ -117,7 +117,7 @@ def _files(model: Path, manifest: Manifest, engine: str) -> Iterator[tuple[str, 
     packaged = (path for name in IMAGE_PACKAGES for path in sorted((PACKAGE / name).rglob("*.py")))
     for path in (*(PACKAGE / name for name in IMAGE_MODULES), *packaged):
         yield f"lambdiff/{path.relative_to(PACKAGE).as_posix()}", path
-    # Only what the manifest lists: other files beside the model, such as notes and caches, are not uploaded.
+    # Only files in the manifest: other files in the folder, such as notes and caches, are not uploaded.
     for name in (manifests.FILENAME, *(file.path for file in manifest.files)):
         yield f"model/{name}", model / name
 

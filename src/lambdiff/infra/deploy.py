@@ -1,9 +1,9 @@
 """`lambdiff deploy`: create an endpoint or update it.
 
 preflight           fails within seconds if the deployment would fail after minutes (`preflight.py`)
-fingerprint         if settings and content equal those of the stack, there is nothing to do
+fingerprint         if settings and content are those of the stack, there is nothing to do
 toolchain           container engine and CDK CLI, fetched only if there is something to deploy
-bootstrap           prepares a new account for CDK, after a question
+bootstrap           prepares a new account for CDK, after confirmation
 cdk deploy          builds and pushes the image and updates the stack; CloudFormation rolls back a failed update
 save                the deployment is saved once it exists
 smoke test          checks health and generates an image, which gives the price of one
@@ -84,7 +84,7 @@ def deploy(options: DeployOptions, stages: Stages, confirm: Confirm) -> DeployRe
 
     Raises:
         Cancelled: the caller declined, or pressed Ctrl-C.
-        LambdiffError: the deployment failed. Nothing is half-configured; the next run continues from there.
+        LambdiffError: the deployment failed. The next run continues from there.
     """
     prepared = prepare(options, stages)
     settings, notes = prepared.settings, list(prepared.notes)
@@ -164,7 +164,7 @@ def _bootstrap(account: Account, cdk: Cdk, stages: Stages, confirm: Confirm) -> 
 def _update_stack(
     cdk: Cdk, prepared: Prepared, stages: Stages, confirm: Confirm, notes: list[str]
 ) -> tuple[StackSettings, dict[str, str]]:
-    """Deploy, a second time with less memory if the account is capped; return the settings used and the outputs."""
+    """Deploy, and again with less memory if the account is capped; return the settings used and the outputs."""
     settings = prepared.settings
     try:
         stages.stage("Preparing the stack")

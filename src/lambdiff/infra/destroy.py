@@ -1,4 +1,4 @@
-"""`lambdiff destroy`: delete the stack and, after a question each, what CloudFormation retains: image and logs.
+"""`lambdiff destroy`: delete the stack, then ask about what CloudFormation retains: the image and the logs.
 
 Published versions are deleted with the function. The CDK bootstrap stack stays, because other CDK applications may
 use it.
@@ -35,7 +35,7 @@ class DestroyResult(Struct, frozen=True, kw_only=True):
 
 
 class RetainedResources(Struct, frozen=True, kw_only=True):
-    """What CloudFormation retains, recorded before the stack is deleted: afterwards it could not be found."""
+    """What CloudFormation retains, recorded before the stack is deleted, because it cannot be found afterwards."""
 
     account: str
     region: str
@@ -66,7 +66,7 @@ def destroy(target: SelectedDeployment, stages: Stages, confirm: Confirm) -> Des
     record = config.home() / "destroying" / f"{deployment.name}.json"
     retained = _find_retained(account, deployment, _read_record(record, account, deployment))
     stages.done()
-    if not confirm(f"Delete the stack {retained.stack} in account {retained.account}, {retained.region}, for good?"):
+    if not confirm(f"Delete the stack {retained.stack} in account {retained.account}, {retained.region}, permanently?"):
         raise Cancelled("Nothing was deleted.")
     write_atomically(record, msgspec.json.encode(retained), force=True, mode=0o600)
     stages.stage("Deleting the stack")

@@ -1,4 +1,4 @@
-"""Explains a failed deployment: maps what AWS and the tools print to a plain message and a remedy."""
+"""Explains a failed deployment: maps the output of AWS and the tools to a plain message and a fix."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class MemoryCapped(DeployError):
         self.limit = limit
 
 
-# The first match wins, so causes stand above their consequences.
+# The first match wins, so causes come before their consequences.
 TABLE: Final = (
     KnownFailure(
         "memory-cap",
@@ -70,7 +70,7 @@ TABLE: Final = (
         "no-bootstrap",
         r"(SSM parameter /cdk-bootstrap/\S+ not found|has not been bootstrapped|Is account \d+ bootstrapped|"
         r"(?i:bootstrap stack version \d+ required))",
-        "This account and region are not bootstrapped for CDK, or with a version that is too old.",
+        "This account and region are not bootstrapped for CDK, or the bootstrap version is too old.",
         "Run `lambdiff deploy` again and let it bootstrap, or run `cdk bootstrap aws://ACCOUNT/REGION`.",
     ),
     KnownFailure(
@@ -112,7 +112,7 @@ TABLE: Final = (
         "hash-mismatch",
         r"(THESE PACKAGES DO NOT MATCH THE HASHES)",
         "A downloaded package does not have the pinned hash.",
-        "Do not use this package index before the reason is known.",
+        "Do not use this package index until the reason is known.",
     ),
     KnownFailure(
         "packages",
@@ -123,7 +123,7 @@ TABLE: Final = (
     KnownFailure(
         "media-type",
         r"(image manifest, config or layer media type[^\n]*not supported)",
-        "Lambda does not support the media type of the image, which carries attestations.",
+        "Lambda does not support the media type of the image, which contains attestations.",
         "Build without attestations: set BUILDX_NO_DEFAULT_ATTESTATIONS=1, or use the docker driver of buildx.",
     ),
     KnownFailure(
@@ -137,7 +137,7 @@ TABLE: Final = (
         r"(: fail: \S+ push [^\n]*exited with|no basic auth credentials|error copying image|writing blob|"
         r"Failed to publish asset)",
         "The image was built but could not be pushed to ECR.",
-        "Check the network and run the same command again; layers already pushed are kept.",
+        "Check the network and run the same command again; pushed layers are kept.",
     ),
     KnownFailure(
         "permission",

@@ -23,9 +23,9 @@ def model_folder(model: str, engine: EngineName, *, say: Say = lambda _: None, p
     """Return a baked folder for a model, and bake it if necessary.
 
     Args:
-        model: `built-in`, a baked folder, or a name or hub id of the catalogue.
+        model: `built-in`, a baked folder, or a name or hub id in the catalogue.
         engine: the engine to bake a catalogue model for.
-        say: receives the license of a catalogue model, each time.
+        say: receives the license of a catalogue model.
         progress: receives the current step of a bake.
 
     Raises:
@@ -65,6 +65,6 @@ def _catalogue_model(model: str, engine: EngineName, say: Say, progress: Say) ->
         if baked_by != BAKED_BY:
             say(
                 f"The model was baked by {baked_by}. This version may generate faster: "
-                f"remove {baked} to have it baked again."
+                f"remove {baked} and it will be baked again."
             )
     return baked

@@ -1,4 +1,4 @@
-"""Preflight: every check that a deployment can make before it changes anything in AWS."""
+"""Preflight: all checks that are possible before anything in AWS is changed."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class DeployOptions:
 
     Attributes:
         name: the deployment's name.
-        model: `built-in`, a baked folder, or a name of the catalogue.
+        model: `built-in`, a baked folder, or a name in the catalogue.
         region: takes precedence over the environment and the profile.
         profile: an AWS profile.
-        reserved_concurrency: requests that may run at once; None reserves `DEFAULT_CONCURRENCY` if the account can
-            spare as many.
+        reserved_concurrency: requests that may run at once; None reserves `DEFAULT_CONCURRENCY` if the account's limit
+            allows it.
         overrides: fields of `StackSettings` that differ from their defaults.
         force: deploy even if nothing has changed.
         smoke_test: generate an image at the end.
@@ -68,7 +68,7 @@ class Prepared:
 
     @property
     def unchanged(self) -> bool:
-        """Whether the stack already is what would be deployed."""
+        """Whether the stack is already up to date."""
         state = self.state
         return bool(state and state.stable and state.outputs.get(outputs.FINGERPRINT) == self.settings.fingerprint)
 
@@ -99,7 +99,7 @@ def fingerprint(settings: StackSettings, digest: str) -> str:
 
 
 def _settings(options: DeployOptions, account: Account, state: StackState | None) -> tuple[StackSettings, list[str]]:
-    """Return checked settings with placeholders for the model, so that a bad value is refused before a long bake."""
+    """Return checked settings with placeholders for the model, so that a bad value is rejected before a long bake."""
     reserved, notes = _reservation(options, account, state)
     settings = StackSettings(
         account=account.id,
@@ -119,7 +119,7 @@ def _with_principal(overrides: dict[str, Any], account: Account) -> dict[str, An
 
 
 def _with_memory(overrides: dict[str, Any], name: str, state: StackState | None) -> dict[str, Any]:
-    # Keep the memory of the last deployment: an account that is capped below the default would refuse it every time.
+    # Keep the memory of the last deployment: an account that is capped below the default would reject it every time.
     saved = config.load().deployments.get(name)
     if "memory_mb" in overrides or state is None or saved is None or saved.memory_mb is None:
         return overrides
@@ -131,7 +131,7 @@ def _reservation(options: DeployOptions, account: Account, state: StackState | N
     wanted = DEFAULT_CONCURRENCY if options.reserved_concurrency is None else options.reserved_concurrency
     current = _reserved_now(account, state.outputs.get(outputs.FUNCTION_NAME) if state else None)
     if options.reserved_concurrency is None and account.concurrency() is None:
-        # Keep what was granted before; AWS might refuse a guess after the image has been built.
+        # Keep the current reservation: AWS might reject a guess, after the image has been built.
         note = "Concurrency is not limited: the account's limit may not be read (lambda:GetAccountSettings)."
         return current or None, [] if current else [note]
     reserved = account.reservable(wanted, current)

@@ -1,7 +1,7 @@
 """The settings of a stack: one typed object that `deploy` passes to the CDK app, checked before synthesis.
 
-It is passed as JSON in an environment variable, because the CDK CLI starts the app as a separate process. It holds no
-secret. The limits are those of Lambda (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
+It is passed as JSON in an environment variable, because the CDK CLI starts the app as a separate process. It contains
+no secret. The limits are those of Lambda (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class StackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return stack_name(self.name)
 
     def check(self) -> StackSettings:
-        """Check the values and their combination, before Lambda would refuse them halfway through a deployment.
+        """Check the values and their combination, so that Lambda does not reject them halfway through a deployment.
 
         Raises:
             ConfigurationError: a value is out of range, or values contradict each other; every problem is named.
@@ -123,7 +123,7 @@ class StackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return self
 
     def to_json(self) -> str:
-        """Return the form in which the CDK app receives the settings."""
+        """Return the settings as JSON for the CDK app."""
         return msgspec.json.encode(self).decode()
 
 

@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 PROMPT: Final = "a cat in a top hat"
 KEY_PROPAGATION: Final = 90.0
-"""Seconds until all of AWS accepts a new access key."""
+"""Maximum seconds until all of AWS accepts a new access key."""
 
 
 def run(deployment: Deployment, settings: StackSettings, stages: Stages, notes: list[str]) -> float | None:
-    """Check a new endpoint's health and generate an image with it.
+    """Check the health of a new endpoint and generate an image with it.
 
     Args:
-        deployment: the deployment, saved already.
+        deployment: the saved deployment.
         settings: what was deployed.
         stages: shows the progress.
         notes: receives a note if the caller may not assume the invoker's role, so that nothing could be tested.
@@ -59,12 +59,12 @@ def run(deployment: Deployment, settings: StackSettings, stages: Stages, notes: 
 
 
 def retry_while_denied(call: Callable[[], T], stages: Stages, sleep: Callable[[float], None] | None = None) -> T:
-    """Repeat a health check, which costs nothing, until AWS accepts the new access key.
+    """Repeat a health check, which costs next to nothing, until AWS accepts the new access key.
 
     Args:
         call: the health check.
         stages: shows the progress.
-        sleep: waits for so many seconds.
+        sleep: waits for the given seconds.
 
     Raises:
         AccessDenied: AWS does not accept the key after `KEY_PROPAGATION` seconds.

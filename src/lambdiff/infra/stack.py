@@ -29,7 +29,7 @@ from constructs import Construct
 from lambdiff.aws import outputs
 from lambdiff.infra.settings import StackSettings
 
-# Architecture and platform are looked up together: on an arm64 laptop, the default platform would give an image that an
+# Architecture and platform belong together: on an arm64 laptop, the default platform would produce an image that an
 # x86_64 function cannot start.
 _PLATFORMS: Final = {
     "x86_64": (lambda_.Architecture.X86_64, assets.Platform.LINUX_AMD64),

@@ -62,7 +62,7 @@ def cdk() -> Tool:
 
 
 def cdk_installed() -> bool:
-    """Return whether the CDK CLI has been fetched already."""
+    """Return whether the CDK CLI has been fetched."""
     return (config.home() / "toolchain" / f"aws-cdk-{CDK_VERSION}").is_dir()
 
 
@@ -104,7 +104,7 @@ def environment(engine: Tool | None = None) -> dict[str, str]:
         "JSII_NODE": str(binary),
         "PATH": f"{binary.parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "CDK_DISABLE_CLI_TELEMETRY": "true",
-        # Lambda refuses images that carry provenance attestations.
+        # Lambda rejects images with provenance attestations.
         "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
     }
     if engine is not None:
@@ -159,7 +159,7 @@ def _install(binary: Path, npm: Path, folder: Path) -> None:
         if found != CDK_INTEGRITY:
             raise ToolchainError(
                 f"The hash of aws-cdk {CDK_VERSION} from npm is {found}, not the pinned one.",
-                fix="Do not use this registry before the reason is known.",
+                fix="Do not use this registry until the reason is known.",
             )
         # Another process may have installed the same package in the meantime.
         if not folder.is_dir():

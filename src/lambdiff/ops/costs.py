@@ -1,4 +1,4 @@
-"""`lambdiff cost`: the cost of an image and of a month, from measured durations and the dated prices of `pricing.py`.
+"""`lambdiff cost`: the cost of an image and of a month, from measured durations and the dated prices in `pricing.py`.
 
 The durations are Lambda's own, from the REPORT line of each request: the billed time, its cold start and the memory.
 """
@@ -18,11 +18,11 @@ from lambdiff.aws.function import Function
 from lambdiff.aws.report_lines import Invocation, invocations
 
 MONTHLY: Final = (100, 1_000, 10_000)
-"""Numbers of images a month that the report gives a price for."""
+"""Numbers of images per month that the report prices."""
 
 
 class Month(Struct, frozen=True, kw_only=True):
-    """Dollars for a month with so many images, idle costs included, without and with the free tier."""
+    """The price in dollars of a month with `images` images, idle costs included, without and with the free tier."""
 
     images: int
     dollars: float
@@ -34,8 +34,9 @@ class Cost(Struct, frozen=True, kw_only=True):
 
     Attributes:
         images, cold_starts: counted in the log.
-        seconds_warm, seconds_cold: median billed seconds of an image with the model in memory, and of one for which
-            the environment was started or the model was loaded.
+        seconds_warm, seconds_cold: median billed seconds of an image with the model in memory, and of one that had to
+        start
+            an environment or load the model.
         dollars_per_image: the mean over all images, cold starts included; None if there were none.
         free_images: images a month that the free tier covers.
         idle: dollars a month when idle, by resource.
@@ -56,7 +57,7 @@ class Cost(Struct, frozen=True, kw_only=True):
 
 
 def cost(target: SelectedDeployment, since: float) -> Cost:
-    """Work out the cost of a deployment.
+    """Calculate the cost of a deployment.
 
     Args:
         target: the deployment.
@@ -72,12 +73,12 @@ def cost(target: SelectedDeployment, since: float) -> Cost:
 
 
 def summarize(name: str, measured: list[Invocation], function: Function, idle: dict[str, float]) -> Cost:
-    """Work out the cost of a deployment from measured invocations.
+    """Calculate the cost of a deployment from measured invocations.
 
     Args:
         name: the deployment's name.
-        measured: all invocations, those without an image included.
-        function: the function as it is now.
+        measured: all invocations, including those without an image.
+        function: the current function.
         idle: dollars a month when idle, by resource.
     """
     generations = [each for each in measured if each.generated]

@@ -1,4 +1,4 @@
-"""`lambdiff doctor`: check everything that a deployment or a call depends on, with a remedy for each problem."""
+"""`lambdiff doctor`: check everything that a deployment or a call depends on, with a fix for each problem."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lambdiff.infra import toolchain
 from lambdiff.local import builtin
 
 MAX_CLOCK_SKEW: Final = 300.0
-"""Seconds that this machine's clock may differ from AWS's before signatures are refused."""
+"""Seconds that this machine's clock may differ from AWS's before AWS rejects signatures."""
 
 CheckStatus = Literal["ok", "note", "error"]
 
@@ -33,7 +33,7 @@ class CheckResult(Struct, frozen=True, kw_only=True):
 
     Attributes:
         check: what was checked.
-        status: `note` is not a problem, or could not be checked.
+        status: a `note` is no problem, or could not be checked.
         detail: what was found.
         fix: what to do, if anything.
     """
@@ -82,7 +82,7 @@ def diagnose(name: str | None = None, profile: str | None = None, region: str | 
 
 
 def explain_403(account: Account, deployment: Deployment) -> Iterator[CheckResult]:
-    """Check what a 403 can be due to: the access key, and both permissions that a Function URL requires."""
+    """Check the possible causes of a 403: the access key, and both permissions that a Function URL requires."""
     if deployment.secret_arn:
         secret_arn = deployment.secret_arn
         yield _run("key", lambda: _key(account, secret_arn), on_error="note")
@@ -111,7 +111,7 @@ def _deploy_extra() -> _Outcome:
     except importlib.metadata.PackageNotFoundError:
         return _Outcome(
             "note",
-            "not installed; required to deploy, not to generate",
+            "not installed; needed to deploy, but not to generate",
             'Install it with `pip install "lambdiff[deploy]"`.',
         )
     return _Outcome("ok", ", ".join(versions))
@@ -135,11 +135,11 @@ def _builtin_model() -> _Outcome:
 def _clock(account: Account) -> _Outcome:
     seconds = (datetime.datetime.now(datetime.UTC) - account.server_time()).total_seconds()
     if abs(seconds) < MAX_CLOCK_SKEW:
-        return _Outcome("ok", f"{seconds:+.0f} s from AWS's")
+        return _Outcome("ok", f"{seconds:+.0f} s off AWS's clock")
     return _Outcome(
         "error",
-        f"{seconds:+.0f} s from AWS's, so every signature is refused",
-        "Set this machine's clock, for example by NTP.",
+        f"{seconds:+.0f} s off AWS's clock, so AWS rejects every signature",
+        "Set this machine's clock, for example with NTP.",
     )
 
 
@@ -161,7 +161,9 @@ def _bootstrap(account: Account) -> _Outcome:
 def _concurrency(account: Account) -> _Outcome:
     known = account.concurrency()
     if known is None:
-        return _Outcome("note", "the limit may not be read", "Ask for the permission lambda:GetAccountSettings.")
+        return _Outcome(
+            "note", "your identity may not read the limit", "Ask for the permission lambda:GetAccountSettings."
+        )
     limit, unreserved = known
     detail = f"{limit} concurrent executions in this account, {unreserved} unreserved"
     if unreserved <= accounts.MIN_UNRESERVED:

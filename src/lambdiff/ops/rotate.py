@@ -1,6 +1,6 @@
 """`lambdiff rotate`: replace the invoker's access key.
 
-One stack update that changes one parameter. It needs neither the CDK nor the image, so any machine can do it.
+This is a stack update that changes one parameter. It needs neither the CDK nor the image, so any machine can do it.
 CloudFormation creates the new key, writes it to the secret and then deletes the old one.
 """
 
@@ -18,8 +18,8 @@ class RotateResult(Struct, frozen=True, kw_only=True):
     """The new key, as `lambdiff rotate --json` prints it.
 
     Attributes:
-        serial: the key's number; the first key of a deployment has 1.
-        secret: the ARN of the secret that holds it.
+        serial: the key's number; the first key of a deployment is number 1.
+        secret: the ARN of the secret that contains it.
     """
 
     name: str
@@ -40,7 +40,8 @@ def rotate(target: SelectedDeployment, stages: Stages) -> RotateResult:
     state = stacks.require_for(account, deployment)
     if outputs.KEY_SERIAL not in state.parameters:
         raise ConfigurationError(
-            f"The stack {state.name} has no access key, because callers assume a role.", fix="No key has to be rotated."
+            f"The stack {state.name} has no access key, because callers assume a role.",
+            fix="There is no key to rotate.",
         )
     serial = int(state.parameters[outputs.KEY_SERIAL]) + 1
     stages.stage("Replacing the key")

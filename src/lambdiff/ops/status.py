@@ -18,7 +18,7 @@ from lambdiff.config import Sourced
 from lambdiff.errors import ConfigurationError, CredentialsError, DeployError
 
 ERROR_PERIOD: Final = 24 * 3600
-"""Seconds of the log that are searched for errors."""
+"""How many seconds of the log are searched for errors."""
 MAX_ERRORS: Final = 5
 ERROR_MARKERS: Final = ('"level":"ERROR"', "Task timed out", "Runtime.ExitError", "Runtime.ImportModuleError")
 """The handler's errors are JSON with a level; Lambda itself reports timeouts, exits and failed imports."""
@@ -40,7 +40,7 @@ class Status(Struct, frozen=True, kw_only=True):
 
 
 def status(target: SelectedDeployment) -> Status:
-    """Read the state of a deployment. The function is not invoked, so this costs nothing.
+    """Read the state of a deployment. The function is not invoked, so this is free.
 
     Raises:
         CredentialsError, ConfigurationError, DeployError: the stack or the function cannot be read.

@@ -12,14 +12,14 @@ from lambdiff.stages import Stages
 
 
 class WarmResult(Struct, frozen=True, kw_only=True):
-    """The environments that answered, as `lambdiff warm --json` prints it.
+    """The result of a warm-up, as `lambdiff warm --json` prints it.
 
     Attributes:
         requested: requests sent.
         answered: requests that succeeded.
-        loaded: environments that loaded the model now; the others had it in memory already.
-        seconds: until the last answer.
-        failed: the messages of failed requests, each once.
+        loaded: environments that had to load the model; the others already had it in memory.
+        seconds: until the last reply.
+        failed: the distinct messages of failed requests.
     """
 
     requested: int
@@ -32,9 +32,10 @@ class WarmResult(Struct, frozen=True, kw_only=True):
 def warm(client: Client, count: int, stages: Stages) -> WarmResult:
     """Send `count` concurrent requests for one denoising step.
 
-    Each occupies an environment of its own, so as many have the model in memory afterwards. Each request is billed.
+    Each occupies an environment of its own, so `count` environments have the model in memory afterwards. Each request
+    is billed.
     """
-    stages.stage(f"Warming {count}")
+    stages.stage(f"Warming {count} environment{'' if count == 1 else 's'}")
     start = time.monotonic()
     results = list(client.generate_many(["warm"] * count, max_workers=count, num_inference_steps=1))
     failed = [str(each.error.message) for each in results if isinstance(each, Failure)]

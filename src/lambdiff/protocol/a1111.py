@@ -21,11 +21,11 @@ SAMPLERS: Final = {"ddim": "DDIM", "dpmpp_2m": "DPM++ 2M", "euler": "Euler", "lc
 _NEGATIVE: Final = "Negative prompt:"
 _SETTING: Final = re.compile(r'\s*(\w[\w /()-]{0,60}):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _MIN_SETTINGS: Final = 3
-"""Fewer than this many in the last line, and it is the end of a prompt with commas and colons."""
+"""If the last line has fewer settings than this, it is the end of a prompt that contains commas and colons."""
 
 
 def to_text(generation: Generation, model: str, version: str = __version__) -> str:
-    """Write the text for a generation; see the module's example."""
+    """Return the text for a generation; see the example in the module's docstring."""
     scale = generation.guidance_scale
     settings = {
         "Steps": generation.num_inference_steps,
@@ -44,11 +44,11 @@ def to_text(generation: Generation, model: str, version: str = __version__) -> s
 
 
 def from_text(text: str) -> tuple[GenerateRequest, dict[str, str]]:
-    """Read a text that any tool wrote.
+    """Parse a text written by any tool.
 
     Returns:
-        What lambdiff understands of it, and all settings as they stand. The values are not validated: they may be out
-        of the contract's range.
+        The parameters that lambdiff understands, and all settings unchanged. The values are not validated: they may be
+        out of the contract's range.
     """
     *prompts, last = text.strip().split("\n")
     settings = {name: _unquoted(value) for name, value in _SETTING.findall(last)}

@@ -1,11 +1,11 @@
-"""The wire contract between client and handler: its only definition.
+"""The only definition of the wire contract between client and handler.
 
     request   `POST /` with a `GenerateRequest` as JSON     reply   the image's bytes, and the headers in `headers.py`
               `GET /`                                               `Health` as JSON
                                                             error   `Problem` as JSON, see `problems.py`
 
-The model's `Defaults` fill in what a request leaves open. The result, a `Generation`, is what an engine generates from
-and what is recorded in the image.
+The model's `Defaults` fill in the parameters that a request leaves out. The result, a `Generation`, goes to the engine
+and is recorded in the image.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from lambdiff.protocol.validation import parse_object, validate_fields
 MAX_PROMPT: Final = 2_000
 MAX_SEED: Final = 2**32 - 1
 MAX_BODY: Final = 64 * 1024
-"""Bytes of a request's body. Two prompts of 2,000 characters, each escaped as `\\uXXXX\\uXXXX`, are 48,000."""
+"""Maximum bytes of a request's body. Two prompts of 2,000 characters, each escaped as `\\uXXXX\\uXXXX`, are 48,000."""
 MAX_PAYLOAD: Final = 6_291_556
-"""Bytes of a buffered reply that Lambda passes on, base64 and JSON included."""
+"""Maximum bytes of a buffered reply from Lambda, including base64 and JSON."""
 
 SchedulerName = Literal["ddim", "dpmpp_2m", "euler", "lcm", "pndm"]
 ImageFormat = Literal["png", "jpeg", "webp"]
@@ -85,7 +85,7 @@ class GenerateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @classmethod
     def from_json(cls, body: bytes) -> GenerateRequest:
-        """Read a request's body.
+        """Parse a request's body.
 
         Raises:
             MalformedRequest: the body is not a JSON object, names a field twice, or has NaN or infinity.
@@ -100,7 +100,7 @@ class GenerateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def resolve(self, defaults: Defaults) -> Generation:
         """Fill in the model's defaults, and a random seed from the operating system.
 
-        The seed must not come from state made at start-up: all environments restored from one SnapStart snapshot
+        The seed must not come from state created at startup: all environments restored from one SnapStart snapshot
         would generate the same images.
         """
 
@@ -121,7 +121,7 @@ class GenerateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Defaults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a model uses for parameters that a request leaves open."""
+    """A model's values for parameters that a request leaves out."""
 
     num_inference_steps: Steps
     guidance_scale: Guidance
@@ -132,14 +132,14 @@ class Defaults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a model supports, within the contract's own limits."""
+    """The values that a model supports, within the contract's own limits."""
 
     min_size: Pixels = 64
     max_size: Pixels = 1024
     schedulers: tuple[SchedulerName, ...] = get_args(SchedulerName)
 
     def check(self, generation: Generation) -> None:
-        """Refuse what this model does not support.
+        """Reject values that this model does not support.
 
         Raises:
             InvalidRequest: with one entry in `problems` for each bad field.
@@ -156,7 +156,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Generation(Struct, frozen=True, kw_only=True):
-    """A request with nothing left open: what an engine generates from and what the image's metadata records."""
+    """A complete request: the engine generates from it, and the image's metadata records it."""
 
     prompt: str
     negative_prompt: str

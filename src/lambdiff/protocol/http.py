@@ -1,4 +1,4 @@
-"""A request and its reply as client and handler exchange them, whatever carries them."""
+"""A request and its reply as client and handler exchange them, independent of the transport."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class HttpRequest:
         headers: names in lower case.
         body: decoded; empty if there is none.
         request_id: printable ASCII, at most 64 characters.
-        deadline: the `time.monotonic()` at which the function is killed; None if nothing kills it.
-        sent_at: seconds since 1970 at which the Function URL received the request; None if that is not known.
+        deadline: the `time.monotonic()` at which the function is killed; None if it has no time limit.
+        sent_at: when the Function URL received the request, in seconds since 1970; None if unknown.
     """
 
     method: str
@@ -33,7 +33,7 @@ class HttpRequest:
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """A reply of any endpoint; header names are in lower case."""
+    """A reply from any endpoint; header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]

@@ -1,7 +1,7 @@
-"""The generation parameters inside an image: written with it, read back from any file.
+"""The generation parameters inside an image: written with it, and read back from any file.
 
-Every image carries two records: `parameters`, the text that other tools read (`a1111.py`), and `lambdiff`, the same
-values as JSON, exact where that text is ambiguous. `containers.py` knows where a file keeps them.
+Every image contains two records: `parameters`, the text that other tools read (`a1111.py`), and `lambdiff`, the same
+values as unambiguous JSON. `containers.py` stores them in the file.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 class ImageMetadata(Struct, frozen=True, kw_only=True):
-    """What an image records about its origin.
+    """The record in an image of how it was generated.
 
     Attributes:
-        request: the parameters, ready to be sent again; None for those that another tool's text does not state.
+        request: the parameters, ready to be sent again; None for those that another tool's text lacks.
         model, revision, version: the weights' name and revision, and lambdiff's version; empty if unknown.
-        exact: the parameters are lambdiff's own record and not parsed from another tool's text.
-        settings: every setting of the web UI's text as it stands there.
+        exact: whether the parameters come from lambdiff's own record, instead of another tool's text.
+        settings: every setting in the web UI's text, unchanged.
     """
 
     request: GenerateRequest
@@ -54,7 +54,7 @@ class ImageMetadata(Struct, frozen=True, kw_only=True):
         """The complete parameters.
 
         Raises:
-            MetadataError: another tool's text leaves some open, or has values that lambdiff does not support.
+            MetadataError: another tool's text lacks some, or has values that lambdiff does not support.
         """
         try:
             return msgspec.convert(msgspec.structs.asdict(self.request), type=Generation)
@@ -78,11 +78,11 @@ def encode(image: Image, metadata: ImageMetadata, image_format: ImageFormat | No
 
     Args:
         image: RGB.
-        metadata: complete, as `ImageMetadata.of` or an image of lambdiff gives it.
+        metadata: complete, from `ImageMetadata.of` or from an image that lambdiff generated.
         image_format: None for the format in `metadata`.
 
     Raises:
-        MetadataError: `metadata` is another tool's and incomplete.
+        MetadataError: `metadata` comes from another tool and is incomplete.
     """
     generation = metadata.generation
     if image_format:
@@ -93,13 +93,13 @@ def encode(image: Image, metadata: ImageMetadata, image_format: ImageFormat | No
 
 
 def read(source: bytes | Path) -> ImageMetadata:
-    """Read the metadata of an image by lambdiff, or by any tool that writes the web UI's text.
+    """Read the metadata of an image from lambdiff, or from any tool that writes the web UI's text.
 
     Args:
         source: the file's bytes, or its path.
 
     Raises:
-        MetadataError: the file is not an image, too large, damaged, or records no parameters.
+        MetadataError: the file is not an image, is too large or damaged, or has no parameters.
 
     Example:
         >>> read(Path("cat.png")).request.prompt  # doctest: +SKIP
@@ -114,7 +114,7 @@ def read(source: bytes | Path) -> ImageMetadata:
     if record:
         raise MetadataError("The image's parameters are damaged.", fix="Use the original file.")
     raise MetadataError(
-        "The image records no generation parameters.",
+        "The image contains no generation parameters.",
         fix="Use the file as lambdiff or the web UI wrote it: editors and messengers strip the parameters.",
     )
 
@@ -122,7 +122,7 @@ def read(source: bytes | Path) -> ImageMetadata:
 def _from_record(record: bytes) -> ImageMetadata | None:
     try:
         found = msgspec.json.decode(record, type=_Record)
-        # A file may claim anything, so the contract's validation applies.
+        # A file may contain anything, so validate it like a request.
         request = GenerateRequest.from_fields(msgspec.to_builtins(found.generation))
     except (*NOT_JSON, InvalidRequest):
         return None

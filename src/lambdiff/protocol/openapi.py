@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of an endpoint, made from the contract."""
+"""The OpenAPI 3.1 document of an endpoint, generated from the contract."""
 
 from __future__ import annotations
 

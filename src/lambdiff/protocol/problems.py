@@ -16,7 +16,7 @@ class FieldError(Struct, frozen=True, kw_only=True):
 
 
 class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A problem document. `type` is stable: compare it, not the texts."""
+    """A problem document. Compare `type`, which is stable, rather than the texts."""
 
     type: str
     title: str
@@ -26,7 +26,7 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     errors: list[FieldError] = []
 
 
-# RFC 9457 asks for a URI that need not resolve; a URN promises no page that somebody would have to host.
+# RFC 9457 requires a URI, which need not resolve. A URN does not suggest that there is a page.
 PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "malformed-request": (400, "The request cannot be read"),
     "forbidden": (403, "The signature or the permission is not valid"),
@@ -45,7 +45,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
 
 
 def make_problem(slug: str, detail: str, *, instance: str = "", errors: Iterable[tuple[str, str]] = ()) -> Problem:
-    """Make a problem document.
+    """Return a problem document.
 
     Args:
         slug: a key of `PROBLEMS`.

@@ -1,4 +1,4 @@
-"""Untrusted JSON in, validated fields out; every problem is described for the caller."""
+"""Untrusted JSON in, validated fields out; every problem is explained to the caller."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
         {'prompt': 'a cat'}
     """
     try:
-        # The standard library's parser, because msgspec's drops duplicate names without a word.
+        # The standard library's parser, because msgspec's silently drops duplicate names.
         fields = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise MalformedRequest(f"The body is not JSON: {error.msg} at character {error.pos}.") from None
@@ -58,12 +58,12 @@ def validate_fields(kind: type[Struct], fields: dict[str, Any]) -> tuple[dict[st
 
 
 class _BadText(ValueError):
-    """A string that can be neither sent as UTF-8 nor recorded in an image."""
+    """A string that cannot be sent as UTF-8 or recorded in an image."""
 
 
 def _normalized(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
-        return int(value)  # 4.0 is an integer in JSON Schema, and some languages write no other numbers
+        return int(value)  # 4.0 is an integer in JSON Schema, and some languages only write floats
     if isinstance(value, str):
         if "\0" in value:
             raise _BadText("contains a NUL character")

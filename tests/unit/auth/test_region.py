@@ -59,7 +59,7 @@ def test_the_profile_in_the_environment_is_named_as_the_source(
 
 def test_no_region_says_how_to_set_one() -> None:
     """If no source states the region, the fix names the parameter and the environment variable."""
-    with pytest.raises(ConfigurationError, match="region is not known") as caught:
+    with pytest.raises(ConfigurationError, match="region is unknown") as caught:
         choose_region(url=LOOPBACK)
     assert "`region=`" in caught.value.fix
     assert "AWS_REGION" in caught.value.fix

@@ -41,7 +41,7 @@ def test_the_region_is_chosen_by_choose_region(monkeypatch: pytest.MonkeyPatch) 
     save()
     assert endpoint.resolve().describe()["region"] == "eu-west-1 (from the URL)"
     assert str(endpoint.resolve(url=URL, region="us-west-2").region) == "us-west-2 (`region=`)"
-    with pytest.raises(ConfigurationError, match="region is not known") as caught:
+    with pytest.raises(ConfigurationError, match="region is unknown") as caught:
         endpoint.resolve(url="http://127.0.0.1:9000")
     assert "`region=`" in caught.value.fix
     monkeypatch.setenv("AWS_REGION", "sa-east-1")

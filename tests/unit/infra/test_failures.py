@@ -96,7 +96,7 @@ MESSAGES = [
         "lambdiff: fail: docker push 123456789012.dkr.ecr.us-east-1.amazonaws.com/assets:1 exited with error code 1: "
         "denied: Your authorization token is wrong\nFailed to publish asset lambdiff image\n",
         DeployError,
-        "layers already pushed are kept",
+        "pushed layers are kept",
     ),
     (
         "build",

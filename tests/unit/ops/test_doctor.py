@@ -118,7 +118,7 @@ def test_a_secret_without_a_key_is_explained(invoker: str) -> None:
     deployment = config.load().deployments["lambdiff"]
     boto3.client("secretsmanager", REGION).put_secret_value(SecretId=deployment.secret_arn, SecretString="nothing")
     key, _ = doctor.explain_403(open_account(), deployment)
-    assert "holds no access key" in key.detail
+    assert "contains no access key" in key.detail
     assert "lambdiff rotate" in key.fix
 
 
