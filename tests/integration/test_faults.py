@@ -102,7 +102,7 @@ def test_a_timeout_while_waiting_is_never_repeated() -> None:
     with FaultyServer(stall) as server, client(server.url, timeout_s=0.5) as caller:
         with pytest.raises(errors.EndpointTimeout) as caught:
             caller.generate("a cat")
-        assert "paid" in caught.value.fix
+        assert "billed" in caught.value.fix
         assert len(server.posts) == 1
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lambdiff.infra import build_context
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "lambdiff"
 DECISIONS = ROOT / "docs" / "decisions"
@@ -57,6 +59,15 @@ def test_the_architecture_table_lists_every_package_in_the_order_of_the_contract
     assert re.findall(r"^\| `(\w+)/` \|", table, re.MULTILINE) == packages
     ground = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py", "__main__.py", "_version.py"}
     assert set(re.findall(r"`(\w+\.py)`", table)) == ground
+
+
+def test_the_contract_of_the_image_names_what_the_image_contains() -> None:
+    """The packages and modules that are copied into the image are those that may not import anything outside of it."""
+    contract = next(each for each in PROJECT["tool"]["importlinter"]["contracts"] if each["id"] == "image")
+    copied = {*build_context.IMAGE_PACKAGES, *(Path(name).stem for name in build_context.IMAGE_MODULES)} - {"__init__"}
+    assert set(contract["source_modules"]) == {f"lambdiff.{name}" for name in copied}
+    others = {path.stem for path in PACKAGE.iterdir() if not path.name.startswith("__")} - copied - {"py"}
+    assert {f"lambdiff.{name}" for name in others} <= set(contract["forbidden_modules"])
 
 
 def test_every_make_target_that_is_named_exists() -> None:

@@ -7,6 +7,7 @@ import click
 from lambdiff.bake.catalogue import CATALOGUE
 from lambdiff.cli import echo_json
 from lambdiff.cli.options import json_option
+from lambdiff.cli.text import counted
 
 
 @click.command()
@@ -30,6 +31,6 @@ def models(*, as_json: bool) -> None:
         click.echo(f"  {entry.hub_id} at {entry.revision[:12]}, license {entry.license}")
         defaults = entry.defaults
         click.echo(
-            f"  {defaults.num_inference_steps} steps, guidance {defaults.guidance_scale:g}, "
+            f"  {counted(defaults.num_inference_steps, 'step')}, guidance {defaults.guidance_scale:g}, "
             f"{defaults.width}x{defaults.height}, {defaults.scheduler}"
         )
