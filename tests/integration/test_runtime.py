@@ -168,7 +168,7 @@ def test_the_real_entry_point_with_a_real_engine() -> None:
 def actions(function: Function) -> list[str]:
     """Return what `watched_function` has logged so far."""
     entries = [json.loads(line) for line in function.log.splitlines() if line.startswith("{")]
-    return [entry["did"] for entry in entries if "did" in entry]
+    return [entry["action"] for entry in entries if "action" in entry]
 
 
 @pytest.mark.engine
@@ -210,7 +210,7 @@ def test_a_model_that_fails_before_the_snapshot_fails_the_version() -> None:
             function.invoke(event())
     assert error.value.type == "ModelError"
     assert function.calls == ["/init/error"]
-    assert function.fault == "Runtime.BeforeSnapshotError"
+    assert function.error_type == "Runtime.BeforeSnapshotError"
 
 
 def _lines(function: Any, count: int) -> list[str]:

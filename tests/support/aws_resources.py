@@ -1,4 +1,4 @@
-"""Creates what a deployment consists of, in moto's AWS and on this machine."""
+"""Creates the resources of a deployment, in moto and on this machine."""
 
 from __future__ import annotations
 
@@ -74,17 +74,17 @@ def make_function(name: str = "lambdiff-Function", *, reserved: int | None = Non
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("handler.py", "def handle(event, context): ...")
-    made = client.create_function(
+    function = client.create_function(
         FunctionName=name, Role=role, Runtime="python3.12", Handler="handler.handle", Timeout=600, MemorySize=3008,
         Code={"ZipFile": archive.getvalue()}, LoggingConfig={"LogGroup": "/aws/lambda/lambdiff-Function"},
     )  # fmt: skip
     if reserved is not None:
         client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=reserved)
-    return str(made["FunctionArn"])
+    return str(function["FunctionArn"])
 
 
 def make_logs(*lines: str, group: str = OUTPUTS["LogGroup"]) -> None:
-    """Create a log group with lines of the last second."""
+    """Create a log group with lines from the last second."""
     client = boto3.client("logs", REGION)
     client.create_log_group(logGroupName=group)
     client.create_log_stream(logGroupName=group, logStreamName="one")
@@ -112,7 +112,7 @@ def save_deployment(**changes: Any) -> Deployment:
 
 
 class RefusingAccount(Account):
-    """An account whose `operation` AWS answers with the error `code`."""
+    """An account for which AWS answers `operation` with the error `code`."""
 
     operation = ""
     code = ""
@@ -134,7 +134,7 @@ class RefusingAccount(Account):
 
 
 def refusing(account: Account, operation: str, code: str = "AccessDeniedException") -> Account:
-    """Return the same account, in which AWS refuses an operation."""
+    """Return the same account, for which AWS refuses an operation."""
     kind = type("Refusing", (RefusingAccount,), {"operation": operation, "code": code})
     return kind(account.session, account.id, account.arn, account.region)
 

@@ -1,6 +1,6 @@
-"""A model hub on loopback that serves one folder: only the requests that `snapshot_download` makes.
+"""A model hub on loopback that serves one folder and supports only the requests of `snapshot_download`.
 
-https://huggingface.co/docs/hub/api: the model's info lists its files and its commit. The client sends HEAD for each
+https://huggingface.co/docs/hub/api: a model's info lists its files and its commit. The client sends HEAD for each
 file (commit, ETag and length are in the headers), then GET.
 """
 

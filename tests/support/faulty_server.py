@@ -1,4 +1,4 @@
-"""An HTTP server on loopback that misbehaves as a script says and records what it received."""
+"""An HTTP server on loopback that misbehaves according to a script and records what it receives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Answer = Callable[[socket.socket], None]
 
 
 class FaultyServer:
-    """Reads complete requests and passes each to the next answer of the script; the last answer is used repeatedly.
+    """Reads complete requests and answers each with the next entry of the script; the last entry is used repeatedly.
 
     Attributes:
         posts: the bodies of the POST requests, in order.
@@ -75,7 +75,7 @@ class FaultyServer:
 
 
 def reply(status: int, body: bytes = b"", *, length: int | None = None, **headers: str) -> Answer:
-    """Send a complete reply; with `length` its Content-Length is wrong."""
+    """Return an answer that sends a complete reply, or with `length` one whose Content-Length is wrong."""
     lines = [f"HTTP/1.1 {status} Status", f"content-length: {len(body) if length is None else length}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     content = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
@@ -89,7 +89,7 @@ def reply(status: int, body: bytes = b"", *, length: int | None = None, **header
 
 
 def reset(connection: socket.socket) -> None:
-    """Reset the TCP connection after the request was read."""
+    """Reset the TCP connection after reading the request."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
@@ -105,7 +105,7 @@ def stall(connection: socket.socket) -> None:
 
 
 def drip(body: bytes, pause: float, sent: list[int] | None = None, **headers: str) -> Answer:
-    """Send the reply in about twenty pieces with a pause in seconds after each; `sent` collects their sizes."""
+    """Return an answer that sends about twenty pieces, `pause` seconds apart, and appends their sizes to `sent`."""
 
     def send(connection: socket.socket) -> None:
         lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]

@@ -1,4 +1,4 @@
-"""Function URL events that the handler must refuse, from wrong types to ten megabytes of brackets."""
+"""A corpus of Function URL events that the handler must refuse."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ JUNK += [
 
 
 def event(body: Any = '{"prompt": "a cat"}', **changes: Any) -> dict[str, Any]:
-    """A Function URL event with some members replaced."""
+    """Return a Function URL event with some members replaced."""
     return {
         "version": "2.0",
         "rawPath": "/",
@@ -42,12 +42,12 @@ def event(body: Any = '{"prompt": "a cat"}', **changes: Any) -> dict[str, Any]:
 
 
 def encoded(body: bytes) -> dict[str, Any]:
-    """An event with this body, base64-encoded."""
+    """Return an event with this body in base64."""
     return event(base64.b64encode(body).decode(), isBase64Encoded=True)
 
 
 def corpus() -> Iterator[Case]:
-    """Yield (name, event) for everything that must be refused."""
+    """Yield (name, event) for every event that must be refused."""
     yield from wrong_types()
     yield from out_of_range()
     yield from bad_numbers()
@@ -58,7 +58,7 @@ def corpus() -> Iterator[Case]:
 
 
 def wrong_types() -> Iterator[Case]:
-    """Every field with every invalid value, and fields that do not exist."""
+    """Yield events with invalid values for every field, and with fields that do not exist."""
     for name in FIELDS:
         for value in JUNK:
             if not _valid(name, value):
@@ -69,7 +69,7 @@ def wrong_types() -> Iterator[Case]:
 
 
 def out_of_range() -> Iterator[Case]:
-    """Values of the right type just beyond the limits."""
+    """Yield events with values of the right type just beyond the limits."""
     values: dict[str, list[Any]] = {
         "num_inference_steps": [0, 101, 20.5],
         "guidance_scale": [-0.001, 30.001],
@@ -87,7 +87,7 @@ def out_of_range() -> Iterator[Case]:
 
 
 def bad_numbers() -> Iterator[Case]:
-    """Number formats that JSON does not have, and huge numbers."""
+    """Yield events with number formats that JSON does not have, and with huge numbers."""
     for name in NUMBERS:
         for text in ("NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 5_000, "0x10", "01", "+1", "1_000", "1."):
             yield f"{name}: {text[:20]}", event(f'{{"prompt": "a", "{name}": {text}}}')
@@ -95,7 +95,7 @@ def bad_numbers() -> Iterator[Case]:
 
 
 def bodies() -> Iterator[Case]:
-    """Bodies that are not a JSON object with a prompt."""
+    """Yield events whose body is not a JSON object with a prompt."""
     cases: dict[str, Any] = {
         "none": None,
         "empty": "",
@@ -106,9 +106,9 @@ def bodies() -> Iterator[Case]:
         "string": '"a"',
         "list": "[]",
         "list of objects": '[{"prompt":"a"}]',
-        "open": "{",
-        "open string": '{"prompt": "a',
-        "comma": '{"prompt": "a",}',
+        "unclosed object": "{",
+        "unclosed string": '{"prompt": "a',
+        "trailing comma": '{"prompt": "a",}',
         "single quotes": "{'prompt': 'a'}",
         "two documents": '{"prompt":"a"}{"prompt":"b"}',
         "comment": '{"prompt":"a"}//',
@@ -119,33 +119,33 @@ def bodies() -> Iterator[Case]:
         "prompt twice": '{"prompt":"a","prompt":"b"}',
         "prompt twice, escaped": '{"prompt":"a","\\u0070rompt":"b"}',
         "bad escape": '{"prompt":"\\x41"}',
-        "half escape": '{"prompt":"\\u12"}',
+        "incomplete escape": '{"prompt":"\\u12"}',
         "lone surrogate": '{"prompt":"\\ud800"}',
         "NUL": '{"prompt":"\\u0000"}',
-        "control": '{"prompt":"\n"}',
+        "control character": '{"prompt":"\n"}',
         "raw surrogate": '{"prompt":"\udfff"}',
         "deep lists": "[" * 30_000,
         "deep objects": '{"a":' * 10_000,
         "closed deep lists": "[" * 5_000 + "]" * 5_000,
         "deep in the prompt": '{"prompt":' + "[" * 20_000 + "]" * 20_000 + "}",
-        "a byte too long": "x" * (contract.MAX_BODY + 1),
+        "one byte too long": "x" * (contract.MAX_BODY + 1),
         "10 MB": '{"prompt":"' + "x" * 10_000_000 + '"}',
         "10 MB of lists": "[" * 10_000_000,
         "10 MB of surrogates": "\ud800" * 3_000_000,
         "many fields": json.dumps({f"f{index}": index for index in range(3_000)}),
         "long number": '{"prompt":"a","seed":' + "1" * 60_000 + "}",
         "long fraction": '{"prompt":"a","seed":0.' + "1" * 60_000 + "}",
-        "a list for a body": ["prompt"],
-        "an object for a body": {"prompt": "a"},
-        "a number for a body": 5,
-        "true for a body": True,
+        "body is a list": ["prompt"],
+        "body is an object": {"prompt": "a"},
+        "body is a number": 5,
+        "body is true": True,
     }
     for name, body in cases.items():
         yield f"body: {name}", event(body)
 
 
 def encoded_bodies() -> Iterator[Case]:
-    """Bytes that are not text, and text that is not base64."""
+    """Yield events whose base64 does not contain text, or is not base64."""
     cases = {
         "not UTF-8": b'{"prompt":"\xff\xfe"}',
         "UTF-16": '{"prompt":"a"}'.encode("utf-16"),
@@ -164,7 +164,7 @@ def encoded_bodies() -> Iterator[Case]:
 
 
 def routes() -> Iterator[Case]:
-    """Methods, paths and content types that are not supported."""
+    """Yield events with unsupported methods, paths and content types."""
     methods = (
         "PUT",
         "PATCH",
@@ -206,7 +206,7 @@ def routes() -> Iterator[Case]:
 
 
 def other_events() -> Iterator[Case]:
-    """Events of invocations that do not come through the Function URL."""
+    """Yield events that do not come from a Function URL."""
     kinds = {"headers": dict, "requestContext": dict, "rawPath": str, "body": str, "isBase64Encoded": bool}
     for key, kind in kinds.items():
         for value in (5, "x", [], [1], True, 1.5):
@@ -222,7 +222,7 @@ def other_events() -> Iterator[Case]:
 
 
 def _valid(name: str, value: Any) -> bool:
-    """Whether a junk value is valid for a field: a prompt may be nearly anything, and null means the default."""
+    """Return whether a junk value is valid for a field: most strings are valid prompts, and null means the default."""
     if value is None:
         return name not in ("prompt", "image_format")
     if name in ("prompt", "negative_prompt"):

@@ -1,3 +1,3 @@
-"""The secret keys that tests use; no output of the test run may contain one."""
+"""Secret keys that tests use. The output of a test run must not contain any of them."""
 
 SECRETS = ("very-secret-key", "another-secret-key", "invoker-secret", "caller-secret", "given-secret")

@@ -1,4 +1,4 @@
-"""A Lambda function with the stub engine; the variable `STUB` holds the engine's arguments as JSON."""
+"""A Lambda function with the stub engine, whose arguments are read as JSON from the variable `STUB`."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ app = App(lambda: StubEngine(**options), write_log=request_log.to_stream())
 
 
 def handler(event: Any, context: Any) -> dict[str, Any]:
-    """Do what `lambdiff.handler.function.handler` does, with this app."""
+    """Handle an event as `lambdiff.handler.function.handler` does."""
     return app.invoke(event, context)

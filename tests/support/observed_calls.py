@@ -9,5 +9,5 @@ class ObservedCalls(list[tuple[str, int]]):
     """The part and the batch size of every inference, in order."""
 
     def record(self, part: str, inputs: dict[str, Any]) -> None:
-        """Append an inference; an engine's `observe`."""
+        """Append an inference; pass this method as an engine's `observe`."""
         self.append((part, len(next(iter(inputs.values())))))

@@ -55,13 +55,13 @@ class Function:
 
     Attributes:
         calls: what the runtime client has called, in order: `/invocation/next`, `/init/error` and so on.
-        fault: the runtime client's type of the last error.
+        error_type: the type of the last error, as the runtime client reported it.
     """
 
     def __init__(self, handler: str, *, timeout: float = 30, snapshot: bool = False, **environment: str) -> None:
         self.timeout = timeout
         self.calls: list[str] = []
-        self.fault = ""
+        self.error_type = ""
         self._restored = threading.Event()
         if snapshot:
             environment["AWS_LAMBDA_INITIALIZATION_TYPE"] = "snap-start"
@@ -170,10 +170,10 @@ class _Api(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         length = self.headers["Content-Length"]
         body = self.rfile.read(int(length)) if length else self._chunks()
-        _, about, *_, kind = self.path.removeprefix(ROOT).split("/")
+        _, subject, *_, kind = self.path.removeprefix(ROOT).split("/")
         function = self.server.function
-        function.calls.append(f"/{about}/{kind}")
-        function.fault = self.headers.get("Lambda-Runtime-Function-Error-Type", function.fault)
+        function.calls.append(f"/{subject}/{kind}")
+        function.error_type = self.headers.get("Lambda-Runtime-Function-Error-Type", function.error_type)
         self._reply(202, b"{}")
         function._answers.put((kind, body))
 

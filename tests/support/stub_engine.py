@@ -1,4 +1,4 @@
-"""An `Engine` without weights: it paints a pattern determined by the seed, and misbehaves on request."""
+"""An `Engine` without weights, whose images are patterns determined by the seed, and which can misbehave."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ MANIFEST = Manifest(
 
 
 def pattern(seed: int, width: int, height: int) -> np.ndarray:
-    """Blocks of 8 x 8 pixels in random colors determined by `seed`, shape (height, width, 3)."""
+    """Return blocks of 8 x 8 pixels in random colors determined by `seed`, shape (height, width, 3)."""
     blocks = np.random.Generator(np.random.Philox(seed)).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
     return blocks.repeat(8, axis=0).repeat(8, axis=1)
 
 
 class StubEngine:
-    """Counts its loads, calls and steps.
+    """An engine that counts its loads, calls and steps.
 
     Args:
         step_seconds: how long each step sleeps.
         before_step: called before each step, for instance to block or to advance a fake clock.
         error: raised by `generate`.
         load_error: raised by `load`.
-        noise: (width, height) of an image of noise that is painted for every request.
+        noise: (width, height) of an image of random pixels that every request gets, whatever its size.
         warnings: returned with each image.
     """
 

@@ -1,6 +1,6 @@
 """Small Stable Diffusion pipelines with random weights, created once per test session.
 
-`folder()` returns a pipeline saved by diffusers, and `baked()` a model folder. Tests share them: copy one before you
+`folder()` returns a pipeline saved by diffusers, and `baked()` a model folder. Tests share both: copy one before you
 change it.
 """
 
@@ -60,7 +60,7 @@ def baked(engine: str = "openvino", *, precision: str = "auto", name: str = "tin
 
 
 def save(folder: Path, *, seed: int = 0, tiny_decoder: bool = False, **changes: Any) -> Path:
-    """Write a pipeline of about 0.3 million parameters: 4 latent channels, factor 4, text width 32, 16 tokens.
+    """Save a pipeline with about 0.3 million parameters: 4 latent channels, factor 4, text width 32, 16 tokens.
 
     Args:
         folder: where to write it; created if necessary.
@@ -72,7 +72,7 @@ def save(folder: Path, *, seed: int = 0, tiny_decoder: bool = False, **changes: 
     from diffusers import AutoencoderKL, AutoencoderTiny, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    # In networks this small, threads only wait for each other.
+    # In networks this small, additional threads only wait for each other.
     torch.set_num_threads(1)
     tokenizer = make_tokenizer()
     torch.manual_seed(seed)
@@ -106,7 +106,7 @@ def save(folder: Path, *, seed: int = 0, tiny_decoder: bool = False, **changes: 
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    # The output of untrained layers hardly depends on prompt and latents; larger weights make it depend more.
+    # The output of untrained layers hardly depends on prompt and latents; larger weights increase the dependence.
     with torch.no_grad():
         for parameter in text_encoder.parameters():
             parameter.mul_(3)

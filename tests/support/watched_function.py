@@ -1,4 +1,4 @@
-"""lambdiff's own entry point, with a log line for each compilation and each inference."""
+"""lambdiff's entry point, with a log line for each compilation and each inference."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ __all__ = ["handler"]
 compile_model = openvino.Core.compile_model
 
 
-def tell(did: str) -> None:
-    """Write a whole line at once: parts are compiled in parallel, and `print` writes line ends separately."""
-    sys.stdout.write(json.dumps({"did": did}) + "\n")
+def log_action(action: str) -> None:
+    """Write a line in a single call, because parts are compiled in parallel and `print` writes line ends separately."""
+    sys.stdout.write(json.dumps({"action": action}) + "\n")
 
 
 def watched_compile(core: openvino.Core, *args: Any) -> Any:
     """Log the compilation, then compile."""
-    tell("compile")
+    log_action("compile")
     return compile_model(core, *args)
 
 
 def observe(part: str, inputs: dict[str, Any]) -> None:
     """Log which part is about to run."""
-    tell(part)
+    log_action(part)
 
 
 openvino.Core.compile_model = watched_compile

@@ -1,4 +1,4 @@
-"""The handler with an engine that needs no weights: requests in, images or problem documents out."""
+"""The handler with the stub engine: images, problem documents, deadlines and logs (handler/app.py)."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_prompt_becomes_an_image() -> None:
 
 @pytest.mark.parametrize(("name", "pillow"), [("png", "PNG"), ("jpeg", "JPEG"), ("webp", "WEBP")])
 def test_image_formats(name: str, pillow: str) -> None:
-    """The bytes, the content type and the metadata agree on the requested format."""
+    """Bytes, content type and metadata have the requested format."""
     response = post(App(StubEngine), {"prompt": "a cat", "image_format": name})
     assert response.content_type == f"image/{name}"
     assert Image.open(io.BytesIO(response.body)).format == pillow
@@ -77,7 +77,7 @@ def test_image_formats(name: str, pillow: str) -> None:
 
 
 def test_the_engine_is_opened_and_loaded_once() -> None:
-    """The second request finds the weights in memory, and its timings contain no load phase."""
+    """A second request uses the loaded engine, and its timings contain no load phase."""
     opened = []
     app = App(lambda: opened.append(StubEngine()) or opened[-1])  # type: ignore[func-returns-value]
     post(app)
@@ -87,7 +87,7 @@ def test_the_engine_is_opened_and_loaded_once() -> None:
 
 
 def test_health_does_not_load_the_weights() -> None:
-    """`GET /` describes the model without reading two gigabytes."""
+    """`GET /` describes the model without loading its weights."""
     engine = StubEngine()
     response = App(lambda: engine).handle(HttpRequest(method="GET"))
     health = json.loads(response.body)
@@ -101,7 +101,7 @@ def test_health_does_not_load_the_weights() -> None:
 
 @pytest.mark.parametrize("content_type", [None, "application/json", "Application/JSON; charset=utf-8"])
 def test_the_content_type_may_be_missing(content_type: str | None) -> None:
-    """Clients such as the tutorial's send none."""
+    """A request without a content type is accepted, because clients from tutorials send none."""
     headers = {} if content_type is None else {"content-type": content_type}
     assert post(App(StubEngine), headers=headers).status == 200
 
@@ -123,7 +123,7 @@ def test_the_content_type_may_be_missing(content_type: str | None) -> None:
     ],
 )
 def test_bad_requests_get_a_problem_document(changes: dict[str, Any], status: int, slug: str) -> None:
-    """Each kind of mistake has its own status and stable type, and the engine is not loaded."""
+    """Each kind of mistake has its own status and problem type, and the engine is not loaded."""
     engine = StubEngine()
     response = post(App(lambda: engine), **changes)
     assert response.status == status
@@ -134,14 +134,14 @@ def test_bad_requests_get_a_problem_document(changes: dict[str, Any], status: in
 
 
 def test_thousands_of_bad_fields_get_a_short_response() -> None:
-    """The problem document lists only the first ones."""
+    """The problem document lists only the first invalid fields."""
     response = post(App(StubEngine), {f"f{index}": 1 for index in range(5_000)})
     assert response.status == 422
     assert len(response.body) < 10_000
 
 
 def test_a_500_reveals_no_internals() -> None:
-    """An unexpected error's message and trace do not reach the caller; the log has its type and frames, no message."""
+    """The response contains neither message nor traceback; the log has the error's type and frames but no message."""
     entries: list[dict[str, Any]] = []
     secret = "prompt text in /internal/path"
     app = App(lambda: StubEngine(error=RuntimeError(secret)), write_log=entries.append)
@@ -158,7 +158,7 @@ def test_a_500_reveals_no_internals() -> None:
 
 @pytest.mark.parametrize("error", [ModelError("No model.", fix="Bake one."), MissingExtra("The engine", "local")])
 def test_a_model_that_cannot_be_loaded_is_a_503(error: Exception) -> None:
-    """The response states the fix, and the next request tries again."""
+    """The response contains the fix, and the next request tries to load the model again."""
     engine = StubEngine(load_error=error)
     app = App(lambda: engine)
     response = post(app)
@@ -168,8 +168,8 @@ def test_a_model_that_cannot_be_loaded_is_a_503(error: Exception) -> None:
     assert post(app).status == 200
 
 
-def test_opening_the_engine_is_tried_again() -> None:
-    """A failure to open it does not last."""
+def test_opening_the_engine_is_retried() -> None:
+    """If opening the engine fails, the next request opens it again."""
     engines: list[Any] = [ModelError("No model."), StubEngine()]
 
     def open_engine() -> StubEngine:
@@ -182,7 +182,7 @@ def test_opening_the_engine_is_tried_again() -> None:
 
 
 def test_callers_in_the_same_process_get_exceptions() -> None:
-    """They can act on a missing extra; mistakes in the request are still answered with problem documents."""
+    """With `raise_errors`, errors are raised to the caller; invalid requests still get problem documents."""
     app = App(lambda: StubEngine(load_error=MissingExtra("The engine", "local")), raise_errors=True)
     with pytest.raises(MissingExtra):
         post(app)
@@ -192,7 +192,7 @@ def test_callers_in_the_same_process_get_exceptions() -> None:
 
 
 def test_a_response_over_six_megabytes_suggests_a_smaller_one() -> None:
-    """Lambda would replace it with an error that does not help."""
+    """A response that exceeds Lambda's limit is replaced by a problem document that suggests JPEG."""
     engine = StubEngine(noise=(1600, 1000))
     response = post(App(lambda: engine))
     assert response.status == 500
@@ -202,7 +202,7 @@ def test_a_response_over_six_megabytes_suggests_a_smaller_one() -> None:
 
 
 def test_the_caller_can_cancel() -> None:
-    """`on_step` is called after every step, and stops the generation by returning True."""
+    """`on_step` is called after every step, and cancels the generation by returning True."""
     engine = StubEngine()
     seen: list[tuple[int, int]] = []
 
@@ -231,8 +231,8 @@ class FakeClock:
         self.now += seconds
 
 
-def test_the_deadline_is_met() -> None:
-    """An image that would not be ready before the function's timeout is cancelled and answered with a problem."""
+def test_a_response_is_sent_before_the_deadline() -> None:
+    """An image that would not be ready in time is cancelled and answered with a problem document."""
     clock = FakeClock()
     engine = StubEngine(before_step=lambda: clock.advance(1))
     app = App(lambda: engine, clock=clock)
@@ -244,8 +244,8 @@ def test_the_deadline_is_met() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "steps"), [(2, 2), (4, 3), (8, 7), (60, 59)])
-def test_the_margin_before_the_deadline(seconds: float, steps: int) -> None:
-    """It is a quarter of the time there is, at most 1.5 seconds."""
+def test_the_margin_before_the_deadline_is_limited(seconds: float, steps: int) -> None:
+    """The margin is a quarter of the remaining time, and at most 1.5 seconds."""
     clock = FakeClock()
     engine = StubEngine(before_step=lambda: clock.advance(1))
     post(App(lambda: engine, clock=clock), {"prompt": "a", "num_inference_steps": 100}, deadline=clock() + seconds)
@@ -253,7 +253,7 @@ def test_the_margin_before_the_deadline(seconds: float, steps: int) -> None:
 
 
 def test_waiting_for_another_image_counts_against_the_deadline() -> None:
-    """A request that does not get its turn in time is answered anyway, while the other one goes on."""
+    """A request that waits too long for another image gets a problem document, and the other one continues."""
     started, finish = threading.Event(), threading.Event()
     engine = StubEngine(before_step=lambda: started.set() or finish.wait(60))
     app = App(lambda: engine)
@@ -270,15 +270,15 @@ def test_waiting_for_another_image_counts_against_the_deadline() -> None:
 
 
 def test_time_in_transit_counts_as_queue() -> None:
-    """The phase lasts from the time at which the Function URL received the request until the engine starts."""
+    """The queue phase begins when the Function URL receives the request, unless that time is in the future."""
     response = post(App(StubEngine), sent_at=time.time() - 2)
     assert decode_timings(response.headers[TIMING_HEADER])["queue"] == pytest.approx(2, abs=0.5)
     response = post(App(StubEngine), sent_at=time.time() + 1000)
     assert decode_timings(response.headers[TIMING_HEADER])["queue"] < 0.5
 
 
-def test_headers_are_printable_ascii() -> None:
-    """Names in the manifest cannot break a header."""
+def test_headers_are_short_printable_ascii() -> None:
+    """Header values are printable ASCII of limited length, whatever manifest and warnings contain."""
     manifest = msgspec.structs.replace(MANIFEST, name="mödel\r\nset-cookie: a=b", revision="x" * 500)
     response = post(App(lambda: StubEngine(manifest=manifest, warnings=("zwölf\r\n",))))
     assert response.status == 200
@@ -289,7 +289,7 @@ def test_headers_are_printable_ascii() -> None:
 
 
 def test_the_log_has_the_parameters_and_no_prompt() -> None:
-    """One line per request explains a slow or wrong image, and contains no text of the caller's."""
+    """The log line of a request contains its parameters and timings, but no text from the caller."""
     entries: list[dict[str, Any]] = []
     engine = StubEngine(warnings=("ignored: purple elephant",))
     app = App(lambda: engine, write_log=entries.append)
@@ -306,8 +306,8 @@ def test_the_log_has_the_parameters_and_no_prompt() -> None:
     assert entries[1]["fields"] == ["?", "prompt", "seed"]
 
 
-def test_events_get_lambda_responses() -> None:
-    """A dictionary is returned for an event, and for anything that is not an event."""
+def test_invoke_returns_a_lambda_response() -> None:
+    """`invoke` returns a dictionary in Lambda's format, even for something that is not an event."""
     app = App(StubEngine)
     reply = app.invoke({"requestContext": {"http": {"method": "POST"}}, "body": '{"prompt": "a cat"}'})
     assert (reply["statusCode"], reply["isBase64Encoded"]) == (200, True)
@@ -318,21 +318,21 @@ def test_events_get_lambda_responses() -> None:
 
 
 def test_warming_up_runs_one_step() -> None:
-    """It loads the engine and generates an image of one step."""
+    """`warm_up` loads the engine and generates an image with one step."""
     engine = StubEngine()
     App(lambda: engine).warm_up()
     assert (engine.loaded, engine.steps) == (True, 1)
 
 
 def test_warming_up_with_approximations_runs_every_step() -> None:
-    """With approximations, steps differ in which graphs they run, so one step would not warm up all of them."""
+    """With approximations, steps run different graphs, so `warm_up` runs all of the default steps."""
     engine = StubEngine(manifest=msgspec.structs.replace(MANIFEST, approximations=Approximations(deepcache_interval=2)))
     App(lambda: engine).warm_up()
     assert engine.steps == MANIFEST.defaults.num_inference_steps > 1
 
 
 def test_the_handler_imports_nothing_of_the_client() -> None:
-    """A change to the client must not rebuild the image, and a cold start must not load what only the client needs."""
+    """The handler's modules load neither the client, nor its libraries, nor an engine when they are imported."""
     modules = [
         "lambdiff.protocol.contract",
         "lambdiff.protocol.metadata",

@@ -1,4 +1,4 @@
-"""Events of payload format 2.0 as requests, and responses as Lambda expects them."""
+"""Parsing events of payload format 2.0, and rendering responses for Lambda (handler/event.py)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LambdaContext:
 
 
 def event(**changes: Any) -> dict[str, Any]:
-    """A Function URL's event as AWS documents it, with some keys changed."""
+    """Return a Function URL event as AWS documents it, with some keys changed."""
     return {
         "version": "2.0",
         "rawPath": "/",
@@ -39,7 +39,7 @@ def event(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_plain_body_is_read() -> None:
-    """The request has the event's method, path, body, id, deadline and time, and headers in lower case."""
+    """The request has the event's method, path, body, id, deadline and time, and lower-case header names."""
     before = time.monotonic()
     request = parse(event(), LambdaContext())
     assert (request.method, request.path, request.body) == ("POST", "/", b'{"prompt": "a cat"}')
@@ -51,13 +51,13 @@ def test_a_plain_body_is_read() -> None:
 
 
 def test_a_base64_body_is_decoded() -> None:
-    """Lambda encodes every body that it does not recognize as text."""
+    """A body that Lambda has encoded in base64 is decoded."""
     encoded = base64.b64encode('{"prompt": "Katze mit Hut, größer"}'.encode()).decode()
     assert "größer" in parse(event(body=encoded, isBase64Encoded=True)).body.decode()
 
 
 def test_missing_keys_have_defaults() -> None:
-    """Only the method is required; null counts as missing."""
+    """All keys except the method have defaults, and null counts as missing."""
     request = parse({"requestContext": {"http": {"method": "get"}}, "headers": None, "body": None, "rawPath": None})
     assert (request.method, request.path, request.body, dict(request.headers)) == ("GET", "/", b"", {})
     assert request.deadline is None
@@ -85,7 +85,7 @@ def test_missing_keys_have_defaults() -> None:
     ],
 )
 def test_malformed_events_are_refused(bad: Any, field: str) -> None:
-    """The error names the part of the event that is wrong."""
+    """The error for a malformed event names the invalid part."""
     with pytest.raises(MalformedRequest) as refusal:
         parse(bad)
     assert refusal.value.problems[0][0] == field
@@ -93,14 +93,14 @@ def test_malformed_events_are_refused(bad: Any, field: str) -> None:
 
 @pytest.mark.parametrize("hostile", ["a\r\nset-cookie: x", "", "x" * 65, "ä", 5, None])
 def test_an_id_that_does_not_fit_into_a_header_is_replaced(hostile: Any) -> None:
-    """The id is sent back in a header, so it must be short, printable ASCII."""
+    """A request id that is not short, printable ASCII is replaced, because it is sent back in a header."""
     new_id = request_id({"requestContext": {"requestId": hostile}})
     assert new_id != hostile
     assert len(new_id) == 36
 
 
 def test_json_is_rendered_as_text_and_images_as_base64() -> None:
-    """Lambda decodes a body only if the response says that it is base64."""
+    """JSON responses are rendered as text, and images as base64, which the response declares."""
     headers = {"content-type": "application/problem+json"}
     assert render(HttpResponse(404, headers, b"{}")) == {
         "statusCode": 404,
@@ -114,7 +114,7 @@ def test_json_is_rendered_as_text_and_images_as_base64() -> None:
 
 
 def test_the_estimated_size_is_an_upper_bound() -> None:
-    """A response that fits by the estimate must fit."""
+    """The estimated size of a response is at least its real size."""
     import json
 
     for size in (0, 1, 2, 3, 1_000):
@@ -123,5 +123,5 @@ def test_the_estimated_size_is_an_upper_bound() -> None:
 
 
 def test_media_types_lose_their_parameters() -> None:
-    """Content types are compared without parameters and case."""
+    """A media type is in lower case and has no parameters."""
     assert media_type(" Application/JSON ; charset=UTF-8") == "application/json"

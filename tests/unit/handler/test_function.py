@@ -1,4 +1,4 @@
-"""The function's entry point: what importing it starts."""
+"""Importing the function's entry point (handler/function.py)."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ print([str(folder) for folder in started], "openvino" in sys.modules and functio
         ("snap-start", "", False, False),
         ("snap-start", "sys.modules['snapshot_restore_py'] = None", False, True),
     ],
-    ids=["on demand", "before the snapshot", "before the snapshot, without hooks"],
+    ids=["on-demand", "snapstart", "snapstart-without-hooks"],
 )
-def test_what_happens_at_import(start: str, first: str, prefetched: bool, loaded: bool) -> None:
-    """On demand, the model is prefetched only. With SnapStart, the hook loads it; without hooks, the import does."""
+def test_importing_prefetches_or_loads_the_model(start: str, first: str, prefetched: bool, loaded: bool) -> None:
+    """On demand the import prefetches the model; with SnapStart a hook loads it, or without hooks the import."""
     model = str(builtin.builtin_model_dir())
     environment = {"AWS_LAMBDA_INITIALIZATION_TYPE": start, "LAMBDIFF_MODEL_DIR": model}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Hostile events and bodies, from a corpus and generated.
+"""The handler with hostile events and bodies, from a corpus and from Hypothesis.
 
 Each gets a 4xx problem document that names the field, in little processor time and without loading the model. The next
 good request works.
@@ -27,7 +27,7 @@ PROCESSOR_SECONDS = 0.05
 
 
 def check(reply: dict[str, Any]) -> dict[str, Any]:
-    """Check that a reply is a 4xx problem document with safe headers, and return the document."""
+    """Return a reply's problem document, after checking its 4xx status and its headers."""
     document: dict[str, Any] = json.loads(reply["body"])
     assert 400 <= reply["statusCode"] < 500, document
     assert document["status"] == reply["statusCode"]
@@ -41,7 +41,7 @@ def check(reply: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_corpus_is_large_enough() -> None:
-    """It has at least 300 different cases."""
+    """The corpus contains at least 300 different cases."""
     assert len(CORPUS) >= 300
 
 
@@ -72,7 +72,7 @@ def test_every_case_of_the_corpus_is_refused() -> None:
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_the_field_is_named(name: str) -> None:
-    """A value of the wrong type causes an error for its own field only."""
+    """A value of the wrong type is reported for its own field only."""
     reply = App(StubEngine).invoke(event(json.dumps({"prompt": "a cat", name: {"a": 1}})))
     assert [error["field"] for error in json.loads(reply["body"])["errors"]] == [name]
 
@@ -87,7 +87,7 @@ JSON_VALUES = st.recursive(
 @given(st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=10), JSON_VALUES, max_size=8))
 @settings(max_examples=400, deadline=None)
 def test_any_object_gets_an_image_or_a_4xx(fields: dict[str, Any]) -> None:
-    """No field values lead to a 5xx."""
+    """A body that is a JSON object gets an image or a 4xx, but never a 5xx."""
     engine = StubEngine()
     reply = App(lambda: engine).invoke(event(json.dumps(fields)))
     if reply["statusCode"] == 200:
@@ -101,7 +101,7 @@ def test_any_object_gets_an_image_or_a_4xx(fields: dict[str, Any]) -> None:
 @given(st.binary(max_size=300))
 @settings(max_examples=300, deadline=None)
 def test_any_bytes_get_a_4xx(body: bytes) -> None:
-    """Random bytes are not a request."""
+    """A body of random bytes gets a 4xx and does not load the model."""
     engine = StubEngine()
     check(App(lambda: engine).invoke(encoded(body)))
     assert engine.loads == 0
@@ -117,7 +117,7 @@ def test_any_bytes_get_a_4xx(body: bytes) -> None:
 )
 @settings(max_examples=400, deadline=None)
 def test_any_event_gets_a_reply(hostile: Any) -> None:
-    """An event may be anything that JSON can express; of these, only a GET of `/` can succeed."""
+    """Any JSON value as an event gets a 200 or a 4xx."""
     reply = App(StubEngine).invoke(hostile)
     if reply["statusCode"] != 200:
         check(reply)
@@ -126,7 +126,7 @@ def test_any_event_gets_a_reply(hostile: Any) -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=200))
 @settings(max_examples=100, deadline=None)
 def test_a_prompt_cannot_inject_headers(prompt: str) -> None:
-    """Headers stay printable ASCII whatever the prompt contains, even if a warning quotes it."""
+    """Headers are printable ASCII whatever the prompt contains, even if a warning quotes it."""
     app = App(lambda: StubEngine(warnings=(f"ignored: {prompt}",)))
     reply = app.invoke(event(json.dumps({"prompt": f"{prompt}\r\nx-evil: 1"})))
     assert reply["statusCode"] == 200
@@ -139,8 +139,8 @@ def test_a_prompt_cannot_inject_headers(prompt: str) -> None:
 
 @pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
 @pytest.mark.parametrize("character", ["x", "ä", "😀", "\n", '"', "\\", "\x01"])
-def test_prompts_at_the_limit_work(field: str, character: str) -> None:
-    """2,000 characters of any kind fit into the body, the image and the reply, as plain and as escaped JSON."""
+def test_prompts_of_maximum_length_work(field: str, character: str) -> None:
+    """A prompt of 2,000 characters of any kind gets an image, as plain or as escaped JSON; a longer one gets a 422."""
     fields = {"prompt": "a", field: "a" + character * (contract.MAX_PROMPT - 1)}
     for ascii_only in (True, False):
         reply = App(StubEngine).invoke(event(json.dumps(fields, ensure_ascii=ascii_only)))

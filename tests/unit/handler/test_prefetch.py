@@ -1,4 +1,4 @@
-"""Prefetching before a cold start."""
+"""Prefetching files at a cold start (handler/prefetch.py)."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from lambdiff.handler import prefetch
 
 @pytest.fixture
 def thread_errors(monkeypatch: pytest.MonkeyPatch) -> list[BaseException | None]:
-    """The exceptions that end threads."""
+    """The uncaught exceptions of threads."""
     errors: list[BaseException | None] = []
     monkeypatch.setattr(threading, "excepthook", lambda arguments: errors.append(arguments.exc_value))
     return errors
 
 
 def finish(threads: list[threading.Thread]) -> None:
-    """Wait for the reading threads."""
+    """Wait for the threads to end."""
     for thread in threads:
         thread.join(timeout=30)
         assert not thread.is_alive()
 
 
 def cached(path: Path) -> bool:
-    """Whether the whole file can be read without waiting for a device."""
+    """Return whether the whole file is in the page cache."""
     with path.open("rb", buffering=0) as stream:
         try:
             return all(
@@ -40,7 +40,7 @@ def cached(path: Path) -> bool:
 
 @pytest.mark.linux
 def test_every_file_is_in_the_page_cache_afterwards(tmp_path: Path, thread_errors: list[BaseException | None]) -> None:
-    """That holds for files larger and smaller than a chunk, and for subfolders."""
+    """Files larger and smaller than a chunk, and files in subfolders, are read into the page cache."""
     files = [tmp_path / "unet.bin", tmp_path / "tokenizer.json", tmp_path / "unet" / "weights"]
     files[2].parent.mkdir()
     for path, size in zip(files, (2 * prefetch.CHUNK + 5, 10, 100_000), strict=True):
@@ -55,11 +55,11 @@ def test_every_file_is_in_the_page_cache_afterwards(tmp_path: Path, thread_error
     assert thread_errors == []
 
 
-def test_it_never_fails(
+def test_prefetching_never_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thread_errors: list[BaseException | None]
 ) -> None:
-    """A missing folder or file, a refusing kernel and exhausted threads do not stop the function from starting."""
-    finish(prefetch.start(tmp_path / "nowhere"))
+    """Neither a missing folder or file, nor a failing system call, nor a lack of threads raises an exception."""
+    finish(prefetch.start(tmp_path / "missing"))
     gone, kept = tmp_path / "gone", tmp_path / "kept"
     kept.write_bytes(b"x")
     monkeypatch.setattr(prefetch, "_files", lambda _: iter([gone, kept]))
@@ -80,7 +80,7 @@ def test_it_never_fails(
 
 
 def test_the_libraries_exist_in_the_installed_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise a package that moves its libraries would silently not be prefetched any more."""
+    """The prefetched libraries exist in the installed packages, so a package that moves them is noticed."""
     import numpy
 
     monkeypatch.setattr(prefetch, "PACKAGES", Path(numpy.__file__).parents[1])

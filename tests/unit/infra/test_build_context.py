@@ -1,4 +1,4 @@
-"""infra/build_context.py: the folder that the image is built from."""
+"""The folder from which the container image is built (infra/build_context.py)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from support.aws_resources import write_manifest
 
 
 def tree(folder: Path) -> list[str]:
-    """The relative paths of all files, sorted."""
+    """Return the relative paths of all files, sorted."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def test_it_contains_what_the_image_needs_and_nothing_else(model: Path) -> None:
-    """Dockerfile, the requirements of one engine, the model's files, and the packages for the image."""
+def test_the_context_contains_what_the_image_needs_and_nothing_else(model: Path) -> None:
+    """The context has the Dockerfile, one engine's requirements, the model's files and lambdiff's image packages."""
     staged = tree(build_context.stage(model, "openvino").folder)
     package = Path(lambdiff.__file__).parent
     inside = [path for name in build_context.IMAGE_PACKAGES for path in (package / name).rglob("*.py")]
@@ -40,7 +40,7 @@ def test_it_contains_what_the_image_needs_and_nothing_else(model: Path) -> None:
 
 
 def test_the_staged_package_is_importable_alone(model: Path) -> None:
-    """A fresh interpreter that finds only the staged package imports the handler, and nothing heavy with it."""
+    """With only the staged package on its path, an interpreter imports the handler without any heavy library."""
     staged = build_context.stage(model, "openvino").folder
     program = (
         "import sys, lambdiff.handler.app, lambdiff.protocol.metadata\n"
@@ -55,8 +55,8 @@ def test_the_staged_package_is_importable_alone(model: Path) -> None:
     assert answer.returncode == 0, answer.stderr
 
 
-def test_the_same_content_is_the_same_folder(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The digest depends on neither path, time nor home; staging the same content again copies nothing."""
+def test_the_same_content_has_the_same_digest(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest does not depend on paths and times, and staging the same content again copies nothing."""
     first = build_context.stage(model, "openvino")
     assert build_context.stage(model, "openvino").reused
     elsewhere = shutil.copytree(model, tmp_path / "elsewhere")
@@ -70,7 +70,7 @@ def test_the_same_content_is_the_same_folder(model: Path, tmp_path: Path, monkey
 
 
 def test_files_are_readable_to_all_and_have_a_fixed_time(model: Path) -> None:
-    """Lambda's user owns nothing in the image; other modification times would invalidate cached layers."""
+    """Staged files are readable to Lambda's user, and equal modification times keep cached layers valid."""
     os.chmod(model / "unet" / "model.bin", 0o600)
     folder = build_context.stage(model, "openvino").folder
     files = [path for path in folder.rglob("*") if path.is_file()]
@@ -79,7 +79,7 @@ def test_files_are_readable_to_all_and_have_a_fixed_time(model: Path) -> None:
 
 
 def test_changed_content_is_staged_in_another_folder(model: Path) -> None:
-    """One byte changes the name; pruning keeps the new folder, and others for a day."""
+    """A changed byte gives another digest; pruning keeps the new folder, and older ones for a day."""
     first = build_context.stage(model, "openvino")
     (model / "unet" / "model.bin").write_bytes(b"Weights")
     write_manifest(model)
@@ -95,7 +95,7 @@ def test_changed_content_is_staged_in_another_folder(model: Path) -> None:
 
 
 def test_a_damaged_model_is_refused(model: Path) -> None:
-    """A changed byte is found before anything is staged."""
+    """A model with a changed byte is refused before anything is staged."""
     (model / "unet" / "model.bin").write_bytes(b"weighty")
     with pytest.raises(ModelError, match="is not the file that was baked"):
         build_context.stage(model, "openvino")
@@ -103,13 +103,13 @@ def test_a_damaged_model_is_refused(model: Path) -> None:
 
 
 def test_a_model_for_another_engine_is_refused(model: Path) -> None:
-    """It would fail at the first request."""
+    """A model is refused for an engine for which it was not baked."""
     with pytest.raises(ModelError, match="was baked for the openvino engine"):
         build_context.stage(model, "diffusers")
 
 
-def test_no_file_names_a_path_of_this_machine(model: Path, tmp_path: Path) -> None:
-    """Neither the folder of the model nor that of the package."""
+def test_no_file_contains_a_local_path(model: Path, tmp_path: Path) -> None:
+    """No staged file contains the path of the model's folder or of the installed package."""
     folder = build_context.stage(model, "openvino").folder
     for name in tree(folder):
         content = (folder / name).read_bytes()
@@ -119,7 +119,7 @@ def test_no_file_names_a_path_of_this_machine(model: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("engine", ["openvino", "diffusers"])
 def test_every_requirement_is_pinned_and_hashed(engine: str) -> None:
-    """Otherwise pip would refuse the file, but only during a build."""
+    """Each requirement of the image has an exact version and hashes, as pip requires during a build."""
     text = (build_context.docker_folder() / f"requirements-{engine}.txt").read_text()
     entries = re.split(r"\n(?=\S)", "\n".join(line for line in text.splitlines() if not line.startswith("#")))
     assert len(entries) >= 5

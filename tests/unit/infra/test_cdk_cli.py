@@ -1,4 +1,4 @@
-"""infra/cdk_cli.py: running the CDK CLI, here a program with recorded output."""
+"""Running the CDK CLI, for which a program with recorded output stands in (infra/cdk_cli.py)."""
 
 from __future__ import annotations
 
@@ -35,25 +35,31 @@ sys.exit(int(os.environ.get("STATUS", "0")))
 
 
 @pytest.fixture
-def cdk(account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cdk:
-    """A CDK that runs the program above."""
+def stages() -> Stages:
+    """The stages that `cdk` reports to."""
+    return Stages(io.StringIO())
+
+
+@pytest.fixture
+def cdk(account: Account, stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cdk:
+    """A CDK that runs `PROGRAM`."""
     monkeypatch.setattr(toolchain, "cdk", lambda: Tool((sys.executable, "-c", PROGRAM), "0", "test"))
     monkeypatch.setenv("SEEN", str(tmp_path / "seen.json"))
     monkeypatch.setenv("OUTPUT", str(RECORDED / "success.log"))
-    return Cdk(account, Stages(io.StringIO()), log_name="test")
+    return Cdk(account, stages, log_name="test")
 
 
-def test_output_becomes_stages(cdk: Cdk) -> None:
-    """Each stage of the recorded deployment is shown once, with its duration."""
+def test_output_becomes_stages(cdk: Cdk, stages: Stages) -> None:
+    """Each stage of the recorded deployment is recorded once."""
     assert cdk.deploy(SETTINGS) == {"LambdaUrl": "https://x/"}
-    cdk._stages.done()
-    assert list(cdk._stages.times) == [cdks.BUILDING, cdks.PUSHING, cdks.STACK]
+    stages.done()
+    assert list(stages.times) == [cdks.BUILDING, cdks.PUSHING, cdks.STACK]
 
 
 def test_settings_and_credentials_are_passed_in_the_environment(
     cdk: Cdk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The CLI receives no profile and no telemetry, no secret among its arguments, and runs in lambdiff's folder."""
+    """The CLI gets credentials and settings in its environment, without a profile, and no secret as an argument."""
     monkeypatch.setenv("AWS_PROFILE", "somebody")
     cdk.deploy(SETTINGS)
     seen = json.loads((tmp_path / "seen.json").read_text())
@@ -68,16 +74,16 @@ def test_settings_and_credentials_are_passed_in_the_environment(
     assert seen["folder"].endswith("cdk")
 
 
-def test_the_whole_output_is_in_a_private_log(cdk: Cdk) -> None:
-    """Its mode is 600, and it contains no secret."""
+def test_the_complete_output_is_kept_in_a_private_log(cdk: Cdk) -> None:
+    """The log contains the CLI's complete output but no secret, and only its owner may read it."""
     cdk.deploy(SETTINGS)
     assert cdk.log.stat().st_mode & 0o777 == 0o600
     assert (RECORDED / "success.log").read_text() in cdk.log.read_text()
     assert "FOOBARSECRET" not in cdk.log.read_text()
 
 
-def test_a_failure_is_explained(cdk: Cdk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the table of failures."""
+def test_a_failure_is_translated(cdk: Cdk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the CLI fails, its output is translated into an error by the table of failures."""
     (tmp_path / "out").write_text("❌ Deployment failed: ExpiredToken: The security token is expired\n")
     monkeypatch.setenv("OUTPUT", str(tmp_path / "out"))
     monkeypatch.setenv("STATUS", "1")
@@ -86,7 +92,7 @@ def test_a_failure_is_explained(cdk: Cdk, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_stopping_ends_child_processes() -> None:
-    """A build that the CLI started ends at Ctrl-C: its end of the pipe is closed."""
+    """`stop` also ends processes that the CLI started, such as a build."""
     child = "import time; print('started', flush=True); time.sleep(600)"
     program = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     process = subprocess.Popen([sys.executable, "-c", program], start_new_session=True, stdout=subprocess.PIPE)
@@ -98,8 +104,8 @@ def test_stopping_ends_child_processes() -> None:
         assert output.read() == b""
 
 
-def test_progress_is_read_from_the_output() -> None:
-    """Resources by number, build steps of docker and podman by their command, nothing from other lines."""
+def test_details_are_read_from_the_output() -> None:
+    """Details are the number of a resource, or the command of a docker or podman build step; other lines have none."""
     assert cdks.detail_of("lambdiff |  4/13 | 1:02 PM | CREATE_COMPLETE | AWS::IAM::Policy | P (P1)") == (
         "4/13 AWS::IAM::Policy"
     )

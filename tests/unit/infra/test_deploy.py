@@ -1,4 +1,4 @@
-"""infra/deploy.py: the steps of a deployment, with moto's AWS and a CDK that creates its stack there."""
+"""The steps of a deployment, with moto in place of AWS and a CDK that creates stacks there (infra/deploy.py)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from support.aws_resources import OUTPUTS, REGION, make_stack, write_manifest
 
 
 class MotoCdk(Cdk):
-    """A CDK that creates the stack in moto; the first deployments raise `failures`."""
+    """A CDK that creates stacks in moto; the first deployments raise `failures`."""
 
     failures: list[BaseException]
     deployed: list[StackSettings]
@@ -52,7 +52,7 @@ class MotoCdk(Cdk):
 
 @pytest.fixture
 def cdk(aws: None, monkeypatch: pytest.MonkeyPatch) -> type[MotoCdk]:
-    """The class that `deploy` uses, in a bootstrapped account."""
+    """The CDK class that `deploy` uses, in a bootstrapped account."""
     kind = type("RecordingCdk", (MotoCdk,), {"failures": [], "deployed": [], "bootstrapped": 0})
     monkeypatch.setattr(deploying, "Cdk", kind)
     monkeypatch.setattr(toolchain, "cdk", lambda: Tool(("cdk",), "0", "test"))
@@ -69,7 +69,7 @@ def deploy(folder: Path, *, answer: bool = True, **changes: Any) -> deploying.De
 
 
 def test_a_deployment_is_saved(cdk: type[MotoCdk], model: Path) -> None:
-    """With everything that a later call needs, and the default memory."""
+    """A deployment is saved with all that later calls need, and has the default memory and concurrency."""
     result = deploy(model)
     saved = config.load().deployments["lambdiff"]
     assert (result.changed, result.model, result.memory_mb) == (True, "tiny@r1", 10_240)
@@ -79,7 +79,7 @@ def test_a_deployment_is_saved(cdk: type[MotoCdk], model: Path) -> None:
 
 
 def test_an_unknown_limit_reserves_nothing(cdk: type[MotoCdk], model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the account's limit may not be read, a note says so; an explicit reservation is still requested."""
+    """If the account's limit cannot be read, a note says so, and only an explicit reservation is requested."""
     monkeypatch.setattr(Account, "concurrency", lambda _: None)
     assert "lambda:GetAccountSettings" in deploy(model).notes[0]
     assert deploy(model).changed is False
@@ -87,8 +87,8 @@ def test_an_unknown_limit_reserves_nothing(cdk: type[MotoCdk], model: Path, monk
     assert [settings.reserved_concurrency for settings in cdk.deployed] == [None, 5]
 
 
-def test_an_unchanged_deployment_does_nothing(cdk: type[MotoCdk], model: Path) -> None:
-    """The CDK is not started; another setting or `force=True` starts it."""
+def test_an_unchanged_deployment_is_not_repeated(cdk: type[MotoCdk], model: Path) -> None:
+    """Without a change the CDK is not started; a changed setting or `force=True` starts it."""
     deploy(model)
     assert deploy(model).changed is False
     assert len(cdk.deployed) == 1
@@ -97,7 +97,7 @@ def test_an_unchanged_deployment_does_nothing(cdk: type[MotoCdk], model: Path) -
 
 
 def test_a_changed_model_is_deployed(cdk: type[MotoCdk], model: Path) -> None:
-    """The build context of the day before is removed."""
+    """A changed model is deployed, and its old build context is removed."""
     deploy(model)
     (old,) = build_context.contexts().iterdir()
     os.utime(old, (1, 1))
@@ -108,7 +108,7 @@ def test_a_changed_model_is_deployed(cdk: type[MotoCdk], model: Path) -> None:
 
 
 def test_the_caller_can_decline(cdk: type[MotoCdk], model: Path) -> None:
-    """Nothing is deployed, nothing is saved."""
+    """If the caller declines, nothing is deployed or saved."""
     with pytest.raises(Cancelled):
         deploy(model, answer=False)
     assert not cdk.deployed
@@ -116,7 +116,7 @@ def test_the_caller_can_decline(cdk: type[MotoCdk], model: Path) -> None:
 
 
 def test_bootstrap_is_offered(cdk: type[MotoCdk], model: Path) -> None:
-    """If the caller declines, the error has the command for an administrator."""
+    """A missing bootstrap is offered; if the caller declines, the error has the command for an administrator."""
     boto3.client("ssm", REGION).delete_parameter(Name=accounts.BOOTSTRAP_PARAMETER)
     with pytest.raises(DeployError, match="cdk bootstrap aws://123456789012/us-east-1"):
         deploy(model, answer=False)
@@ -125,7 +125,7 @@ def test_bootstrap_is_offered(cdk: type[MotoCdk], model: Path) -> None:
 
 
 def test_a_failure_saves_nothing(cdk: type[MotoCdk], model: Path) -> None:
-    """The next run succeeds."""
+    """A failed deployment is not saved, and the next run succeeds."""
     cdk.failures.append(DeployError("no", fix="try"))
     with pytest.raises(DeployError):
         deploy(model)
@@ -134,7 +134,7 @@ def test_a_failure_saves_nothing(cdk: type[MotoCdk], model: Path) -> None:
 
 
 def test_an_interruption_is_explained(cdk: type[MotoCdk], model: Path) -> None:
-    """Nothing is saved, and an update in AWS may continue."""
+    """After Ctrl-C nothing is saved, and the message says that the deployment continues in AWS."""
     cdk.failures.append(KeyboardInterrupt())
     with pytest.raises(Cancelled, match="it continues in AWS"):
         deploy(model)
@@ -142,7 +142,7 @@ def test_an_interruption_is_explained(cdk: type[MotoCdk], model: Path) -> None:
 
 
 def test_a_capped_account_gets_less_memory(cdk: type[MotoCdk], model: Path) -> None:
-    """The caller is asked, a note says so, and the next deployment keeps it."""
+    """If the account limits memory, the deployment uses that limit, a note says so, and the next run keeps it."""
     cdk.failures.append(MemoryCapped("capped", limit=3008))
     result = deploy(model)
     assert result.memory_mb == 3008
@@ -152,14 +152,14 @@ def test_a_capped_account_gets_less_memory(cdk: type[MotoCdk], model: Path) -> N
 
 
 def test_a_second_cap_is_an_error(cdk: type[MotoCdk], model: Path) -> None:
-    """The deployment is not repeated for ever."""
+    """If AWS refuses the lower memory, too, the deployment fails instead of being repeated forever."""
     cdk.failures += [MemoryCapped("capped", limit=3008), MemoryCapped("capped again", limit=3008)]
     with pytest.raises(MemoryCapped, match="capped again"):
         deploy(model)
 
 
 def test_limits_are_checked_before_anything_is_staged(cdk: type[MotoCdk], model: Path) -> None:
-    """A value out of range costs a second, not minutes."""
+    """A value out of range is refused before anything is staged."""
     with pytest.raises(ConfigurationError, match="10240"):
         deploy(model, overrides={"memory_mb": 99_999})
     assert not build_context.contexts().exists()
@@ -168,7 +168,7 @@ def test_limits_are_checked_before_anything_is_staged(cdk: type[MotoCdk], model:
 def test_a_container_engine_is_required(
     cdk: type[MotoCdk], model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
-    """Without one the CDK is not started."""
+    """Without a container engine the CDK is not started."""
 
     def missing() -> Tool:
         raise ToolchainError("none", fix="install one")
@@ -180,7 +180,7 @@ def test_a_container_engine_is_required(
 
 
 def test_a_role_trusts_the_caller_by_default(cdk: type[MotoCdk], model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`auth=role` needs no `principals=` then; a session is trusted as its role."""
+    """Without `principals=`, `auth=role` trusts the caller; a caller with an assumed role is trusted as that role."""
     role = "arn:aws:iam::123456789012:role/Designers"
     keys = boto3.client("sts").assume_role(RoleArn=role, RoleSessionName="ann")["Credentials"]
     for name, part in (("ACCESS_KEY_ID", "AccessKeyId"), ("SECRET_ACCESS_KEY", "SecretAccessKey")):
@@ -190,7 +190,7 @@ def test_a_role_trusts_the_caller_by_default(cdk: type[MotoCdk], model: Path, mo
 
 
 def test_an_unknown_model_is_refused(cdk: type[MotoCdk], tmp_path: Path) -> None:
-    """For a folder the fix is the command that bakes it, for a name the known names."""
+    """The fix for a folder without a model is the command that bakes one, and for an unknown name the known names."""
     with pytest.raises(ConfigurationError, match="lambdiff bake"):
         deploy(tmp_path)
     with pytest.raises((ConfigurationError, ModelError), match="tiny-sd"):
@@ -198,7 +198,7 @@ def test_an_unknown_model_is_refused(cdk: type[MotoCdk], tmp_path: Path) -> None
 
 
 def test_a_dry_run_changes_nothing(cdk: type[MotoCdk], model: Path) -> None:
-    """It prints the model, the price when idle, and the changes to the stack."""
+    """A dry run prints the model, the price when idle and the changes to the stack, and deploys nothing."""
     summary = "tiny@r1 (openvino, 10,240 MB, x86_64, about $0.70 a month when idle) as lambdiff"
     diff = "There were no differences\n"
     arguments = ("deploy", "--dry-run", "--model", str(model))
@@ -208,8 +208,8 @@ def test_a_dry_run_changes_nothing(cdk: type[MotoCdk], model: Path) -> None:
     assert not cdk.deployed
 
 
-def test_the_question_has_the_price_of_snapstart(cdk: type[MotoCdk], model: Path) -> None:
-    """It is asked before anything is created."""
+def test_the_question_states_the_price_of_snapstart(cdk: type[MotoCdk], model: Path) -> None:
+    """Before anything is created, the question states what SnapStart costs."""
     questions: list[str] = []
 
     def decline(question: str) -> bool:

@@ -1,4 +1,4 @@
-"""infra/destroy.py: deleting a deployment in moto's AWS."""
+"""Deleting a deployment, with moto in place of AWS (infra/destroy.py)."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ IMAGE = f"123456789012.dkr.ecr.{REGION}.amazonaws.com/assets:one"
 
 
 def quiet() -> Stages:
-    """Stages on a stream that nothing reads."""
+    """Return stages on a stream that nothing reads."""
     return Stages(io.StringIO())
 
 
 def test_stack_logs_and_saved_deployment_are_deleted(deployed: SelectedDeployment) -> None:
-    """What CloudFormation retains is deleted after a question for each resource."""
+    """The stack, and each resource that CloudFormation retains, is deleted after a question of its own."""
     questions: list[str] = []
 
     def confirm(question: str) -> bool:
@@ -45,7 +45,7 @@ def test_stack_logs_and_saved_deployment_are_deleted(deployed: SelectedDeploymen
 
 
 def test_the_caller_can_decline(deployed: SelectedDeployment) -> None:
-    """No to the stack deletes nothing; no to the logs keeps them."""
+    """Declining to delete the stack keeps everything; declining to delete the logs keeps only the logs."""
     with pytest.raises(Cancelled):
         destroy.destroy(deployed, quiet(), lambda _: False)
     assert config.load().deployments
@@ -54,12 +54,12 @@ def test_the_caller_can_decline(deployed: SelectedDeployment) -> None:
 
 
 def refused(target: SelectedDeployment, operation: str) -> SelectedDeployment:
-    """The same deployment in an account where AWS refuses an operation."""
+    """Return the same deployment in an account where AWS refuses an operation."""
     return dataclasses.replace(target, account=refusing(target.account, operation))
 
 
 def test_the_next_run_continues_after_a_refusal(deployed: SelectedDeployment) -> None:
-    """If the logs may not be deleted, the deployment stays saved although its stack is gone."""
+    """If AWS refuses to delete the logs, the deployment stays saved, and the next run deletes what is left."""
     with pytest.raises(CredentialsError, match=r"could not be deleted.*AWS's reason"):
         destroy.destroy(refused(deployed, "DeleteLogGroup"), quiet(), lambda _: True)
     assert stacks.read(deployed.account, "lambdiff") is None
@@ -72,7 +72,7 @@ def test_the_next_run_continues_after_a_refusal(deployed: SelectedDeployment) ->
 
 @pytest.mark.parametrize("operation", ["GetFunction", "DescribeLogGroups", "DeleteStack"])
 def test_a_missing_permission_is_reported(deployed: SelectedDeployment, operation: str) -> None:
-    """AWS's reason and exit code 3; the deployment stays saved."""
+    """If a permission is missing, the error contains AWS's reason, and the deployment stays saved."""
     with pytest.raises(CredentialsError, match="AWS's reason"):
         destroy.destroy(refused(deployed, operation), quiet(), lambda _: True)
     assert "lambdiff" in config.load().deployments
@@ -80,7 +80,7 @@ def test_a_missing_permission_is_reported(deployed: SelectedDeployment, operatio
 
 @pytest.fixture
 def with_images(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Images by function; the functions that moto creates here have none."""
+    """Image URIs by function name, which replace those in moto, where functions have none."""
     images: dict[str, str] = {}
 
     def find(account: Account, name: str | None) -> Function | None:
@@ -93,7 +93,7 @@ def with_images(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 def test_an_image_that_another_function_uses_is_kept(deployed: SelectedDeployment, with_images: dict[str, str]) -> None:
-    """Deployments of the same model share an image."""
+    """An image that another deployment of the same model uses is kept."""
     save_deployment(name="other", stack="lambdiff-other", function_name="lambdiff-other-Function")
     with_images |= {OUTPUTS["FunctionName"]: IMAGE, "lambdiff-other-Function": IMAGE}
     result = destroy.destroy(select("lambdiff"), quiet(), lambda _: True)
@@ -101,8 +101,8 @@ def test_an_image_that_another_function_uses_is_kept(deployed: SelectedDeploymen
     assert result.removed == ["stack lambdiff", f"log group {LOGS}"]
 
 
-def test_an_image_of_this_function_alone_is_deleted(deployed: SelectedDeployment, with_images: dict[str, str]) -> None:
-    """After a question; here it does not exist any more, which is not an error."""
+def test_an_unshared_image_is_deleted(deployed: SelectedDeployment, with_images: dict[str, str]) -> None:
+    """An image that no other function uses is deleted; here it is already gone, which is not an error."""
     with_images |= {OUTPUTS["FunctionName"]: IMAGE}
     result = destroy.destroy(deployed, quiet(), lambda _: True)
     assert result.removed == ["stack lambdiff", f"image {IMAGE}", f"log group {LOGS}"]

@@ -1,4 +1,4 @@
-"""infra/failures.py: from the output of the tools to a message for people."""
+"""Translating the output of the CDK CLI and other tools into errors (infra/failures.py)."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ MESSAGES = [
 
 @pytest.mark.parametrize(("name", "output", "kind", "advice"), MESSAGES, ids=[row[0] for row in MESSAGES])
 def test_every_entry_of_the_table(name: str, output: str, kind: type[LambdiffError], advice: str) -> None:
-    """The error has the class, and with it the exit code, the meaning and the fix of its entry."""
+    """Each output gives an error with the class, the meaning and the fix of its entry in the table."""
     error = failures.explain(f"✨  Synthesis time: 3.2s\n\n{output}")
     entry = next(entry for entry in failures.TABLE if entry.name == name)
     assert type(error) is kind
@@ -153,7 +153,7 @@ def test_every_entry_of_the_table(name: str, output: str, kind: type[LambdiffErr
 
 
 def test_every_entry_has_a_message() -> None:
-    """Entries that are not above have a recorded log below."""
+    """Every entry of the table is tested, by a message in MESSAGES or by one of the tests below."""
     tested = {row[0] for row in MESSAGES} | {"packages", "base-image", "no-cdk-app"}
     assert {entry.name for entry in failures.TABLE} == tested
 
@@ -165,22 +165,22 @@ def test_every_entry_has_a_message() -> None:
         ("base-image", "The base image could not be pulled", "python:9.9"),
     ],
 )
-def test_recorded_runs(file: str, meaning: str, words: str) -> None:
-    """Complete output of the CDK CLI against the local cloud."""
+def test_recorded_output_is_explained(file: str, meaning: str, words: str) -> None:
+    """Recorded output of complete runs of the CDK CLI is explained."""
     error = failures.explain((RECORDED / f"{file}.log").read_text())
     assert meaning in error.message
     assert words in error.message
     assert error.exit_code == 7
 
 
-def test_a_missing_installation() -> None:
-    """Python cannot start the CDK app."""
+def test_a_missing_installation_is_explained() -> None:
+    """If Python cannot start the CDK app, the error is a `ToolchainError`."""
     error = failures.explain("/usr/bin/python3: No module named lambdiff.infra\n❌  Synthesis failed: 1\n")
     assert isinstance(error, ToolchainError)
 
 
 def test_the_cap_is_read_from_the_message() -> None:
-    """Another limit is offered as that limit."""
+    """The memory limit is the one that AWS states in its message."""
     message = MESSAGES[0][1].replace("3008", "5120")
     error = failures.explain(message)
     assert isinstance(error, MemoryCapped)
@@ -188,20 +188,20 @@ def test_the_cap_is_read_from_the_message() -> None:
 
 
 def test_the_cause_is_reported_not_its_consequences() -> None:
-    """Resources that were cancelled because another failed are skipped."""
+    """Resources that were cancelled because another one failed are not reported as the cause."""
     output = CREATE_FAILED.format("Resource creation cancelled") + CREATE_FAILED.format("Invalid request: the reason")
     assert "the reason" in failures.explain(output + "ROLLBACK_COMPLETE\n").message
 
 
 def test_an_unknown_failure_is_quoted() -> None:
-    """The message has the last line of the output, the fix the log."""
+    """The message of an unknown failure quotes the last line of the output."""
     error = failures.explain("one\n\ntwo words\n\n")
     assert (error.message, error.exit_code) == ("The deployment failed: two words", 7)
     assert failures.explain("").message.endswith("there was no output")
 
 
 def test_the_fix_names_the_log() -> None:
-    """By its path."""
+    """The fix contains the path of the log."""
     failed = "lambdiff: fail: docker build . exited with error code 1: error: something new\n"
     for output in (failed, "unheard of"):
         assert failures.explain(output, log="/home/ann/deploy.log").fix.startswith("See ")

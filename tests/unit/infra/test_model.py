@@ -1,4 +1,4 @@
-"""infra/model.py: which folder is deployed."""
+"""Choosing the model folder to deploy (infra/model.py)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from lambdiff.local import builtin
 
 
 def test_the_built_in_model_ignores_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """LAMBDIFF_MODEL_DIR selects the model of local generation, not that of a deployment."""
+    """LAMBDIFF_MODEL_DIR applies to local generation and not to deployments."""
     monkeypatch.setenv("LAMBDIFF_MODEL_DIR", str(tmp_path))
     assert model.model_folder(model.BUILT_IN, "openvino") == builtin.builtin_model_dir()
     assert builtin.default_model_dir() == tmp_path
 
 
 def baked_by(version: str) -> Path:
-    """Return the folder where tiny-sd is expected, with a model that a version of lambdiff baked."""
+    """Create and return the folder of tiny-sd, with a model baked by the given version."""
     entry = catalogue.get("tiny-sd")
     folder = shutil.copytree(
         builtin.builtin_model_dir(), config.home() / "models" / f"{entry.name}-{entry.revision[:12]}-openvino"
@@ -36,7 +36,7 @@ def baked_by(version: str) -> Path:
 
 
 def test_a_model_of_another_version_is_used() -> None:
-    """Baking needs torch and takes minutes, so the caller decides; a message says how."""
+    """A model baked by another version is used, and a message says how to bake it again."""
     folder = baked_by("lambdiff 0.0.9")
     messages: list[str] = []
     assert model.model_folder("tiny-sd", "openvino", say=messages.append) == folder
@@ -46,7 +46,7 @@ def test_a_model_of_another_version_is_used() -> None:
 
 @pytest.mark.parametrize("lost", ["unet.bin", manifests.FILENAME])
 def test_a_damaged_model_is_baked_again(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder belongs to lambdiff, so it is replaced."""
+    """A damaged model in lambdiff's own folder is removed and baked again."""
     folder = baked_by(BAKED_BY)
     (folder / lost).unlink()
     baked: list[tuple[Path, bool]] = []
@@ -57,7 +57,7 @@ def test_a_damaged_model_is_baked_again(lost: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_license_is_always_shown() -> None:
-    """Even if the model has been baked before."""
+    """The model's license is shown even if the model has been baked before."""
     entry = catalogue.get("tiny-sd")
     baked = baked_by(BAKED_BY)
     messages: list[str] = []
@@ -66,7 +66,7 @@ def test_the_license_is_always_shown() -> None:
 
 
 def test_a_missing_container_engine_is_reported_before_a_bake(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Baking takes minutes, the check a second."""
+    """Without a container engine, nothing is baked."""
     baked: list[str] = []
 
     def missing() -> toolchain.Tool:

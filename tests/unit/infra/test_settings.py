@@ -1,4 +1,4 @@
-"""infra/settings.py: the settings of a stack."""
+"""Validating a stack's settings and passing them to the CDK app (infra/settings.py)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def make(**changes: Any) -> StackSettings:
     return StackSettings(**{**values, **changes})
 
 
-def test_the_defaults_are_those_of_the_documentation() -> None:
-    """10,240 MB, 600 s, x86_64, OpenVINO, a key pair, and no reserved concurrency."""
+def test_settings_have_defaults() -> None:
+    """The defaults are 10,240 MB, 600 s, x86_64, OpenVINO, a key pair, and no reserved concurrency."""
     settings = make().check()
     assert (settings.memory_mb, settings.timeout_s, settings.architecture) == (10_240, 600, "x86_64")
     assert (settings.engine, settings.auth, settings.reserved_concurrency) == ("openvino", "key-pair", None)
@@ -43,7 +43,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     ],
 )
 def test_valid_settings_reach_the_app_unchanged(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are encoded in an environment variable and decoded again."""
+    """Valid settings read back unchanged from the environment variable."""
     settings = make(**changes).check()
     monkeypatch.setenv(stack_settings.VARIABLE, settings.to_json())
     assert stack_settings.from_environment() == settings
@@ -75,7 +75,7 @@ def test_valid_settings_reach_the_app_unchanged(changes: dict[str, Any], monkeyp
     ],
 )
 def test_invalid_settings_are_refused_before_synthesis(changes: dict[str, Any], words: str) -> None:
-    """The message names each limit and each contradiction."""
+    """Values out of range and contradictory settings are refused with a message that says which."""
     with pytest.raises(ConfigurationError) as caught:
         make(**changes).check()
     assert words in str(caught.value)
@@ -83,7 +83,7 @@ def test_invalid_settings_are_refused_before_synthesis(changes: dict[str, Any], 
 
 @pytest.mark.parametrize("text", [None, "{", '{"account": "123456789012", "surprise": 1}', '{"memory_mb": "lots"}'])
 def test_an_app_without_settings_is_a_configuration_error(text: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Missing or invalid settings give no traceback."""
+    """Missing or invalid settings in the environment raise a `ConfigurationError` that names the variable."""
     if text is not None:
         monkeypatch.setenv(stack_settings.VARIABLE, text)
     with pytest.raises(ConfigurationError, match=stack_settings.VARIABLE):
@@ -91,6 +91,6 @@ def test_an_app_without_settings_is_a_configuration_error(text: str | None, monk
 
 
 def test_stacks_are_named_after_deployments() -> None:
-    """The stack of the default deployment has the short name."""
+    """A stack is named after its deployment, and the default deployment's stack is `lambdiff`."""
     assert make().stack_name == "lambdiff"
     assert make(name="tiny").stack_name == "lambdiff-tiny"

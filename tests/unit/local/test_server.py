@@ -1,4 +1,4 @@
-"""The Function URL on loopback, partly over raw sockets, and the events that it makes of requests."""
+"""The Function URL on loopback, tested with requests and over raw sockets (local/server.py)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ AUTH = FunctionUrlAuth(lambda: ReadOnlyCredentials(*KEYS), REGION)
 
 @pytest.fixture
 def engine() -> StubEngine:
-    """An engine whose calls can be counted."""
+    """An engine that counts its calls."""
     return StubEngine()
 
 
@@ -45,7 +45,7 @@ def function(engine: StubEngine) -> Iterator[FunctionUrlServer]:
 
 
 def post(function: FunctionUrlServer, body: Any = None, **options: Any) -> requests.Response:
-    """A signed POST."""
+    """Send a signed POST."""
     return requests.post(function.url, json=body or {"prompt": "a cat"}, auth=AUTH, timeout=20, **options)
 
 
@@ -79,7 +79,7 @@ def raw(function: FunctionUrlServer, content: bytes) -> tuple[int, bytes]:
 
 
 def test_a_signed_request_gets_an_image(function: FunctionUrlServer) -> None:
-    """The response has the headers of Lambda and of lambdiff."""
+    """A signed request gets a response with the headers of Lambda and of lambdiff."""
     reply = post(function, {"prompt": "a cat", "seed": 5})
     assert reply.status_code == 200
     assert reply.headers["content-type"] == "image/png"
@@ -90,7 +90,7 @@ def test_a_signed_request_gets_an_image(function: FunctionUrlServer) -> None:
 
 
 def test_an_unsigned_request_is_refused_before_any_work(function: FunctionUrlServer, engine: StubEngine) -> None:
-    """It gets a 403 with a problem document, whatever its method."""
+    """An unsigned request gets a 403 with a problem document, whatever its method."""
     for method in ("GET", "POST", "DELETE", "HEAD"):
         reply = requests.request(method, function.url, timeout=20)
         assert reply.status_code == 403
@@ -110,8 +110,8 @@ def test_connections_are_reused(function: FunctionUrlServer) -> None:
         assert len(ports) == 1
 
 
-def test_chunked_bodies_and_expectations_are_understood(function: FunctionUrlServer) -> None:
-    """curl sends `Expect: 100-continue` with large bodies, and other clients send chunks."""
+def test_chunked_bodies_and_expect_headers_are_supported(function: FunctionUrlServer) -> None:
+    """Chunked bodies and `Expect: 100-continue`, which curl sends with large bodies, are supported."""
     body = b'{"prompt":"a cat"}'
     chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
     assert raw(function, head(function, body, **{"Transfer-Encoding": "chunked"}) + chunked)[0] == 200
@@ -138,7 +138,7 @@ def test_chunked_bodies_and_expectations_are_understood(function: FunctionUrlSer
     ],
 )
 def test_malformed_http_is_refused(function: FunctionUrlServer, content: bytes, status: int) -> None:
-    """Each case gets a problem document, and the next caller is served."""
+    """Malformed HTTP gets a problem document, and the next request is served."""
     got, body = raw(function, content)
     assert got == status
     document = json.loads(body)
@@ -147,7 +147,7 @@ def test_malformed_http_is_refused(function: FunctionUrlServer, content: bytes, 
 
 
 def test_slow_senders_are_cut_off(function: FunctionUrlServer) -> None:
-    """Senders that stop half-way, drip, or never begin lose their connection; others are served meanwhile."""
+    """Clients that stop midway, drip or send nothing are disconnected, while others are served."""
     body = b'{"prompt":"a cat"}'
     with connect(function) as half, connect(function) as silent, connect(function) as drip:
         half.sendall(head(function, body, **{"Content-Length": "18"}) + body[:5])
@@ -176,8 +176,8 @@ class Gate:
         assert self.open.wait(60)
 
 
-def test_requests_beyond_the_concurrency_get_a_429() -> None:
-    """They are refused at once while the one in progress goes on, and succeed afterwards."""
+def test_requests_beyond_the_concurrency_limit_get_a_429() -> None:
+    """While an image is in progress, further requests get a 429 immediately, and they succeed afterwards."""
     gate = Gate()
     engine = StubEngine(before_step=gate)
     with FunctionUrlServer(App(lambda: engine), KEYS, REGION) as function, ThreadPoolExecutor(1) as pool:
@@ -193,8 +193,8 @@ def test_requests_beyond_the_concurrency_get_a_429() -> None:
     assert engine.calls == 2
 
 
-def test_as_many_requests_as_the_concurrency_are_accepted() -> None:
-    """Each has a slot, though the engine generates their images one after the other."""
+def test_requests_up_to_the_concurrency_limit_are_accepted() -> None:
+    """Of six simultaneous requests, as many are accepted as the concurrency allows, and the others get a 429."""
     gate = Gate()
     app = App(lambda: StubEngine(before_step=gate))
     with FunctionUrlServer(app, KEYS, REGION, concurrency=2) as function, ThreadPoolExecutor(6) as pool:
@@ -209,8 +209,8 @@ def test_as_many_requests_as_the_concurrency_are_accepted() -> None:
         assert [future.result().status_code for future in pending] == [200] * 2
 
 
-def test_the_functions_timeout() -> None:
-    """A step that outlasts it cannot be stopped: the caller gets a 502, and the slot is taken until the step ends."""
+def test_a_step_that_outlasts_the_timeout_gets_a_502() -> None:
+    """After the function's timeout the caller gets a 502, and the slot stays occupied until the step ends."""
     gate = Gate()
     with FunctionUrlServer(App(lambda: StubEngine(before_step=gate)), KEYS, REGION, timeout=0.3) as function:
         reply = post(function, {"prompt": "a", "num_inference_steps": 1})
@@ -222,7 +222,7 @@ def test_the_functions_timeout() -> None:
 
 
 def test_closing_waits_for_images_in_progress() -> None:
-    """Ctrl-C loses no image that a caller waits for, and frees the port and all threads."""
+    """Closing the server lets images in progress finish, and then frees the port and all threads."""
     gate = Gate()
     threads = threading.active_count()
     replies: list[requests.Response] = []
@@ -246,8 +246,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_a_taken_port_is_a_clear_error(function: FunctionUrlServer) -> None:
-    """The error says what to change."""
+def test_an_unusable_address_is_a_clear_error(function: FunctionUrlServer) -> None:
+    """If the server cannot listen on its port or host, the error says what to change."""
     port = int(function.url.rstrip("/").rpartition(":")[2])
     with pytest.raises(ConfigurationError, match="cannot listen on") as error:
         FunctionUrlServer(App(StubEngine), KEYS, REGION, port=port)
@@ -257,14 +257,14 @@ def test_a_taken_port_is_a_clear_error(function: FunctionUrlServer) -> None:
 
 
 def test_ipv6_works() -> None:
-    """The URL then has brackets."""
+    """The server listens on IPv6, with brackets in its URL."""
     with FunctionUrlServer(App(StubEngine), KEYS, REGION, host="::1") as function:
         assert function.url.startswith("http://[::1]:")
         assert post(function).status_code == 200
 
 
 def test_events_have_payload_format_2() -> None:
-    """They omit the headers that only the signature needs."""
+    """Events have payload format 2.0, without the headers that only the signature needs."""
     headers = (
         ("host", "h"),
         ("x-a", "1"),
@@ -295,6 +295,6 @@ def test_events_have_payload_format_2() -> None:
     ],
 )
 def test_bodies_are_encoded_as_lambda_does(kind: str, body: bytes, expected: tuple[str | None, bool]) -> None:
-    """Textual media types are passed as text, everything else as base64."""
+    """As in Lambda, bodies of textual media types are passed as text, and others as base64."""
     event = make_event(ReceivedRequest("POST", "/", (("content-type", kind),), body), {}, "id")
     assert (event["body"], event["isBase64Encoded"]) == expected

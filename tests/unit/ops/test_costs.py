@@ -1,4 +1,4 @@
-"""ops/costs.py and pricing.py: prices, and the cost of a deployment."""
+"""Prices, and the cost of a deployment (ops/costs.py)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FUNCTION = Function(
 
 
 def test_the_price_of_an_invocation() -> None:
-    """10 GB for 10 s are 100 GB-s at $0.0000166667, plus one request; more /tmp costs extra, Arm a fifth less."""
+    """An invocation costs its GB-seconds and one request; extra /tmp costs more, and Arm costs a fifth less."""
     assert pricing.invocation(10_240, 10) == pytest.approx(0.00166667 + 0.0000002, rel=1e-6)
     assert pricing.invocation(10_240, 10, architecture="arm64") == pytest.approx(0.00133334 + 0.0000002, rel=1e-6)
     assert pricing.invocation(10_240, 10, tmp_mb=1536) - pricing.invocation(10_240, 10) == pytest.approx(3.09e-7)
@@ -37,12 +37,12 @@ def test_the_price_of_an_invocation() -> None:
 
 @pytest.mark.parametrize(("memory", "seconds", "images"), [(10_240, 10, 4_000), (1024, 1, 400_000), (128, 0.1, 10**6)])
 def test_the_free_tier_ends_with_seconds_or_with_requests(memory: int, seconds: float, images: int) -> None:
-    """400,000 GB-s or a million requests, whichever comes first."""
+    """The free tier covers 400,000 GB-seconds or a million requests, whichever is reached first."""
     assert pricing.free_images(memory, seconds) == images
 
 
-def test_the_cost_of_a_month() -> None:
-    """Idle costs plus the mean price of warm and cold images; the free tier covers the first images."""
+def test_a_month_costs_its_images_and_idle_resources() -> None:
+    """A month costs its idle resources and the mean price of each image; the free tier covers the first images."""
     measured = report_lines.invocations(
         [
             report_line("a", 15_000, "Init Duration: 5000 ms\t"),
@@ -63,13 +63,13 @@ def test_the_cost_of_a_month() -> None:
 
 
 def test_without_images_there_is_no_price() -> None:
-    """Health checks are not images."""
+    """If the log contains only health checks, no price is computed."""
     cost = costs.summarize("x", report_lines.invocations([report_line("b", 40)]), FUNCTION, {})
     assert (cost.images, cost.dollars_per_image, cost.months) == (0, None, [])
 
 
-def test_the_cost_of_a_deployment(aws: None) -> None:
-    """From its function, its log and its stack."""
+def test_the_cost_is_read_from_function_log_and_stack(aws: None) -> None:
+    """The cost of a deployment follows from its function, its log and its stack."""
     make_stack()
     make_function()
     make_logs(report_line("a", 3000), generated_line("a"))
@@ -79,8 +79,8 @@ def test_the_cost_of_a_deployment(aws: None) -> None:
     assert cost.idle == {"secret": 0.4, "three alarms": pytest.approx(0.3)}
 
 
-def test_a_function_that_may_not_be_read(aws: None) -> None:
-    """AWS's reason and exit code 3 instead of a traceback."""
+def test_a_missing_permission_is_reported(aws: None) -> None:
+    """If the function may not be read, the error contains AWS's reason."""
     make_stack()
     make_function()
     save_deployment()

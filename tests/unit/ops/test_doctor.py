@@ -1,8 +1,9 @@
-"""ops/doctor.py: what it checks, and how it explains a 403."""
+"""The checks of `lambdiff doctor`, and how it explains a 403 (ops/doctor.py)."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import boto3
@@ -11,6 +12,7 @@ import time_machine
 from botocore.stub import ANY, Stubber
 
 from lambdiff import config
+from lambdiff.aws import account as accounts
 from lambdiff.aws.access import INVOKE_ACTIONS
 from lambdiff.aws.account import Account, open_account
 from lambdiff.ops import doctor
@@ -18,31 +20,36 @@ from support.aws_resources import OUTPUTS, REGION, make_function, make_stack, re
 
 
 def by_check(results: Any) -> dict[str, doctor.CheckResult]:
-    """Results by the name of the check."""
+    """Return results by the name of the check."""
     return {result.check: result for result in results}
 
 
+def result_of(check: str, results: Iterator[doctor.CheckResult]) -> doctor.CheckResult:
+    """Return the result of one check, without running the checks after it."""
+    return next(result for result in results if result.check == check)
+
+
 def test_the_machine_is_checked_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last result says how to sign in."""
+    """Without credentials only the machine is checked, and the last result says how to sign in."""
     monkeypatch.setenv("AWS_REGION", REGION)
-    found = by_check(doctor.diagnose())
-    assert found["node"].status == "ok"
-    assert found["credentials"].status == "error"
-    assert "aws sso login" in found["credentials"].fix
-    assert "clock" not in found
+    results = by_check(doctor.diagnose())
+    assert results["node"].status == "ok"
+    assert results["credentials"].status == "error"
+    assert "aws sso login" in results["credentials"].fix
+    assert "clock" not in results
 
 
-def test_a_new_account(aws: None) -> None:
-    """A missing bootstrap is a note, because `deploy` offers it; so is a missing deployment."""
-    found = by_check(doctor.diagnose())
-    assert found["credentials"].status == "ok"
-    assert found["bootstrap"].status == "note"
-    assert found["concurrency"].status == "note"
-    assert found["deployment"].fix == "lambdiff deploy"
+def test_a_new_account_has_notes_but_no_errors(aws: None) -> None:
+    """A missing bootstrap, which `deploy` offers, and a missing deployment are notes."""
+    results = by_check(doctor.diagnose())
+    assert results["credentials"].status == "ok"
+    assert results["bootstrap"].status == "note"
+    assert results["concurrency"].status == "note"
+    assert results["deployment"].fix == "lambdiff deploy"
 
 
-def test_a_wrong_clock_is_an_error(account: Account) -> None:
-    """Ten minutes off, AWS refuses every signature."""
+def test_a_wrong_clock_is_an_error(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that is ten minutes off is an error, because AWS refuses its signatures; half a minute is not."""
 
     class AnsweringAccount(Account):
         def client(self, service: str) -> Any:
@@ -55,26 +62,29 @@ def test_a_wrong_clock_is_an_error(account: Account) -> None:
             return client
 
     answering = AnsweringAccount(account.session, account.id, account.arn, account.region)
+    monkeypatch.setattr(accounts, "open_account", lambda *_, **__: answering)
     with time_machine.travel("2026-06-01T12:10:00Z"):
-        status, detail, _ = doctor._clock(answering)
-    assert status == "error"
-    assert "+600 s" in detail
+        clock = result_of("clock", doctor.diagnose())
+    assert clock.status == "error"
+    assert "+600 s" in clock.detail
     with time_machine.travel("2026-06-01T12:00:30Z"):
-        assert doctor._clock(answering).status == "ok"
+        assert result_of("clock", doctor.diagnose()).status == "ok"
 
 
-def test_a_saved_region_that_is_not_the_urls(aws: None) -> None:
-    """The URL's region is used; the fix is the command that saves it."""
-    deployment = save_deployment(region="eu-west-1")
-    status, detail, fix = doctor._region(deployment)
-    assert (status, detail) == ("note", f"{REGION}, as in the URL; eu-west-1 is saved")
-    assert f"--region {REGION}" in fix
-    assert doctor._region(save_deployment()) == ("ok", REGION, "")
+def test_a_region_that_differs_from_the_urls_is_a_note(aws: None) -> None:
+    """If the saved region differs from the URL's, which is used, the fix is the command that saves it."""
+    save_deployment(region="eu-west-1")
+    region = result_of("region", doctor.diagnose())
+    assert (region.status, region.detail) == ("note", f"{REGION}, as in the URL; eu-west-1 is saved")
+    assert f"--region {REGION}" in region.fix
+    save_deployment()
+    region = result_of("region", doctor.diagnose())
+    assert (region.status, region.detail, region.fix) == ("ok", REGION, "")
 
 
 @pytest.fixture
 def invoker(aws: None) -> Any:
-    """The invoker's user with a key, the secret with the key, the function and the deployment."""
+    """The key id of an invoker with a user, a key, a secret, a function and a saved deployment."""
     iam = boto3.client("iam")
     iam.create_user(UserName="Invoker")
     key = iam.create_access_key(UserName="Invoker")["AccessKey"]
@@ -88,33 +98,32 @@ def invoker(aws: None) -> Any:
 
 
 def test_an_inactive_key_is_an_error(invoker: str) -> None:
-    """Rotation replaces it; the message does not show the whole key id."""
-    account, iam = open_account(), boto3.client("iam")
-    secret_arn = config.load().deployments["lambdiff"].secret_arn or ""
-    assert doctor._key(account, secret_arn).status == "ok"
-    iam.update_access_key(UserName="Invoker", AccessKeyId=invoker, Status="Inactive")
-    status, detail, fix = doctor._key(account, secret_arn)
-    assert status == "error"
-    assert "lambdiff rotate" in fix
-    assert "inactive" in detail
-    assert invoker not in detail
+    """An inactive access key is an error that suggests a rotation and does not show the whole key id."""
+    account, deployment = open_account(), config.load().deployments["lambdiff"]
+    assert result_of("key", doctor.explain_403(account, deployment)).status == "ok"
+    boto3.client("iam").update_access_key(UserName="Invoker", AccessKeyId=invoker, Status="Inactive")
+    key = result_of("key", doctor.explain_403(account, deployment))
+    assert key.status == "error"
+    assert "lambdiff rotate" in key.fix
+    assert "inactive" in key.detail
+    assert invoker not in key.detail
 
 
 @pytest.mark.parametrize(
     ("operation", "check"),
     [("ListAccessKeys", "key"), ("GetAccessKeyLastUsed", "key"), ("SimulatePrincipalPolicy", "permissions")],
 )
-def test_what_may_not_be_read_is_a_note(invoker: str, operation: str, check: str) -> None:
-    """Without these permissions doctor cannot tell why a call is refused."""
+def test_a_check_without_permission_is_a_note(invoker: str, operation: str, check: str) -> None:
+    """If a check lacks a permission of its own, its result is a note with AWS's reason."""
     deployment = config.load().deployments["lambdiff"]
     results = doctor.explain_403(refusing(open_account(), operation), deployment)
-    result = next(result for result in results if result.check == check)
+    result = result_of(check, results)
     assert result.status == "note"
     assert "AWS's reason" in result.detail
 
 
 def test_a_secret_without_a_key_is_explained(invoker: str) -> None:
-    """The fix writes a new one."""
+    """If the secret contains no access key, the fix is a rotation, which writes a new one."""
     deployment = config.load().deployments["lambdiff"]
     boto3.client("secretsmanager", REGION).put_secret_value(SecretId=deployment.secret_arn, SecretString="nothing")
     key, _ = doctor.explain_403(open_account(), deployment)
@@ -131,7 +140,7 @@ def test_a_secret_without_a_key_is_explained(invoker: str) -> None:
     ],
 )
 def test_a_missing_permission_is_named(invoker: str, decisions: tuple[str, str], status: str, words: str) -> None:
-    """IAM simulates both actions for the invoker on this function, with the conditions of a Function URL."""
+    """The actions that IAM's simulation denies to the invoker are named."""
     account = open_account()
     iam = account.client("iam")
 
@@ -140,6 +149,9 @@ def test_a_missing_permission_is_named(invoker: str, decisions: tuple[str, str],
             return iam if service == "iam" else super().client(service)
 
     stubber = Stubber(iam)
+    active = {"UserName": "Invoker", "AccessKeyId": invoker, "Status": "Active"}
+    stubber.add_response("get_access_key_last_used", {"UserName": "Invoker"})
+    stubber.add_response("list_access_keys", {"AccessKeyMetadata": [active]})
     stubber.add_response("get_access_key_last_used", {"UserName": "Invoker"})
     results = [
         {"EvalActionName": action, "EvalDecision": decision}
@@ -154,6 +166,6 @@ def test_a_missing_permission_is_named(invoker: str, decisions: tuple[str, str],
     stubber.add_response("simulate_principal_policy", {"EvaluationResults": results}, parameters)
     simulating = SimulatingAccount(account.session, account.id, account.arn, account.region)
     with stubber:
-        found = doctor._permissions(simulating, config.load().deployments["lambdiff"])
-    assert found.status == status
-    assert words in found.detail
+        permissions = result_of("permissions", doctor.explain_403(simulating, config.load().deployments["lambdiff"]))
+    assert permissions.status == status
+    assert words in permissions.detail

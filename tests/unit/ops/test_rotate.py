@@ -1,4 +1,4 @@
-"""ops/rotate.py: replacing the access key of a stack in moto's AWS."""
+"""Replacing the access key of a stack, with moto in place of AWS (ops/rotate.py)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from support.aws_resources import OUTPUTS, make_stack, refusing, save_deployment
 
 
 def quiet() -> Stages:
-    """Stages on a stream that nothing reads."""
+    """Return stages on a stream that nothing reads."""
     return Stages(io.StringIO())
 
 
 def test_each_rotation_raises_the_serial_by_one(deployed: SelectedDeployment) -> None:
-    """One parameter of the stack changes; the template stays."""
+    """Each rotation raises the stack's `KeySerial` parameter by one and changes nothing else."""
     assert rotate.rotate(deployed, quiet()).serial == 2
     assert rotate.rotate(deployed, quiet()).serial == 3
     state = stacks.read(deployed.account, "lambdiff")
@@ -30,7 +30,7 @@ def test_each_rotation_raises_the_serial_by_one(deployed: SelectedDeployment) ->
 
 
 def test_a_role_has_no_key_to_rotate(aws: None) -> None:
-    """The message gives the reason."""
+    """Rotation is refused for `auth=role`, because a role has no access key."""
     make_stack(serial=None)
     save_deployment(auth="role", secret_arn=None)
     with pytest.raises(ConfigurationError, match="callers assume a role"):
@@ -38,7 +38,7 @@ def test_a_role_has_no_key_to_rotate(aws: None) -> None:
 
 
 def test_a_refused_rotation_keeps_the_key(deployed: SelectedDeployment) -> None:
-    """The serial stays as it was."""
+    """If AWS refuses the update, the serial is unchanged."""
     target = SelectedDeployment(deployed.deployment, refusing(deployed.account, "UpdateStack"))
     with pytest.raises(CredentialsError, match=r"could not be updated.*AWS's reason"):
         rotate.rotate(target, quiet())

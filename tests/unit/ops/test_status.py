@@ -1,4 +1,4 @@
-"""ops/status.py: the state of a deployment in moto's AWS."""
+"""The state of a deployment, with moto in place of AWS (ops/status.py)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.aws_resources import ERROR_LINE, OUTPUTS, REGION, refusing, save_de
 
 
 def test_every_value_has_a_source(deployed: SelectedDeployment) -> None:
-    """The stack, the function, or the file of deployments."""
+    """Every value is reported with its source: the stack, the function, the URL or the saved deployment."""
     report = status.status(deployed)
     facts = {name: (fact.value, fact.source) for name, fact in report.facts.items()}
     assert report.healthy
@@ -28,12 +28,12 @@ def test_every_value_has_a_source(deployed: SelectedDeployment) -> None:
 
 
 def test_the_last_errors_are_shown(deployed: SelectedDeployment) -> None:
-    """Lines with the level ERROR only, the newest last."""
+    """The report contains the last log lines with the level ERROR."""
     assert [error.split(" ", 1)[1] for error in status.status(deployed).errors] == [ERROR_LINE]
 
 
 def test_an_unreadable_log_is_reported(deployed: SelectedDeployment) -> None:
-    """The rest of the status is still shown."""
+    """If the log cannot be read, the report says why and is otherwise complete."""
     target = SelectedDeployment(deployed.deployment, refusing(deployed.account, "FilterLogEvents"))
     (error,) = status.status(target).errors
     assert error.startswith("The log cannot be read: ")
@@ -41,21 +41,21 @@ def test_an_unreadable_log_is_reported(deployed: SelectedDeployment) -> None:
 
 
 def test_a_disabled_endpoint_is_not_healthy(deployed: SelectedDeployment) -> None:
-    """A reserved concurrency of 0 disables it."""
+    """A deployment with a reserved concurrency of 0, which disables it, is not healthy."""
     client = boto3.client("lambda", REGION)
     client.put_function_concurrency(FunctionName=OUTPUTS["FunctionName"], ReservedConcurrentExecutions=0)
     assert not status.status(deployed).healthy
 
 
 def test_a_deleted_stack_is_reported(deployed: SelectedDeployment) -> None:
-    """With the command that creates a new one."""
+    """If the stack was deleted, the error says that it does not exist."""
     boto3.client("cloudformation", REGION).delete_stack(StackName="lambdiff")
     with pytest.raises(ConfigurationError, match="There is no stack lambdiff"):
         status.status(deployed)
 
 
 def test_a_url_alone_cannot_be_inspected(aws: None) -> None:
-    """`configure --url` saves no function."""
+    """The status of a deployment of which only the URL is saved is an error."""
     save_deployment(stack=None, function_name=None, secret_arn=None, auth="caller")
     with pytest.raises(ConfigurationError, match="Only the URL"):
         status.status(select())

@@ -1,4 +1,4 @@
-"""contract.py and validation.py: which requests are valid, and how they travel."""
+"""Valid and invalid requests, their JSON, defaults and limits (protocol/contract.py and validation.py)."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ VALID = st.fixed_dictionaries(
 
 
 @given(VALID)
-def test_every_valid_request_survives_the_wire(fields: dict[str, Any]) -> None:
-    """Encoding and decoding gives the same request, and its body is within the limit."""
+def test_every_valid_request_reads_back(fields: dict[str, Any]) -> None:
+    """A valid request encodes and decodes to itself, and its body is within the limit."""
     request = GenerateRequest.from_fields(fields)
     body = request.to_json()
     assert GenerateRequest.from_json(body) == request
@@ -59,14 +59,14 @@ def test_every_valid_request_survives_the_wire(fields: dict[str, Any]) -> None:
     ],
 )  # fmt: skip
 def test_a_bad_value_is_reported(field: str, value: Any) -> None:
-    """There is one entry, for the bad field."""
+    """An invalid value is reported for its own field only."""
     with pytest.raises(InvalidRequest) as caught:
         GenerateRequest.from_fields({"prompt": "a cat", field: value})
     assert [name for name, _ in caught.value.problems] == [field]
 
 
 def test_all_bad_fields_are_reported_at_once() -> None:
-    """A caller need not repair a request one error at a time."""
+    """All invalid, missing and unknown fields of a request are reported together."""
     with pytest.raises(InvalidRequest) as caught:
         GenerateRequest.from_fields({"width": 1, "seed": -1, "steps": 4})
     assert sorted(name for name, _ in caught.value.problems) == ["prompt", "seed", "steps", "width"]
@@ -77,14 +77,14 @@ def test_all_bad_fields_are_reported_at_once() -> None:
     [b"", b"null", b"[]", b'"a"', b"{", b'{"prompt": NaN}', b'{"seed": -Infinity}', b'{"prompt":"a","prompt":"b"}',
      b"\xff\xfe", b"[" * 60_000, b'{"seed": ' + b"9" * 5000 + b"}"],
 )  # fmt: skip
-def test_other_bodies_are_malformed(body: bytes) -> None:
-    """A body that is not a JSON object has an error of its own."""
+def test_invalid_json_is_malformed(body: bytes) -> None:
+    """A body that is not a valid JSON object raises `MalformedRequest`."""
     with pytest.raises(MalformedRequest):
         GenerateRequest.from_json(body)
 
 
-def test_defaults_fill_in_what_is_left_open() -> None:
-    """Given values are kept, zero and the empty string included; the rest are the model's defaults."""
+def test_defaults_replace_missing_values_only() -> None:
+    """Missing values get the model's defaults; given values are kept, including zero and the empty string."""
     generation = GenerateRequest(prompt="a", negative_prompt="", guidance_scale=0, seed=0).resolve(DEFAULTS)
     assert (generation.negative_prompt, generation.guidance_scale, generation.seed) == ("", 0.0, 0)
     assert (generation.num_inference_steps, generation.width, generation.scheduler) == (20, 512, "euler")
@@ -93,7 +93,7 @@ def test_defaults_fill_in_what_is_left_open() -> None:
 
 
 def test_a_missing_seed_is_random() -> None:
-    """Two requests without a seed do not give the same image."""
+    """Requests without a seed get different random seeds."""
     seeds = {GenerateRequest(prompt="a").resolve(DEFAULTS).seed for _ in range(50)}
     assert len(seeds) == 50
     assert all(0 <= seed < 2**32 for seed in seeds)

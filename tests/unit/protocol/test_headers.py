@@ -1,4 +1,4 @@
-"""headers.py: warnings and timings as header values."""
+"""Encoding warnings and timings as header values (protocol/headers.py)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lambdiff.protocol import headers
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=30))
 def test_warnings_are_one_bounded_line_of_ascii(warnings: list[str]) -> None:
-    """Whatever a warning quotes, the value is ASCII without control characters, and what is kept reads back."""
+    """The value is printable ASCII of limited length, and the warnings that fit into it read back."""
     value = headers.encode_warnings(warnings)
     assert len(value) <= headers.MAX_WARNINGS_HEADER
     assert all(" " <= character <= "~" for character in value.replace("\x7f", ""))
@@ -21,12 +21,12 @@ def test_warnings_are_one_bounded_line_of_ascii(warnings: list[str]) -> None:
 
 @pytest.mark.parametrize("value", [None, "", "no json", "{}", "[1]", "[" * 100_000])
 def test_an_unreadable_warnings_header_is_ignored(value: str | None) -> None:
-    """A header that is not a list of strings counts as no warnings."""
+    """A header that is not a JSON list of strings counts as no warnings."""
     assert headers.decode_warnings(value) == []
 
 
 def test_timings_read_back() -> None:
-    """`Server-Timing` is written in milliseconds and read in seconds; other servers' entries are ignored."""
+    """Timings in seconds are written in milliseconds and read back; entries of other servers are ignored."""
     value = headers.encode_timings({"encode": 0.0123, "denoise": 1.5})
     assert value == "encode;dur=12.3, denoise;dur=1500.0"
     assert headers.decode_timings(value) == pytest.approx({"encode": 0.0123, "denoise": 1.5})

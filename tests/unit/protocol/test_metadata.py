@@ -1,4 +1,4 @@
-"""metadata.py, a1111.py and containers.py: parameters into an image and out again, and hostile files."""
+"""Parameters inside images: writing, reading, foreign tools and hostile files (protocol/metadata.py)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IMAGE = Image.fromarray(pattern(0, 64, 64))
 
 
 def generation(**changes: Any) -> Generation:
-    """A complete set of parameters."""
+    """Return a complete set of parameters."""
     values: dict[str, Any] = {
         "prompt": "a cat in a top hat",
         "negative_prompt": "dog, blurry",
@@ -45,7 +45,7 @@ def generation(**changes: Any) -> Generation:
 
 
 def encoded(image_format: str, **changes: Any) -> bytes:
-    """An image with these parameters inside."""
+    """Return an encoded image with these parameters inside."""
     return metadata.encode(IMAGE, metadata.ImageMetadata.of(generation(**changes), MODEL), image_format)
 
 
@@ -65,7 +65,7 @@ def encoded(image_format: str, **changes: Any) -> bytes:
     ],
 )
 def test_every_parameter_reads_back_exactly(image_format: str, prompt: str) -> None:
-    """This includes prompts that make the web UI's text ambiguous, and the longest ones."""
+    """Parameters read back exactly, even prompts that make the web UI's text ambiguous, and the longest ones."""
     prompt = prompt if prompt.strip() else prompt + "x"
     original = generation(prompt=prompt[: contract.MAX_PROMPT], negative_prompt=prompt[: contract.MAX_PROMPT])
     content = metadata.encode(IMAGE, metadata.ImageMetadata.of(original, MODEL), image_format)
@@ -80,7 +80,7 @@ def test_every_parameter_reads_back_exactly(image_format: str, prompt: str) -> N
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=60))
 @settings(max_examples=60, deadline=None)
 def test_any_prompt_survives_any_format(prompt: str) -> None:
-    """The exact record does not depend on the prompt's form."""
+    """Any prompt reads back from any format."""
     if prompt.strip():
         for image_format in FORMATS:
             assert metadata.read(encoded(image_format, prompt=prompt)).request.prompt == prompt
@@ -88,7 +88,7 @@ def test_any_prompt_survives_any_format(prompt: str) -> None:
 
 @pytest.mark.parametrize("image_format", FORMATS)
 def test_sd_prompt_reader_reads_our_files(image_format: str, tmp_path: Path) -> None:
-    """A widely used viewer finds prompt, negative prompt and every setting."""
+    """sd-prompt-reader, a widely used viewer, finds prompt, negative prompt and every setting."""
     path = tmp_path / f"cat.{image_format}"
     path.write_bytes(encoded(image_format))
     reader = ImageDataReader(path)
@@ -105,7 +105,7 @@ def test_sd_prompt_reader_reads_our_files(image_format: str, tmp_path: Path) -> 
     }
 
 
-def test_the_text_has_the_web_uis_form() -> None:
+def test_the_text_has_the_web_uis_format() -> None:
     """Whole numbers have no decimal point, an empty negative prompt has no line, and special names are quoted."""
     assert a1111.to_text(generation(guidance_scale=7.0, negative_prompt=""), "a, b: c") == (
         "a cat in a top hat\n"
@@ -116,17 +116,17 @@ def test_the_text_has_the_web_uis_form() -> None:
 
 @pytest.mark.parametrize("image_format", FORMATS)
 def test_the_same_input_gives_the_same_bytes(image_format: str) -> None:
-    """There is no timestamp and no random order in a file."""
+    """Encoding the same image and parameters twice gives the same bytes."""
     assert encoded(image_format) == encoded(image_format)
 
 
 def test_png_keeps_every_pixel() -> None:
-    """PNG is lossless."""
+    """A PNG contains the exact pixels."""
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(encoded("png")))), np.asarray(IMAGE))
 
 
 def foreign_png(text: str) -> bytes:
-    """A PNG as another tool writes it."""
+    """Return a PNG with the web UI's text, as another tool writes it."""
     info = PngImagePlugin.PngInfo()
     info.add_text("parameters", text)
     stream = io.BytesIO()
@@ -135,7 +135,7 @@ def foreign_png(text: str) -> bytes:
 
 
 def foreign_jpeg(user_comment: bytes) -> bytes:
-    """A JPEG with this UserComment, written by Pillow."""
+    """Return a JPEG with this UserComment, written by Pillow."""
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0x9286] = user_comment
     stream = io.BytesIO()
@@ -151,7 +151,7 @@ FOREIGN = (
 )
 
 
-def test_images_of_other_tools_can_be_read() -> None:
+def test_images_from_other_tools_can_be_read() -> None:
     """Prompt, negative prompt, steps, scale, seed, size and sampler are read from the web UI's own text."""
     recorded = metadata.read(foreign_png(FOREIGN))
     request = recorded.request
@@ -174,8 +174,8 @@ def test_images_of_other_tools_can_be_read() -> None:
         bytes(8) + FOREIGN.encode(),
     ],
 )
-def test_every_form_of_user_comment_is_read(comment: bytes) -> None:
-    """Both byte orders, ASCII, and no stated encoding are supported."""
+def test_every_encoding_of_a_user_comment_is_read(comment: bytes) -> None:
+    """A UserComment is read in UTF-16 of either byte order, in ASCII, and without a stated encoding."""
     assert metadata.read(foreign_jpeg(comment)).request.seed == 1960802277
 
 
@@ -190,7 +190,7 @@ def test_every_form_of_user_comment_is_read(comment: bytes) -> None:
     ],
 )
 def test_incomplete_texts_are_read_as_far_as_possible(text: str, prompt: str, negative: str | None) -> None:
-    """Nothing is made up: values that are missing or unreadable are left open."""
+    """Values that are missing or unreadable stay None, and the others are read."""
     request = metadata.read(foreign_png(text)).request
     assert (request.prompt, request.negative_prompt) == (prompt, negative)
     assert request.width is None
@@ -198,7 +198,7 @@ def test_incomplete_texts_are_read_as_far_as_possible(text: str, prompt: str, ne
 
 
 def test_metadata_of_another_tool_may_be_incomplete() -> None:
-    """Reading the complete parameters of it is an error."""
+    """If a foreign image lacks parameters, `generation` and writing its metadata raise a `MetadataError`."""
     recorded = metadata.read(foreign_png("just a prompt"))
     with pytest.raises(MetadataError, match="does not record all"):
         _ = recorded.generation
@@ -207,7 +207,7 @@ def test_metadata_of_another_tool_may_be_incomplete() -> None:
 
 
 def test_an_invalid_record_is_not_trusted() -> None:
-    """If the exact record breaks the contract, the text beside it is read."""
+    """If the exact record violates the contract, the web UI's text is read instead."""
     record = b'lambdiff\0{"generation":{"prompt":"a","num_inference_steps":99999}}'
     recorded = metadata.read(png(1, 1, chunk(b"tEXt", record), chunk(b"tEXt", b"parameters\0" + FOREIGN.encode())))
     assert not recorded.exact
@@ -215,12 +215,12 @@ def test_an_invalid_record_is_not_trusted() -> None:
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
-    """One PNG chunk."""
+    """Return a PNG chunk."""
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def png(width: int, height: int, *chunks: bytes) -> bytes:
-    """A minimal PNG with extra chunks."""
+    """Return a minimal PNG with extra chunks."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return (
         b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
@@ -234,10 +234,10 @@ HOSTILE = {
     "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
     "gif": b"GIF89a" + bytes(40),
     "signature alone": b"\x89PNG\r\n\x1a\n",
-    "cut": encoded("png")[:60],
-    "cut jpeg": encoded("jpeg")[:25],
-    "cut webp": encoded("webp")[:40],
-    "bomb of pixels": png(60_000, 60_000),
+    "truncated png": encoded("png")[:60],
+    "truncated jpeg": encoded("jpeg")[:25],
+    "truncated webp": encoded("webp")[:40],
+    "pixel bomb": png(60_000, 60_000),
     "bomb in zTXt": png(1, 1, chunk(b"zTXt", b"parameters\0\0" + BOMB)),
     "bomb in iTXt": png(1, 1, chunk(b"iTXt", b"parameters\0\1\0\0\0" + BOMB)),
     "many bombs": png(
@@ -245,16 +245,16 @@ HOSTILE = {
     ),
     "no parameters": png(1, 1),
     "record is not JSON": png(1, 1, chunk(b"tEXt", b"lambdiff\0{")),
-    "record is deep": png(1, 1, chunk(b"tEXt", b"lambdiff\0" + b"[" * 100_000)),
-    "record is wrong": png(1, 1, chunk(b"tEXt", b'lambdiff\0{"generation": {"prompt": 5}}')),
-    "exif is noise": foreign_jpeg(b"").replace(b"Exif\0\0MM", b"Exif\0\0ZZ"),
-    "webp of noise": b"RIFF\xff\xff\xff\xffWEBPVP8X" + bytes(range(200)),
+    "record is deeply nested": png(1, 1, chunk(b"tEXt", b"lambdiff\0" + b"[" * 100_000)),
+    "record is invalid": png(1, 1, chunk(b"tEXt", b'lambdiff\0{"generation": {"prompt": 5}}')),
+    "exif is garbage": foreign_jpeg(b"").replace(b"Exif\0\0MM", b"Exif\0\0ZZ"),
+    "webp is garbage": b"RIFF\xff\xff\xff\xffWEBPVP8X" + bytes(range(200)),
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_are_refused_clearly(name: str) -> None:
-    """Each is refused with an error that has a fix."""
+    """A hostile file is refused with an error that has a fix."""
     with pytest.raises(MetadataError) as caught:
         metadata.read(HOSTILE[name])
     assert caught.value.fix
@@ -264,7 +264,7 @@ def test_hostile_files_are_refused_clearly(name: str) -> None:
 @given(st.integers(0, 10_000), st.binary(min_size=1, max_size=8), st.sampled_from(FORMATS))
 @settings(max_examples=300, deadline=None)
 def test_damaged_files_are_read_or_refused(position: int, damage: bytes, image_format: str) -> None:
-    """Overwriting bytes anywhere never raises anything but a MetadataError."""
+    """Reading a file with overwritten bytes succeeds or raises a `MetadataError`."""
     content = bytearray(encoded(image_format))
     position %= len(content)
     content[position : position + len(damage)] = damage
@@ -273,7 +273,7 @@ def test_damaged_files_are_read_or_refused(position: int, damage: bytes, image_f
 
 
 def test_files_are_read_by_path(tmp_path: Path) -> None:
-    """Missing files, folders and huge files are refused by name."""
+    """A file is read by its path; a missing file, a folder and a huge file are refused."""
     path = tmp_path / "cat.png"
     path.write_bytes(encoded("png"))
     assert metadata.read(path).request.prompt == "a cat in a top hat"
@@ -288,7 +288,7 @@ def test_files_are_read_by_path(tmp_path: Path) -> None:
 
 
 def test_bombs_cost_little_memory() -> None:
-    """Pillow limits the texts of a file to 64 MiB in total, and no hostile file takes much more."""
+    """Reading hostile files takes less than 100 MB, because Pillow limits a file's texts to 64 MiB."""
     tracemalloc.start()
     for content in HOSTILE.values():
         with contextlib.suppress(MetadataError):

@@ -1,4 +1,4 @@
-"""openapi.py: the OpenAPI document."""
+"""The OpenAPI document (protocol/openapi.py)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ COMMITTED = Path(__file__).parents[3] / "docs" / "openapi.json"
 
 
 def test_the_document_is_valid_openapi() -> None:
-    """An independent validator accepts it."""
+    """An independent validator accepts the document."""
     validate(openapi())
 
 
 def test_the_committed_document_is_current() -> None:
-    """After a change of the contract, `lambdiff schema > docs/openapi.json` writes it again."""
+    """docs/openapi.json is current; after a change of the contract, `lambdiff schema` prints the new document."""
     assert json.loads(COMMITTED.read_text()) == openapi()
 
 
@@ -57,7 +57,7 @@ def test_the_committed_document_is_current() -> None:
     ],
 )
 def test_schema_and_code_agree(fields: dict[str, object]) -> None:
-    """The schema and the code accept the same requests."""
+    """The document's schema and the code accept the same requests."""
     document = openapi()
     schema = {**document["components"]["schemas"]["GenerateRequest"], "components": document["components"]}
     try:
@@ -69,7 +69,7 @@ def test_schema_and_code_agree(fields: dict[str, object]) -> None:
 
 
 def test_every_status_of_the_contract_is_documented() -> None:
-    """The document lists every problem."""
+    """The document lists the status of every problem, except those of paths and methods that it does not have."""
     documented = {status for each in openapi()["paths"]["/"].values() for status in each["responses"]}
     undocumented = {str(status) for status, _ in PROBLEMS.values()} - documented
-    assert undocumented == {"404", "405"}, "there is no place in it for paths and methods that it does not have"
+    assert undocumented == {"404", "405"}

@@ -1,4 +1,4 @@
-"""problems.py: error replies."""
+"""Problem documents (protocol/problems.py)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lambdiff.protocol.problems import PROBLEMS, make_problem
 
 @pytest.mark.parametrize("slug", sorted(PROBLEMS))
 def test_every_problem_is_a_complete_document(slug: str) -> None:
-    """RFC 9457 requires type, title, status and detail; the instance is the request's id."""
+    """Every problem is a complete document in the sense of RFC 9457, with the request's id as its instance."""
     document = msgspec.to_builtins(make_problem(slug, "why", instance="abc", errors=[("seed", "is odd")]))
     assert document["type"] == f"urn:lambdiff:problem:{slug}"
     assert 400 <= document["status"] < 600
