@@ -40,15 +40,34 @@ def generate(
     profile: str | None = None,
     local: bool = False,
 ) -> GeneratedImage:
-    """Generate one image. Later calls reuse the client. A notebook shows a progress bar.
+    """Generate one image and wait for it. Later calls reuse the client; a notebook shows a progress bar.
+
+    For every parameter that is None the endpoint uses its model's default. Without `url`, `deployment` or `local` the
+    endpoint is chosen as `Client` chooses it; if nothing is deployed, this machine generates with the built-in model.
 
     Args:
-        prompt, negative_prompt, num_inference_steps, guidance_scale, width, height, seed, scheduler, image_format,
-            on_step: as for `Client.generate`.
-        url, region, deployment, profile, local: as for `Client`, which also chooses the endpoint without them.
+        prompt: what to show, 1 to 2,000 characters.
+        negative_prompt: what to keep out of the image, up to 2,000 characters.
+        num_inference_steps: denoising steps, 1 to 100.
+        guidance_scale: 0 to 30; at 1 or less there is no classifier-free guidance, which halves the work.
+        width, height: pixels, 64 to 1,024, multiples of 8.
+        seed: 0 to 2**32 - 1; the same seed and parameters give the same image. By default a random one.
+        scheduler: the sampling method.
+        image_format: the encoding of the reply.
+        on_step: called with (steps done, steps in total) after each step, if this machine generates; return True
+            to cancel.
+        url: a Function URL.
+        region: the function's region; by default it is read from the URL or the deployment.
+        deployment: the name of a saved deployment.
+        profile: the AWS profile to read credentials with.
+        local: generate on this machine.
 
     Raises:
-        LambdiffError: as for `Client` and `Client.generate`.
+        InvalidRequest: a parameter is out of range; nothing was sent.
+        ConfigurationError: no such deployment, no region, no credentials, or a missing extra.
+        EndpointRefused: the endpoint refused the request.
+        EndpointFailed: it failed, did not answer in time, or sent no complete image.
+        Cancelled: `on_step` returned True.
 
     Example:
         >>> lambdiff.generate("a cat in a top hat", seed=7).save("cat.png")  # doctest: +SKIP
