@@ -1,4 +1,4 @@
-"""The interface of an engine: what the handler calls, whichever library runs the model."""
+"""The interface between the handler and an engine, independent of the library that runs the model."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EngineOutput:
-    """One generated image, and how it came about.
+    """One generated image, with timings and warnings.
 
     Attributes:
-        pixels: shape (height, width, 3), RGB, 0..255, of the requested size.
+        pixels: RGB, 0..255, of the requested size: shape (height, width, 3).
         timings: seconds by phase: `encode` (not by every engine), `denoise`, `decode`, and `resize` for models with a
             native size.
-        warnings: sentences for the caller. They may quote the prompt, so they are never logged.
+        warnings: messages for the caller. They may quote the prompt, so they are never logged.
     """
 
     pixels: NDArray[np.uint8]

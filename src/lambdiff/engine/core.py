@@ -1,9 +1,10 @@
-"""The one `openvino.Core` of the process, shared by every engine and never freed.
+"""The process's only `openvino.Core`, shared by every engine and never freed.
 
-OpenVINO's CPU plugin gives its thread an alternate signal stack, and removes it when the plugin's Core is freed, but
-only if no later Core has set another one meanwhile. If Cores are freed in the order of their creation, the thread is
-left with a stack that no longer exists, and the next signal ends the process: Python handles all signals on the
-alternate stack, so Ctrl-C after a second engine was gone was a segmentation fault (OpenVINO 2026.4, Linux).
+OpenVINO's CPU plugin installs an alternate signal stack for its thread. It removes the stack when the plugin's Core is
+freed, but only if no later Core has installed another one. If Cores are freed in the order of their creation, the
+thread
+keeps a stack that no longer exists, and the next signal crashes the process: Python handles all signals on the
+alternate stack, so Ctrl-C after the second engine was freed caused a segmentation fault (OpenVINO 2026.4, Linux).
 """
 
 from __future__ import annotations

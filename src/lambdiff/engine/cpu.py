@@ -1,4 +1,4 @@
-"""What this machine's processor can do."""
+"""The capabilities of this machine's processor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _REPORTED: Final = (
 
 
 def threads() -> int:
-    """Return the number of processors that this process may use: Lambda's vCPUs, or a container's share."""
+    """Return the number of processors that this process may use: Lambda's vCPUs, or those of a container."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,9 +1,9 @@
 """DeepCache: denoising steps that compute only a UNet's outermost layers and reuse the deep layers' output.
 
 The output of the deep layers changes little from one denoising step to the next (Ma and others 2024, "DeepCache:
-Accelerating diffusion models for free"). The cut is the paper's narrowest one, in front of the last skip connection: a
-reusing step computes the first convolution, the last residual block with its attention, and the last convolution. Both
-graphs are made from the same `unet.xml` and read the same weights file, so DeepCache needs no files of its own.
+Accelerating diffusion models for free"). The cut is the paper's shallowest one, in front of the last skip connection: a
+step that reuses features computes the first convolution, the last residual block with its attention, and the last
+convolution. Both graphs are derived from the same `unet.xml` and weights file, so DeepCache needs no files of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FEATURES: Final = "features"
-"""The name of the second output of the whole UNet, and of the additional input of the outer layers."""
+"""The name of the whole UNet's second output, and of the outer layers' additional input."""
 
 _SKIP: Final = re.compile(r"up_blocks\.(\d+)/aten::cat/Concat(?:_(\d+))?$")
 
@@ -29,7 +29,7 @@ def with_features(model: openvino.Model) -> openvino.Model:
     """Add the deep layers' features, of shape (batch, channels, height, width), as a second output. Modifies `model`.
 
     Raises:
-        ValueError: the model has no skip connections named as `lambdiff bake` names them.
+        ValueError: the model has no skip connections with the names that `lambdiff bake` uses.
     """
     output = _last_skip(model).input_value(0)
     model.add_outputs([output])[0].get_tensor().set_names({FEATURES})
@@ -50,12 +50,12 @@ def outer(model: openvino.Model) -> openvino.Model:
 
 
 class CachedUNet:
-    """One request's UNet, computed whole at every n-th call and from cached features in between.
+    """One request's UNet: computed in full at every n-th call, and from cached features in between.
 
     Args:
-        whole: runs the UNet; returns (output,) or, made by `with_features`, (output, features).
-        outer_layers: runs the model made by `outer`; never called if `interval` is 1.
-        interval: every n-th call computes the whole UNet.
+        whole: runs the UNet; returns (output,) or, if made by `with_features`, (output, features).
+        outer_layers: runs the model that `outer` returns; never called if `interval` is 1.
+        interval: n.
     """
 
     def __init__(
@@ -72,8 +72,9 @@ class CachedUNet:
     def __call__(self, call: int, inputs: dict[str, Any]) -> NDArray[np.float32]:
         """Return the UNet's output for call number `call` of the request, counted from 0.
 
-        A guided call (batch 2) cannot reuse the features of an unguided one (batch 1). The other way round, it is the
-        conditional pass, the last sample, whose features are reused.
+        A guided call (batch 2) cannot reuse the features of an unguided one (batch 1). An unguided call can reuse those
+        of a
+        guided one: the features of the conditional pass, which is the last sample.
         """
         batch = len(inputs["sample"])
         if call % self._interval == 0 or self._features is None or len(self._features) < batch:

@@ -43,7 +43,7 @@ _SCHEDULE_FIELDS: Final = ("prediction_type", "beta_schedule", "beta_start", "be
 
 
 class _SeededLCM(LCMScheduler):  # type: ignore[misc]
-    """LCM that draws the noise between the steps from the request's numpy generator, as the OpenVINO engine does."""
+    """LCM that draws the noise between steps from the request's numpy generator, as the OpenVINO engine does."""
 
     noise: np.random.Generator
 
@@ -139,7 +139,7 @@ class DiffusersEngine:
             return self._generate(generation, on_step)
 
     def _generate(self, generation: Generation, on_step: OnStep | None) -> EngineOutput:
-        # 1. Noise and schedule. Our own scheduler refuses what this one cannot run, and knows the number of calls.
+        # 1. Noise and schedule. Our own scheduler rejects what diffusers' cannot run, and knows the number of calls.
         noise = latents.noise_generator(generation.seed)
         diffusion, steps = self.manifest.diffusion, generation.num_inference_steps
         calls = len(schedulers.make(generation.scheduler, diffusion, steps, noise).timesteps)
@@ -156,7 +156,7 @@ class DiffusersEngine:
             return values
 
         pixels = self._run_pipeline(generation, sample, guided=guided, after_step=after_step)
-        # The pipeline does not say when encoding ends, so it counts as denoising.
+        # The pipeline does not report when encoding ends, so encoding counts as denoising.
         timings = {"denoise": times[-1] - times[0], "decode": time.perf_counter() - times[-1]}
         # 3. Finish: pixels get the requested size.
         return finish(pixels, generation, self.manifest, timings=timings, warnings=warnings)
@@ -187,14 +187,14 @@ class DiffusersEngine:
             return DiffusionPipeline.from_pretrained(
                 self.folder, use_safetensors=True, local_files_only=True, **without
             )
-        except Exception as error:  # diffusers, transformers and safetensors have no narrower class in common
+        except Exception as error:  # diffusers, transformers and safetensors share no narrower class
             raise ModelError(
                 f"The model in {self.folder} cannot be loaded: {first_line(error)}",
                 fix='Bake the model again with `engine="diffusers"`.',
             ) from error
 
     def _copy_tokenizer(self, tokenizer: Any) -> PromptTokenizer:
-        """Return our tokenizer over a copy of the pipeline's, which stays as it is."""
+        """Return our tokenizer on a copy of the pipeline's, which stays unchanged."""
         backend = tokenizer.backend_tokenizer
         return PromptTokenizer(
             backend.from_str(backend.to_str()),

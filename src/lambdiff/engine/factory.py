@@ -1,4 +1,4 @@
-"""Choosing the engine for a model folder."""
+"""Choose the engine for a model folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def open_engine(folder: Path, engine: str | None = None) -> Engine:
 
     Args:
         folder: a folder with a manifest.
-        engine: overrides the manifest's engine; `diffusers` needs a folder with diffusers' files.
+        engine: overrides the manifest's engine; `diffusers` needs a folder with the original files.
 
     Raises:
         ModelError: the folder is unusable.

@@ -27,9 +27,9 @@ def finish(
     """Resize (models with a native size) or crop (all others) to the requested size.
 
     Args:
-        pixels: as generated, shape (height, width, 3) of `latents.generated_size(generation, manifest)`.
+        pixels: as generated: shape (height, width, 3), with the size from `latents.generated_size`.
         generation: the request.
-        manifest: the model's.
+        manifest: the model's manifest.
         timings: seconds by phase so far; `resize` is added if the model has a native size.
         warnings: the warnings so far; a resized image adds one.
     """

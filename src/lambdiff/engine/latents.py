@@ -1,4 +1,4 @@
-"""The initial latents of a request: their size, and the seeded noise they are filled with. Shared by both engines."""
+"""The initial latents of a request: their size and their seeded noise. Both engines use them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def noise_generator(seed: int) -> np.random.Generator:
-    """Return a request's only source of randomness. It is counter-based: the same on every machine, in both engines.
+    """Return a request's only source of randomness. It is counter-based, so it is the same on every machine.
 
     Args:
         seed: 0..2^32-1.

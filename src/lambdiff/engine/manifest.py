@@ -1,7 +1,7 @@
 """A baked model folder's `manifest.json`: what the folder contains and how to generate images with it.
 
-`lambdiff bake` writes it, engines read it. File sizes are checked at every load, hashes only at bake, deploy and
-`lambdiff doctor`: hashing two gigabytes takes longer than loading them.
+`lambdiff bake` writes it, and engines read it. File sizes are checked at every load; hashes are checked only by
+`lambdiff bake`, `lambdiff deploy` and `lambdiff doctor`, because hashing two gigabytes takes longer than loading them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Text(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         max_length: the number of tokens of a prompt, including start and end.
-        vocabulary: every word that the model was trained on; empty if this is not known.
+        vocabulary: every word that the model was trained on; empty if unknown.
     """
 
     max_length: int = 77
@@ -82,7 +82,7 @@ class Approximations(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     """The fractions of a request's UNet calls between which guidance is on (Kynkäänniemi and others 2024, "Applying
-    guidance in a limited interval"). Calls outside of them cost half."""
+    guidance in a limited interval"). Calls outside the interval cost half."""
     deepcache_interval: Annotated[int, Meta(ge=1)] = 1
     """Every n-th call computes the whole UNet, the others only its outermost layers; see `deepcache.py`."""
 
@@ -120,12 +120,12 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     latents: Latents = Latents()
     text: Text = Text()
     native_size: tuple[int, int] | None = None
-    """(width, height) of a model that generates a single size. Other requested sizes are resized from it."""
+    """(width, height) of a model that can only generate one size. Other requested sizes are resized from it."""
     static_shapes: bool = False
-    """Whether requests of the default size, guided as the defaults are, are served by graphs with static shapes:
-    faster, and with less memory. Other requests are served by graphs with dynamic shapes. Only one of the two is in
-    memory, so alternating between such requests compiles the graphs again each time; an endpoint with mixed sizes does
-    better without static shapes."""
+    """Whether requests of the default size, with or without guidance as in the defaults, use graphs with static shapes:
+    faster, and with less memory. Other requests use graphs with dynamic shapes. Only one of the two is in memory, so
+    alternating between such requests compiles the graphs again each time; do not use static shapes for an endpoint with
+    mixed sizes."""
     inference_precision: InferencePrecision = "auto"
     """The arithmetic: `auto` is bf16 on processors that have it. Small models load faster in f32."""
     approximations: Approximations = Approximations()
@@ -133,7 +133,7 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     """The width of the UNet's embedding of the guidance scale (`time_cond_proj_dim`). Models that have one need no
     unconditional pass."""
     tiny_decoder: bool = False
-    """Whether `decoder` is that of a tiny autoencoder: faster than the model's own and a little softer."""
+    """Whether `decoder` belongs to a tiny autoencoder: faster than the model's own, and slightly softer."""
     origin: list[str] = []
     notes: str = ""
     baked_by: str = ""
@@ -150,11 +150,12 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
 
 
 def read(folder: Path) -> Manifest:
-    """Read a folder's manifest, and check that every file exists and has the size that the manifest states.
+    """Read a folder's manifest, and check that every file exists and has the right size.
 
     Raises:
         ModelError: the manifest is missing or unreadable, a path leads out of the folder, or a file is missing or has
-            another size.
+        the
+            wrong size.
     """
     path = folder / FILENAME
     try:
@@ -176,7 +177,7 @@ def read(folder: Path) -> Manifest:
 
 
 def verify(folder: Path) -> Manifest:
-    """Read a folder's manifest like `read`, and also compare every file's SHA-256.
+    """Read a folder's manifest as `read` does, and also check every file's SHA-256.
 
     Raises:
         ModelError: as `read`, or a file's content differs.

@@ -1,8 +1,8 @@
-"""Weights that OpenVINO reads from a memory-mapped file, whose pages are released as the weights are copied.
+"""Weights in a memory-mapped file, whose pages are released while OpenVINO copies the weights.
 
 The CPU plugin copies weights into the layout and precision of its kernels: at compilation for static shapes, at the
-first inference for dynamic ones. The mapped pages would then stay resident for nothing. Pages released with
-`MADV_DONTNEED` can still be read: from the page cache, or from the file.
+first inference for dynamic ones. After that, the mapped pages would stay resident without being used. Pages
+released with `MADV_DONTNEED` can still be read: from the page cache, or from the file.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class MappedWeights:
     def __init__(self, path: Path) -> None:
         self.description = path.with_suffix(".xml").read_text("utf-8")
         with path.open("rb") as stream:
-            # Private and writable, because OpenVINO accepts no read-only array. Nothing writes to it.
+            # Private and writable, because OpenVINO does not accept read-only arrays. Nothing writes to it.
             self._mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
         self.tensor = openvino.Tensor(np.frombuffer(self._mapping, np.uint8), shared_memory=True)
 
@@ -51,8 +51,8 @@ class MappedWeights:
     def releasing_pages(self) -> Iterator[None]:
         """Release the file's pages repeatedly while the body reads them, and once more at the end.
 
-        Releasing them only at the end would let the whole file become resident shortly before, which is when a process
-        that loads a model needs the most memory.
+        If they were released only at the end, the whole file would be resident just when a process that loads a model
+        needs the most memory.
         """
         if not hasattr(mmap, "MADV_DONTNEED"):  # Windows
             yield

@@ -1,10 +1,10 @@
 """The default engine: OpenVINO models on the CPU and our own denoising loop, without torch.
 
-A model folder holds the parts of its family (see `pipelines/`) and a decoder, each as an `.xml` and a `.bin` file:
+A model folder contains the parts of its family (see `pipelines/`) and a decoder, each as an `.xml` and a `.bin` file:
 
     decoder        latents (b, channels, h, w)        -> (b, 3, factor * h, factor * w) in -1..1
 
-Batch, height and width are open in the files. `runtime.py` compiles them for static or dynamic shapes.
+Batch, height and width are dynamic in the files. `runtime.py` compiles them with static or dynamic shapes.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ class OpenVinoEngine:
     Args:
         folder: a folder baked for this engine.
         manifest: its manifest.
-        precision: the arithmetic, `bf16` or `f32`. By default the manifest decides; if it leaves the choice open, it is
-            `bf16` on processors that have it.
+        precision: the arithmetic, `bf16` or `f32`; by default as in the manifest, where `auto` means `bf16` on
+        processors
+            that support it.
         observe: called before each inference with the part's name and its inputs, for calibration and tests. The input
             arrays may be reused; copy what you keep.
 
@@ -72,7 +73,7 @@ class OpenVinoEngine:
 
     @property
     def precision(self) -> str:
-        """The arithmetic once loaded; before, the precision in which the manifest says the weights are stored."""
+        """The arithmetic once loaded; before that, the storage precision from the manifest."""
         return self._loaded[0].precision if self._loaded else self.manifest.precision
 
     @property
@@ -81,7 +82,8 @@ class OpenVinoEngine:
         return cpu.threads()
 
     def load(self) -> None:
-        """Read the model and compile, in parallel, what a request with its defaults needs. A second call does nothing.
+        """Read the model and compile, in parallel, the graphs for a request with its defaults. A second call does
+        nothing.
 
         Raises:
             ModelError: the folder cannot be loaded.
@@ -99,7 +101,7 @@ class OpenVinoEngine:
             if self._loaded is None:
                 try:
                     self._loaded = self._open()
-                except Exception as error:  # OpenVINO and tokenizers raise nothing narrower
+                except Exception as error:  # OpenVINO and tokenizers raise no narrower class
                     raise ModelError(
                         f"The model in {self.folder} cannot be loaded: {first_line(error)}",
                         fix="Bake the model again.",
@@ -130,8 +132,8 @@ class OpenVinoEngine:
     def _is_static(self, default_shapes: dict[str, Collection[Shape]], part: str, shape: Shape) -> bool:
         """Whether a graph is compiled for this shape alone.
 
-        That is so if the shape hardly varies (the part takes no latents, or the model has a native size), and for the
-        default shapes if the manifest asks for `static_shapes`.
+        It is if the shape hardly varies (the part takes no latents, or the model has a native size), and for the
+        default shapes if the manifest sets `static_shapes`.
         """
         if not shape.height or self.manifest.native_size:
             return True
@@ -168,8 +170,8 @@ class OpenVinoEngine:
     def _make_room(self, runtime: Runtime, *parts: str) -> None:
         """Release buffers between the phases, if the model has a full decoder.
 
-        A full decoder needs 0.8 GB for 512x512 in f32. For others, allocating the buffers again costs more (some
-        hundredths of a UNet call) than the memory is worth.
+        A full decoder needs 0.8 GB for 512x512 in f32. For others, saving the memory is not worth the time to allocate
+        the buffers again (some hundredths of a UNet call).
         """
         if not (self.manifest.tiny_decoder or self.manifest.native_size):
             runtime.release_buffers(*parts)

@@ -19,7 +19,7 @@ def to_pixels(decoded: NDArray[np.float32]) -> Pixels:
 
 
 def crop(pixels: Pixels, width: int, height: int) -> Pixels:
-    """Cut `width` x `height` pixels out of the center of an image of shape (height, width, 3)."""
+    """Return the center of an image of shape (height, width, 3), cropped to `width` x `height` pixels."""
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
     return np.ascontiguousarray(pixels[top : top + height, left : left + width])
 
@@ -31,7 +31,7 @@ def resize(pixels: Pixels, width: int, height: int) -> tuple[Pixels, list[str]]:
     outermost pixels are repeated on both sides; this suits the plain backgrounds that such models generate.
 
     Returns:
-        The pixels, shape (height, width, 3), and one warning unless the size was right already.
+        The pixels, shape (height, width, 3), and a warning unless the size was already right.
     """
     from PIL import Image
 

@@ -2,12 +2,12 @@
 
 A part of a model is compiled with **dynamic shapes**, as one graph for every batch and size, or with **static shapes**,
 as one graph for each shape. Static shapes are faster (by a fifth for a UNet of 13 M parameters at 128x128, by a
-twentieth for one of 323 M at 512x512), but every graph holds its own copy of the weights. Two rules follow:
+twentieth for one of 323 M at 512x512), but every graph has its own copy of the weights. Two rules follow:
 
-1. A graph is chosen from the shapes that one request needs, and from nothing else. Static and dynamic graphs round
-   differently: a choice that depended on earlier requests would give the same request different pixels.
+1. The choice of graphs depends only on the shapes that a request needs. Static and dynamic graphs round differently, so
+   if it depended on earlier requests, the same request could give different pixels.
 2. Static graphs and the dynamic graph of a part are never in memory together. A request that needs the other kind
-   evicts and compiles, which costs about as much time as loading the part did.
+   evicts one and compiles the other, which takes about as long as loading the part.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from lambdiff.engine.without_telemetry import openvino
 
 Array = NDArray[np.float32]
 Inputs = dict[str, Any]
-"""A call's inputs: arrays by the name that the model gives them."""
+"""A call's inputs: arrays by the names of the model's inputs."""
 Call = Callable[[Inputs], tuple[Array, ...]]
 """Runs a part once and returns its outputs."""
 Observer = Callable[[str, Inputs], None]
 """Called before each inference with the part's name and its inputs."""
 
 IsStatic = Callable[[str, "Shape"], bool]
-"""Whether calls of a part (by name) with a shape are served by a graph for this shape alone."""
+"""Whether calls of a part (by name) with this shape get a graph of their own."""
 
 
 class Shape(NamedTuple):
-    """The dimensions of a call that the model files leave open.
+    """The dimensions of a call that are dynamic in the model files.
 
     Attributes:
         batch: the number of samples.
-        height, width: those of the latents; 0 for parts that take none.
+        height, width: of the latents; 0 for parts that take none.
     """
 
     batch: int
@@ -54,14 +54,14 @@ class Shape(NamedTuple):
 
     @classmethod
     def of(cls, inputs: Inputs) -> Self:
-        """Return the shape of a call. The first input of rank 4 holds latents or has their height and width."""
+        """Return the shape of a call. The first input of rank 4 has the height and width of the latents."""
         for value in inputs.values():
             if np.ndim(value) == 4:
                 return cls(len(value), *np.shape(value)[2:])
         return cls(len(next(iter(inputs.values()))))
 
     def fill(self, shape: openvino.PartialShape) -> list[int]:
-        """Return an input's shape with its open dimensions filled in."""
+        """Return an input's shape with its dynamic dimensions filled in."""
         if len(shape) == 4:
             return [self.batch, shape[1].get_length(), self.height, self.width]
         return [self.batch if side.is_dynamic else side.get_length() for side in shape]
@@ -88,7 +88,7 @@ class Part:
 
 
 class Graph(NamedTuple):
-    """What is compiled: a part for one shape, or for every shape if `shape` is None."""
+    """Identifies a compiled graph: a part for one shape, or for every shape if `shape` is None."""
 
     part: str
     shape: Shape | None = None
@@ -144,10 +144,11 @@ class Runtime:
         """Read the parts and compile, in parallel, the graphs that serve `shapes`.
 
         Args:
-            parts: everything that will ever be called.
-            shapes: by part, what a request is expected to call it with. Parts without an entry are compiled when they
-                are first called.
-            is_static: which shapes of which parts get a graph of their own. None: no shape does.
+            parts: all parts that will be called.
+            shapes: by part, the shapes that requests are expected to call it with. Parts without an entry are compiled
+            when
+                they are first called.
+            is_static: which shapes of which parts get a graph of their own; by default none.
 
         Raises:
             Exception: OpenVINO's own, if a file is missing or damaged.
@@ -162,12 +163,13 @@ class Runtime:
             self._compiled = dict(zip(graphs, pool.map(self._compile, graphs), strict=True))
 
     def serve(self, part: str, shapes: Collection[Shape]) -> Call:
-        """Return a function that runs a part for one request. It compiles a graph at the first call if necessary.
+        """Return a function that runs a part for one request. If necessary, it compiles a graph at its first call.
 
         Args:
             part: the part's name.
-            shapes: all the shapes that the request will call the part with. Static graphs serve it if each of these
-                shapes has one, otherwise the dynamic graph does.
+            shapes: all shapes that the request will call the part with. If each of them has a static graph, these are
+            used;
+                otherwise the dynamic graph is.
         """
         if self._all_static(part, shapes):
             return lambda inputs: self._run(Graph(part, Shape.of(inputs)), inputs)
@@ -195,7 +197,7 @@ class Runtime:
         return self._compiled[graph].infer(inputs)
 
     def _evict_other_kind(self, graph: Graph) -> None:
-        """Before a static graph is compiled, drop the part's dynamic one, and the other way round."""
+        """Before a static graph is compiled, drop the part's dynamic one, and vice versa."""
 
         def stays(other: Graph) -> bool:
             return other.part != graph.part or (other.shape is None) == (graph.shape is None)
@@ -225,9 +227,9 @@ class _CompiledGraph:
 
     def infer(self, inputs: Inputs) -> tuple[Array, ...]:
         shapes = tuple(np.shape(value) for value in inputs.values())
-        # A dynamic graph copies weights at its first call, and may do so again for other shapes.
+        # A dynamic graph copies weights at its first call, and possibly again for other shapes.
         with nullcontext() if shapes in self._served else self._weights.releasing_pages():
-            # The next call would overwrite shared outputs, and schedulers keep earlier ones.
+            # Not shared, because the next call would overwrite outputs that schedulers keep.
             outputs: tuple[Array, ...] = self._request.infer(inputs, share_inputs=True, share_outputs=False).to_tuple()
         self._served.add(shapes)
         return outputs

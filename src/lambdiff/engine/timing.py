@@ -1,4 +1,4 @@
-"""Timing the phases of a request."""
+"""Time the phases of a request."""
 
 from __future__ import annotations
 

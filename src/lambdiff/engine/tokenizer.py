@@ -1,4 +1,4 @@
-"""From a prompt to token ids, with warnings about words that the model does not read or know."""
+"""Turn a prompt into token ids, with warnings about words that the model does not read or know."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class PromptTokenizer:
     """Turns each prompt into a fixed number of token ids.
 
     Args:
-        tokenizer: must add the start and end tokens itself; its truncation and padding are switched off.
+        tokenizer: must add the start and end tokens itself; its truncation and padding are turned off.
         max_length: the number of tokens of a prompt, including start and end.
-        pad_id: the id that fills up short prompts.
-        vocabulary: every word that the model was trained on, in lower case; empty if this is not known.
+        pad_id: the id that pads short prompts.
+        vocabulary: every word that the model was trained on, in lower case; empty if unknown.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, max_length: int, pad_id: int, vocabulary: Sequence[str] = ()) -> None:
@@ -46,18 +46,18 @@ class PromptTokenizer:
         return np.array([ids], dtype=np.int64)
 
     def warnings_for(self, generation: Generation, *, guided: bool) -> list[str]:
-        """Return the warnings of a request's prompts; without guidance the negative prompt has no effect."""
+        """Return the warnings for a request's prompts; without guidance, the negative prompt has no effect."""
         warnings = self.warnings(generation.prompt)
         if guided:
             warnings += self.warnings(generation.negative_prompt, what="negative prompt")
         return warnings
 
     def warnings(self, prompt: str, *, what: str = "prompt") -> list[str]:
-        """Return sentences about words beyond the token limit and words outside the vocabulary.
+        """Return warnings about words beyond the token limit and words outside the vocabulary.
 
         Args:
             prompt: the text.
-            what: how the sentences refer to it, `prompt` or `negative prompt`.
+            what: what the warnings call it, `prompt` or `negative prompt`.
         """
         read, dropped = self._split(prompt)
         warnings = []

@@ -1,4 +1,4 @@
-"""OpenVINO, imported so that it reports nothing.
+"""Import OpenVINO without its telemetry.
 
 OpenVINO reports every import to its maker unless its telemetry package cannot be imported. Import it from here:
 

@@ -36,9 +36,10 @@ class App:
     Args:
         open_engine: returns the engine; called again after a failure.
         write_log: takes one entry per request.
-        raise_errors: raise errors that are not the request's fault, instead of answering 500 or 503. For callers in the
-            same process, who can act on a `MissingExtra`.
-        clock: the monotonic time in seconds, on the same clock as the requests' deadlines.
+        raise_errors: raise errors that the request did not cause, instead of answering 500 or 503. For callers in the
+        same
+            process, which can handle a `MissingExtra`.
+        clock: the monotonic time in seconds; the requests' deadlines refer to it.
 
     Example:
         >>> app = App(functools.partial(open_engine, folder))                                       # doctest: +SKIP
@@ -64,7 +65,7 @@ class App:
 
     @property
     def engine(self) -> Engine:
-        """The engine, which need not be loaded yet.
+        """The engine, which may not be loaded yet.
 
         Raises:
             ModelError, MissingExtra: it cannot be opened.
@@ -75,7 +76,7 @@ class App:
             return self._engine
 
     def invoke(self, lambda_event: object, context: event.LambdaContext | None = None) -> dict[str, Any]:
-        """Answer an event of a Function URL. No event makes it raise."""
+        """Answer an event from a Function URL. Never raises."""
         try:
             request = event.parse(lambda_event, context)
         except MalformedRequest as error:
@@ -106,11 +107,11 @@ class App:
         return self._log(call, response)
 
     def warm_up(self) -> None:
-        """Load the weights and generate one image, so that the first request has nothing left to prepare."""
+        """Load the weights and generate one image, so that the first request does not have to wait for it."""
         engine = self.engine
         engine.load()
         defaults = engine.manifest.defaults
-        if engine.manifest.approximations == Approximations():  # otherwise steps differ in which graphs they run
+        if engine.manifest.approximations == Approximations():  # otherwise, different steps run different graphs
             defaults = msgspec.structs.replace(defaults, num_inference_steps=1)
         engine.generate(GenerateRequest(prompt="warm up", seed=0).resolve(defaults))
 
@@ -147,7 +148,7 @@ class App:
         with timed(call.timings, "compress"):
             body = encode_image(output, generation, identity)
         call.log_entry["timings"] = {phase: round(seconds, 4) for phase, seconds in call.timings.items()}
-        # 4. Reply, if Lambda can carry it.
+        # 4. Reply, unless the image exceeds Lambda's limit.
         response = image_response(
             body,
             generation,
@@ -166,10 +167,10 @@ class App:
 
     @contextmanager
     def _turn(self, call: Call) -> Iterator[None]:
-        """Wait until no other image is being generated, and note how long the request has been waiting by then."""
+        """Wait until no other image is being generated, and record how long the request has waited."""
         patience = call.seconds_left
         if not self._generating.acquire(timeout=-1 if patience is None else patience):
-            raise Refusal("timed-out", "Earlier requests used up the time of this one.")
+            raise Refusal("timed-out", "The time ran out while earlier requests were running.")
         try:
             sent_at = call.request.sent_at
             in_transit = 0.0 if sent_at is None else max(0.0, time.time() - sent_at - call.seconds)

@@ -1,4 +1,4 @@
-"""One request in progress: when it must end, how long its phases took, and what its log line will say."""
+"""One request in progress: its deadline, the duration of its phases, and its log entry."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 from lambdiff.protocol.http import HttpRequest, OnStep
 
 MAX_MARGIN: Final = 1.5
-"""Seconds, at most, that are reserved before the function's timeout for encoding and sending the reply."""
+"""Maximum seconds reserved before the function's timeout for encoding and sending the reply."""
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Call:
     Attributes:
         request: as it arrived.
         on_step: the caller's callback; see `Engine.generate`.
-        clock: the monotonic time in seconds, on the same clock as the request's deadline.
+        clock: the monotonic time in seconds; the request's deadline refers to it.
         timings: seconds by phase.
         log_entry: further fields of the log line.
     """
@@ -42,9 +42,9 @@ class Call:
 
     @functools.cached_property
     def soft_deadline(self) -> float | None:
-        """When, on the call's clock, no further step may begin; None if nothing limits the request.
+        """The time on the call's clock after which no further step may begin; None if the request has no deadline.
 
-        The margin before the deadline is a quarter of the time there is, at most `MAX_MARGIN`.
+        The margin before the deadline is a quarter of the available time, at most `MAX_MARGIN`.
         """
         deadline = self.request.deadline
         return None if deadline is None else deadline - min(MAX_MARGIN, (deadline - self._started) / 4)
@@ -55,5 +55,5 @@ class Call:
         return None if self.soft_deadline is None else max(0.0, self.soft_deadline - self.clock())
 
     def after_step(self, done: int, total: int) -> bool:
-        """Whether to cancel the generation: the caller says so, or the soft deadline has passed."""
+        """Whether to cancel the generation, because the caller wants to or the soft deadline has passed."""
         return bool(self.on_step is not None and self.on_step(done, total)) or self.seconds_left == 0

@@ -1,4 +1,4 @@
-"""Converts events of a Function URL (payload format 2.0) to HTTP requests, and HTTP responses to Lambda's form.
+"""Converts events of a Function URL (payload format 2.0) to HTTP requests, and HTTP responses to Lambda's format.
 
 Source of the format: https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html#urls-payloads
 """
@@ -21,7 +21,7 @@ _JSON_TYPES = {dict: "JSON object", str: "string", bool: "boolean"}
 
 
 class LambdaContext(Protocol):
-    """The parts of a Lambda handler's second argument that are used."""
+    """The parts of a Lambda handler's second argument that lambdiff uses."""
 
     aws_request_id: str
 
@@ -33,7 +33,7 @@ def parse(event: object, context: LambdaContext | None = None) -> HttpRequest:
     """Convert an event to a request. Path, headers and body may be missing; the method may not.
 
     Raises:
-        MalformedRequest: this is not an event of a Function URL; the message names the part that is wrong.
+        MalformedRequest: it is not a Function URL event; the message names the wrong part.
     """
     if not isinstance(event, dict):
         raise MalformedRequest("The event is not a JSON object.", problems=[("event", "is not a JSON object")])
@@ -62,7 +62,7 @@ def parse(event: object, context: LambdaContext | None = None) -> HttpRequest:
 
 
 def request_id(event: object, context: LambdaContext | None = None) -> str:
-    """Return the id under which AWS logs the request, or a new one if the event has none that fits into a header."""
+    """Return the id under which AWS logs the request, or a new one if that does not fit into a header."""
     outer = event.get("requestContext") if isinstance(event, dict) else None
     for candidate in (
         getattr(context, "aws_request_id", None),
@@ -74,7 +74,7 @@ def request_id(event: object, context: LambdaContext | None = None) -> str:
 
 
 def render(response: HttpResponse) -> dict[str, Any]:
-    """Convert a response to what a Lambda handler returns: JSON as text, everything else as base64."""
+    """Convert a response to the return value of a Lambda handler: JSON as text, everything else as base64."""
     text = response.content_type.endswith("json")
     return {
         "statusCode": response.status,
@@ -85,7 +85,7 @@ def render(response: HttpResponse) -> dict[str, Any]:
 
 
 def rendered_size(response: HttpResponse) -> int:
-    """Return an upper bound for the bytes of a rendered binary response: base64 and the JSON around it."""
+    """Return an upper bound for the size of a rendered binary response in bytes, including base64 and JSON."""
     headers = sum(len(name) + len(value) + 8 for name, value in response.headers.items())
     return 4 * -(-len(response.body) // 3) + 2 * headers + 128
 
@@ -104,7 +104,7 @@ def _part(parent: dict[str, Any], name: str, default: T) -> T:
 
 def _body(body: str, is_base64: bool) -> bytes:
     if len(body) > 2 * MAX_BODY:
-        return body.encode("ascii", "replace")  # too large in either form, so not worth decoding
+        return body.encode("ascii", "replace")  # too large either way, so not worth decoding
     try:
         return base64.b64decode(body, validate=True) if is_base64 else body.encode()
     except (binascii.Error, ValueError):

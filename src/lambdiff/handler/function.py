@@ -1,7 +1,7 @@
 """The Lambda function's entry point, `lambdiff.handler.function.handler`.
 
 Prefetching starts before anything else is imported, so that files are read while Python is busy importing. With
-SnapStart there is no prefetching: no request waits for that start, and the snapshot would keep the file pages.
+SnapStart there is no prefetching: no request waits for that start, and the snapshot would contain the file pages.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ app: Final = App(functools.partial(open_engine, MODEL_DIR), write_log=request_lo
 
 
 def handler(lambda_event: object, context: event.LambdaContext | None) -> dict[str, Any]:
-    """Answer an event of a Function URL."""
+    """Answer an event from a Function URL."""
     return app.invoke(lambda_event, context)
 
 
 def _prepare_snapshot() -> None:
-    """Warm up before the snapshot is taken. A model that cannot be loaded then fails the deployment.
+    """Warm up before the snapshot is taken, so that a model that cannot be loaded fails the deployment.
 
-    Nothing has to be renewed after a restore: seeds and ids come from the operating system at each request.
+    Nothing has to be renewed after a restore: seeds and ids come from the operating system for each request.
     """
     try:
         from snapshot_restore_py import register_before_snapshot  # type: ignore[import-untyped]

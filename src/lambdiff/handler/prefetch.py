@@ -1,8 +1,8 @@
-"""Reads the files that a cold start needs into the page cache before they are needed, many chunks in parallel.
+"""Reads the files for a cold start into the page cache before they are needed, many chunks in parallel.
 
-Lambda loads the blocks of a container image when they are first read. Without prefetching, a start waits for one block
-after the other, in the order in which the linker and page faults hit them. Nearly all of these files is needed, so
-little is read for nothing; docs/cold-start.md has the figures.
+Lambda loads the chunks of a container image when they are first read. Without prefetching, a start waits for one chunk
+after another, as the linker and page faults reach them. Nearly all content of these files is needed, so little is read
+in vain; docs/cold-start.md has the figures.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 PACKAGES: Final = Path(__file__).parents[2]
-"""In the image, third-party packages are next to lambdiff. Elsewhere there may be none, which does no harm."""
+"""In the image, third-party packages are next to lambdiff. Elsewhere there may be none, which does not matter."""
 LIBRARIES: Final = (
     "numpy/_core/_multiarray_umath.*.so",
     "tokenizers/*.so",
@@ -23,14 +23,14 @@ LIBRARIES: Final = (
     "openvino/libs/*.so*",
     "PIL/_imaging.*.so",
 )
-"""Compiled libraries of which most chunks are used, in the order in which they are needed."""
+"""Compiled libraries that are read almost completely, in the order in which they are needed."""
 CHUNK: Final = 4 * 1024 * 1024
 """Bytes that a thread reads before it needs the interpreter again, which is busy with imports."""
 THREADS: Final = 8
 
 
 def start(model_dir: Path) -> list[threading.Thread]:
-    """Start reading a model's files and the engine's libraries. Returns at once and never fails.
+    """Start reading a model's files and the engine's libraries. Returns immediately and never fails.
 
     Args:
         model_dir: a baked folder.

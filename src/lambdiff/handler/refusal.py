@@ -1,4 +1,4 @@
-"""Requests that get no image: which problem document answers which error."""
+"""Refused requests: map each error to a problem document."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from lambdiff.errors import ConfigurationError, InvalidRequest, MalformedRequest
 
 MAX_ERRORS: Final = 20
-"""The number of bad fields that a problem document lists."""
+"""Maximum number of bad fields in a problem document."""
 _MAX_DETAIL: Final = 500
 
 
@@ -20,7 +20,7 @@ class Refusal(Exception):
         detail: what is wrong, for the caller.
         errors: `(field, detail)` for each bad field, at most `MAX_ERRORS`.
         fields: the names of all bad fields.
-        headers: further headers of the reply.
+        headers: additional headers of the reply.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Refusal(Exception):
 
     @classmethod
     def of(cls, error: Exception, request_id: str) -> Refusal:
-        """Return the refusal that answers an error. Unexpected errors reveal nothing but the request's id."""
+        """Return the refusal for an error. Unexpected errors reveal nothing but the request's id."""
         match error:
             case Refusal():
                 return error

@@ -1,6 +1,6 @@
 """One JSON line per request, for people and for CloudWatch Logs Insights.
 
-No line contains a prompt, nor anything that may quote one: warnings, exception messages, names of unknown fields.
+No line contains a prompt or anything that may quote one: warnings, exception messages, names of unknown fields.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MAX_FRAMES: Final = 20
 
 
 def to_stream(stream: TextIO | None = None) -> Log:
-    """Return a log that writes to `stream`, or to whatever `sys.stdout` is at the time of writing."""
+    """Return a log that writes to `stream`, or to the current `sys.stdout` at the time of writing."""
 
     def write(entry: dict[str, Any]) -> None:
         print(json.dumps(entry, separators=(",", ":")), file=stream or sys.stdout, flush=True)
@@ -34,7 +34,7 @@ def discard(entry: dict[str, Any]) -> None:
 
 
 def parameters(generation: Generation) -> dict[str, Any]:
-    """Return what may be logged of a generation: every field, but only the number of characters of the prompts."""
+    """Return the loggable fields of a generation: all of them, but only the lengths of the prompts."""
     values = {name: getattr(generation, name) for name in generation.__struct_fields__}
     values["prompt"] = len(generation.prompt)
     values["negative_prompt"] = len(generation.negative_prompt)

@@ -29,7 +29,7 @@ _MAX_HEADER = 200
 
 
 def encode_image(output: EngineOutput, generation: Generation, identity: ModelIdentity) -> bytes:
-    """Encode pixels in the requested format, with the generation's parameters as metadata."""
+    """Encode the pixels in the requested format, with the generation's parameters as metadata."""
     from PIL import Image
 
     from lambdiff.protocol import metadata
@@ -49,10 +49,10 @@ def image_response(
     """Return the reply with an encoded image.
 
     Args:
-        body: the image's file.
-        generation: what was generated.
-        engine: the engine that did it.
-        warnings: sentences for the caller.
+        body: the encoded image.
+        generation: its parameters.
+        engine: the engine that generated it.
+        warnings: messages for the caller.
         timings: seconds by phase.
         request_id: see `HttpRequest`.
     """

@@ -1,4 +1,4 @@
-"""The handler on this machine: in this process, or behind a Function URL on loopback; and the built-in model.
+"""The handler on this machine, in this process or behind a loopback Function URL, and the built-in model.
 
 Never imports the client or AWS.
 """

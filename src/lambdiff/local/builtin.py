@@ -1,4 +1,4 @@
-"""Where the model is that this machine generates with."""
+"""The folder of the model that generates images on this machine."""
 
 from __future__ import annotations
 

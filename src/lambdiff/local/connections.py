@@ -1,4 +1,4 @@
-"""waitress's connections, changed in two ways: slow senders are cut off, and its own errors are problem documents."""
+"""waitress connections that cut off slow senders and report waitress's own errors as problem documents."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SLUGS: Final = {413: "payload-too-large", 431: "payload-too-large", 500: "inter
 
 
 class _ProblemTask(ErrorTask):  # type: ignore[misc]
-    """Answers what waitress itself refuses, such as malformed HTTP."""
+    """Answers requests that waitress itself rejects, such as malformed HTTP."""
 
     def execute(self) -> None:
         error = self.request.error
@@ -34,7 +34,7 @@ class _ProblemTask(ErrorTask):  # type: ignore[misc]
 class Connection(HTTPChannel):  # type: ignore[misc]
     """A connection that is closed if a request takes too long to arrive.
 
-    waitress's own timeout counts from the last byte, so that a sender of a byte now and then would never be cut off.
+    waitress's own timeout counts from the last byte, so it would never cut off a client that sends a byte now and then.
 
     Args:
         receive_seconds: how long a request may take to arrive.
@@ -57,7 +57,7 @@ class Connection(HTTPChannel):  # type: ignore[misc]
         return bool(self.requests or self.total_outbufs_len)
 
     def received(self, data: bytes) -> bool:
-        """Take the next bytes. waitress calls this; False closes the connection."""
+        """Process the next bytes. waitress calls this; False closes the connection."""
         since = self._receiving_since
         if since is not None and self._clock() - since > self._receive_seconds:
             self.will_close = True

@@ -1,4 +1,4 @@
-"""The in-process transport: the handler in this process, without HTTP and signatures."""
+"""The in-process transport: the handler in this process, without HTTP or signatures."""
 
 from __future__ import annotations
 
@@ -50,5 +50,5 @@ class InProcessTransport:
         return self._app.handle(HttpRequest(method=method, headers=headers, body=body), on_step)
 
     def close(self) -> None:
-        """Free the model; the next request loads it again."""
+        """Release the model; the next request loads it again."""
         self._app = App(self._open, raise_errors=True)

@@ -1,4 +1,4 @@
-"""What Lambda turns an HTTP request into before a function sees it: an event of payload format 2.0.
+"""Build the event that Lambda passes to a function for an HTTP request (payload format 2.0).
 
 Source: https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html#urls-payloads
 """
@@ -21,8 +21,8 @@ def make_event(request: ReceivedRequest, environ: dict[str, Any], request_id: st
 
     Args:
         request: as received.
-        environ: the WSGI environment, for protocol and address.
-        request_id: the id that the event gets.
+        environ: the WSGI environment, for the protocol and the address.
+        request_id: the event's request id.
     """
     path, _, query = request.target.partition("?")
     headers: dict[str, str] = {}
@@ -62,7 +62,7 @@ def make_event(request: ReceivedRequest, environ: dict[str, Any], request_id: st
 
 
 def _encode_body(request: ReceivedRequest, headers: dict[str, str]) -> tuple[str | None, bool]:
-    """Return the body as Lambda does, as text for textual media types and as base64 for others, and which it is."""
+    """Return the body as Lambda encodes it, text or base64 depending on the media type, and whether it is base64."""
     if not request.body:
         return None, False
     kind = media_type(headers.get("content-type", ""))

@@ -1,7 +1,7 @@
-"""A Function URL on loopback: it checks signatures, runs the handler as Lambda does, and speaks HTTP.
+"""A loopback Function URL: it checks signatures and runs the handler as Lambda does. waitress handles HTTP.
 
-It follows AWS in these points: SigV4 over host, date, token and body; 429 beyond the concurrency; 6 MB per request and
-response; the function's timeout; events of payload format 2.0; request ids. HTTP itself is left to waitress.
+It behaves like AWS in these respects: SigV4 over host, date, token and body; 429 beyond the concurrency limit; 6 MB per
+request and response; the function's timeout; events of payload format 2.0; request ids.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from lambdiff.protocol.headers import PROBLEM_JSON
 from lambdiff.protocol.problems import make_problem
 
 MAX_REQUEST: Final = 6 * 1024 * 1024
-"""Bytes of a request's body."""
+"""Maximum bytes of a request's body."""
 MAX_HEADERS: Final = 16 * 1024
-"""Bytes of a request's headers."""
+"""Maximum bytes of a request's headers."""
 IDLE_SECONDS: Final = 60
 """How long a connection may be idle."""
 RECEIVE_SECONDS: Final = 30
 """How long a request may take to arrive, even if it keeps sending."""
 _SPARE_THREADS: Final = 8
-"""Threads beyond the concurrency. They answer requests that find no free slot."""
+"""Threads in addition to the concurrency limit, which answer requests that find no free slot."""
 _SENDING_SECONDS: Final = 2.0
 """How long `close` waits for replies to be sent."""
 
@@ -58,13 +58,13 @@ class FunctionUrlServer:
         region: the region that requests must be signed for.
         host: the address to listen on.
         port: the port to listen on; 0 picks a free one.
-        concurrency: the number of requests in progress; further ones are answered with 429.
+        concurrency: the maximum number of requests in progress; further ones are answered with 429.
         timeout: seconds after which a request is answered with 502.
         receive_seconds: how long a request may take to arrive, at least 1.
         clock: returns the current time, for checking signatures.
 
     Attributes:
-        url: the URL that the server answers at.
+        url: the server's URL.
 
     Raises:
         ConfigurationError: the address is not available.
@@ -97,7 +97,7 @@ class FunctionUrlServer:
         self._sockets: dict[int, Any] = {}
         self._server = self._create_server(listener, receive_seconds)
         self._stopping = threading.Event()
-        # The trigger that wakes the loop is one of its sockets, which must not be closed while it is being pulled.
+        # The trigger that wakes the loop is one of its sockets and must not be closed while it is being pulled.
         self._waking = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name="lambdiff-serve", daemon=True)
 
@@ -212,7 +212,7 @@ def _received(environ: dict[str, Any]) -> ReceivedRequest:
 
 
 def _decoded(response: dict[str, Any]) -> Reply:
-    """Turn what a Lambda handler returned into a reply."""
+    """Turn the return value of a Lambda handler into a reply."""
     body = response["body"]
     return (
         response["statusCode"],

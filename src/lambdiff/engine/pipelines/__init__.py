@@ -1,6 +1,6 @@
-"""The families of models that the OpenVINO engine runs: how each turns text into latents.
+"""The model families that the OpenVINO engine runs, and how each turns text into latents.
 
-To add a family, write its pipeline in a file here, add its name to `manifest.Family`, and enter both in `PIPELINES`.
+To add a family, write its pipeline in a file here, add its name to `manifest.Family`, and add both to `PIPELINES`.
 """
 
 from __future__ import annotations

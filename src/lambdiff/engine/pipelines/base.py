@@ -1,4 +1,4 @@
-"""The interface of a family's pipeline, and what it hands from encoding to denoising."""
+"""The interface of a family's pipeline, and the data that it passes from encoding to denoising."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Conditioning:
         inputs: inputs of the denoiser by name. The last sample of each belongs to the prompt; if guided, the one before
             it belongs to the negative prompt.
         guided: whether there is an unconditional pass.
-        warnings: what the model will not read or follow, as sentences for the caller.
+        warnings: messages for the caller about what the model will not read or follow.
     """
 
     inputs: Mapping[str, Array]
@@ -44,7 +44,7 @@ class Pipeline(Protocol):
     Args:
         folder: a baked folder.
         manifest: its manifest.
-        runtime: runs the parts. Construction must not call it; its parts are loaded afterwards.
+        runtime: runs the parts. The constructor must not call it, because the parts are loaded afterwards.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, runtime: Runtime) -> None: ...

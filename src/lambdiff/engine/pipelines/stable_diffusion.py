@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x and 2.x, and models of their shape: a CLIP text encoder and a UNet.
+"""Stable Diffusion 1.x and 2.x, and models with their architecture: a CLIP text encoder and a UNet.
 
     text_encoder   input_ids (1, tokens) int64                                  -> (1, tokens, width)
     unet           sample (b, channels, h, w), timestep (1,), encoder_hidden_states (b, tokens, width)
@@ -28,7 +28,7 @@ from lambdiff.protocol.http import OnStep
 
 TOKENIZER: Final = "tokenizer.json"
 CACHED_PROMPTS: Final = 32
-"""Prompts whose embeddings are kept; the empty negative prompt is one of them."""
+"""How many prompts' embeddings are cached, including the empty negative prompt."""
 _ONE_PROMPT: Final = Shape(1)
 
 

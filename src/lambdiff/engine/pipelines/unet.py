@@ -2,7 +2,7 @@
 
     unet           sample (b, channels, h, w), timestep (1,), and the conditioning's inputs   -> (b, channels, h, w)
 
-The samples of one call are the same latents, once for each prompt; `graph_rewrites.py` in `bake` relies on it.
+The samples of one call are the same latents, once for each prompt; `bake/graph_rewrites.py` relies on this.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class UNetDenoiser:
     """Denoises latents with a UNet that predicts noise or v.
 
     Args:
-        manifest: the model's; names the noise process and the approximations.
+        manifest: the model's manifest, with the noise process and the approximations.
         runtime: runs the UNet.
 
     Attributes:
@@ -69,7 +69,7 @@ class UNetDenoiser:
 
     def denoise(self, generation: Generation, conditioning: Conditioning, on_step: OnStep | None) -> Array:
         """See `Pipeline.denoise`."""
-        # 1. The schedule, and noise of its first level.
+        # 1. The schedule, and noise at its first level.
         noise = latents.noise_generator(generation.seed)
         scheduler = schedulers.make(
             generation.scheduler, self._manifest.diffusion, generation.num_inference_steps, noise
@@ -78,7 +78,7 @@ class UNetDenoiser:
         unet = self._unet(generation)
         calls = len(scheduler.timesteps)
         for call, timestep in enumerate(scheduler.timesteps):
-            # 2. What the model predicts, with an unconditional pass if this call is guided.
+            # 2. The model's prediction, with an unconditional pass if this call is guided.
             guided = conditioning.guided and self._manifest.approximations.guides(call, calls)
             inputs = _inputs(scheduler.scale_model_input(sample), timestep, conditioning, batch=2 if guided else 1)
             output = unet(call, inputs)
@@ -91,7 +91,7 @@ class UNetDenoiser:
         return sample
 
     def _unet(self, generation: Generation) -> CachedUNet:
-        """Return the UNet for one request, on graphs chosen for all of its calls."""
+        """Return the UNet for one request, with graphs chosen for all of its calls."""
         served = {part: self._runtime.serve(part, shapes) for part, shapes in self.shapes(generation).items()}
         interval = self._manifest.approximations.deepcache_interval
         return CachedUNet(served["unet"], served.get("unet_outer", served["unet"]), interval)

@@ -3,7 +3,7 @@
 Each class follows its paper and agrees, step by step, with diffusers' class of the same name in the settings that
 Stable Diffusion pipelines use. An object serves one request, because it counts its steps.
 
-To add a sampler, write its class in a file here, add its name to `contract.SchedulerName`, and enter both in `make`.
+To add a sampler, write its class in a file here, add its name to `contract.SchedulerName`, and add both to `make`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def make(name: SchedulerName, diffusion: Diffusion, num_inference_steps: int, no
         noise: the request's generator; only LCM draws from it.
 
     Raises:
-        InvalidRequest: LCM's teacher had fewer steps.
+        InvalidRequest: more steps than LCM's teacher had.
     """
     if name == "lcm":
         return LCM(diffusion, num_inference_steps, noise)

@@ -1,4 +1,4 @@
-"""The interface of a sampler, and what most of them share."""
+"""The interface of a sampler, and base classes for most of them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Scheduler(Protocol):
 
 
 class SchedulerBase:
-    """Keeps the noise schedule, and turns a model's output into the clean sample or the noise that it predicts.
+    """Computes the noise schedule, and turns a model's output into the clean sample or the noise that it predicts.
 
     Args:
         diffusion: the noise process that the weights were trained with.
@@ -68,11 +68,11 @@ class SchedulerBase:
         self.done = 0
 
     def scale_model_input(self, sample: Array) -> Array:
-        """Return the sample itself: its variance is one already."""
+        """Return the sample itself, whose variance is already one."""
         return sample
 
     def alpha(self, timestep: float) -> float:
-        """Return the cumulative alpha at a timestep; below 0, that of the final sample."""
+        """Return the cumulative alpha at a timestep; for timesteps below 0, that of the final sample."""
         if timestep < 0:
             return 1.0 if self.diffusion.set_alpha_to_one else float(self.alphas[0])
         return float(self.alphas[int(timestep)])

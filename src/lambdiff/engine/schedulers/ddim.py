@@ -15,7 +15,7 @@ class DDIM(SchedulerBase):
     """Deterministic DDIM."""
 
     def step(self, output: Array, sample: Array) -> Array:
-        """Mix the clean sample and the noise anew, for the timestep one stride lower."""
+        """Mix the clean sample and the noise again, for the timestep one stride lower."""
         timestep = self.timesteps[self.done]
         alpha = self.alpha(timestep)
         next_alpha = self.alpha(timestep - self.diffusion.num_train_timesteps // self.steps)

@@ -1,4 +1,4 @@
-"""The noise schedule of a trained model, and the timesteps that a sampler picks from it.
+"""The noise schedule of a trained model, and the timesteps that a sampler uses.
 
 With `a` the cumulative product of `1 - beta`, a noisy sample is `sqrt(a) * clean + sqrt(1 - a) * noise`. The model
 predicts either the noise (epsilon) or `sqrt(a) * noise - sqrt(1 - a) * clean` (v, Salimans and Ho 2022), and the noise
@@ -30,10 +30,10 @@ def alphas_cumprod(diffusion: Diffusion) -> Array:
 
 
 def spaced_timesteps(diffusion: Diffusion, steps: int) -> Array:
-    """Return `steps` decreasing timesteps with the spacing of the manifest.
+    """Return `steps` decreasing timesteps with the manifest's spacing.
 
-    The three spacings are those of table 2 in Lin and others 2023, "Common diffusion noise schedules and sample steps
-    are flawed". Those of `linspace` are fractions; samplers that do not interpolate round them.
+    The three spacings come from table 2 in Lin and others 2023, "Common diffusion noise schedules and sample steps are
+    flawed". With `linspace` the timesteps are fractions, which samplers that do not interpolate round.
 
     Example:
         >>> from lambdiff.engine.manifest import Diffusion

@@ -41,7 +41,7 @@ class PNDM(SchedulerBase):
         stride = self.diffusion.num_train_timesteps // self.steps
         next_timestep = timestep - stride
         if self.done == 1:
-            # The second call corrects the first step, and starts where that one started.
+            # The second call corrects the first step, and starts from the same sample.
             timestep, next_timestep = timestep + stride, timestep
             output = (output + self.outputs[-1]) / 2
             sample = self.first_sample
