@@ -1,7 +1,7 @@
-"""The engine on an emulated Haswell, because Lambda's x86 processors promise no more than AVX2.
+"""The engine on an emulated Haswell, because Lambda guarantees no more than AVX2 on x86.
 
 Setting `ONEDNN_MAX_CPU_ISA=AVX2` on a newer processor is no substitute: parts of OpenVINO still probe the CPU directly,
-and the mixture of both crashes at some sizes.
+and the combination crashes at some sizes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ print(engine.precision)
 
 @pytest.fixture(scope="module", autouse=True)
 def emulator():
-    """Install QEMU's user mode, which runs a program as if on another processor."""
+    """Install QEMU's user-mode emulation, which runs a program as if on another processor."""
     install.debian_packages("qemu-user")
 
 
@@ -50,8 +50,8 @@ def emulator():
     ],
     ids=["built-in", "static", "dynamic"],
 )
-def test_the_image_is_the_same(tmp_path, model, fields):
-    """The images agree up to rounding. The UNet of the last case has a level of 5 x 7 positions."""
+def test_the_emulated_processor_gives_the_same_image(tmp_path, model, fields):
+    """Images agree up to rounding, even at a size for which the UNet has a level of 5 x 7 positions."""
     folder = builtin.builtin_model_dir() if model == "built-in" else tiny_pipeline.baked()
     request = GenerateRequest(seed=1, **fields)
     path = tmp_path / "image.png"

@@ -1,4 +1,4 @@
-"""`lambdiff bench` with the built-in model, with `lambdiff serve`, and with a deployment whose price is known."""
+"""`lambdiff bench` with the built-in model, with `lambdiff serve`, and with a deployment of known price."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def deployment(engine: StubEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 @pytest.mark.engine
-def test_this_machine() -> None:
-    """The built-in model is measured; no cost is guessed."""
+def test_bench_measures_this_machine() -> None:
+    """With --local the built-in model is measured, and no cost is reported."""
     report = document(bench("--local", "--steps", "1,2", *SMALL, "--json"))
     assert report["model"].startswith("lambdiff-emoji@")
     assert report["startup"]["first_image_seconds"] > report["startup"]["load_seconds"] > 0
@@ -72,8 +72,8 @@ def test_this_machine() -> None:
 
 
 @pytest.mark.engine
-def test_a_served_model() -> None:
-    """`lambdiff bench` calls a separate `lambdiff serve` with signed requests and reads the phases from its replies."""
+def test_bench_measures_a_served_model() -> None:
+    """With --url, bench sends signed requests to a separate `lambdiff serve` and reads the phases from its replies."""
     keys = {"AWS_ACCESS_KEY_ID": KEYS.access_key_id, "AWS_SECRET_ACCESS_KEY": KEYS.secret_access_key}
     environment = {**os.environ, **keys}
     server = subprocess.Popen(
@@ -98,8 +98,8 @@ def test_a_served_model() -> None:
     assert row[:2] == ["1", "64x64"]
 
 
-def test_a_deployments_price(deployment: str) -> None:
-    """The cost follows from the phases and the saved memory; before the first image, only that of a second is known."""
+def test_bench_prices_a_deployment(deployment: str) -> None:
+    """The cost follows from phases and saved memory; before the first image only the cost of a second is known."""
     ran = bench("--steps", "1,11", "--rounds", "2", "--json")
     second = pricing.dollars(pricing.invocation(3008, 1.0))
     assert f"Generating 6 images, 2 of them to warm up. Each second costs {second}" in ran.stderr
@@ -121,7 +121,7 @@ def test_a_deployments_price(deployment: str) -> None:
 
 
 def test_an_interruption_prints_the_report_so_far(deployment: str, engine: StubEngine) -> None:
-    """SIGINT in a later round: the report has the earlier ones, and the exit code is 130."""
+    """After SIGINT the report contains the rounds so far, and the exit code is 130."""
     engine.step_seconds = 0.1
     command = [sys.executable, "-m", "lambdiff", "bench", "--steps", "1", "--rounds", "100", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -153,7 +153,7 @@ def test_an_interruption_prints_the_report_so_far(deployment: str, engine: StubE
 def test_mistakes_have_an_exit_code_and_a_sentence(
     deployment: str, engine: StubEngine, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
-    """No traceback, nothing on stdout, and no image."""
+    """A mistake gives its exit code and one sentence, without a traceback, output on stdout or an image."""
     ran = bench(*arguments, AWS_MAX_ATTEMPTS="1", AWS_ENDPOINT_URL="http://127.0.0.1:9")
     assert (ran.returncode, ran.stdout) == (code, "")
     assert words in ran.stderr

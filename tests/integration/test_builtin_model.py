@@ -22,25 +22,25 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture(scope="module")
 def client() -> lambdiff.Client:
-    """One client, and so one engine, for all tests of this file."""
+    """One client, and thus one engine, for all tests in this file."""
     return lambdiff.Client(local=True)
 
 
 def pixels(image: lambdiff.GeneratedImage) -> np.ndarray:
-    """An image's pixels, shape (height, width, 3), 0..1."""
+    """Return an image's pixels from 0 to 1, shape (height, width, 3)."""
     return np.asarray(image.image, dtype=np.float32) / 255
 
 
-def test_the_folder_is_what_was_baked() -> None:
-    """Hashes match, license and origin are stated, and deflated, as in the wheel, the folder has at most 25 MB."""
+def test_the_folder_is_complete_licensed_and_small() -> None:
+    """Hashes match, license and origin are stated, and the folder compresses to at most 25 MB."""
     manifest = manifests.verify(builtin.default_model_dir())
     assert manifest.license == "MIT"
     assert len(manifest.origin) >= 2
     assert sum(len(zlib.compress(path.read_bytes())) for path in builtin.builtin_model_dir().iterdir()) <= 25_000_000
 
 
-def test_the_same_seed_is_the_same_file_in_another_process(client: lambdiff.Client, tmp_path: Path) -> None:
-    """A new process gives the same bytes as this one."""
+def test_the_same_seed_gives_the_same_bytes_in_another_process(client: lambdiff.Client, tmp_path: Path) -> None:
+    """The same prompt and seed give the same file in another process."""
     image = client.generate("a cat in a top hat", seed=7)
     code = "import lambdiff; lambdiff.generate('a cat in a top hat', seed=7, local=True).save('a.png')"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
@@ -60,7 +60,7 @@ def test_seed_prompt_and_negative_prompt_change_the_image(client: lambdiff.Clien
 
 @pytest.mark.parametrize(("words", "channel"), [("on a red background", 0), ("on a blue background", 2)])
 def test_the_background_has_the_requested_color(client: lambdiff.Client, words: str, channel: int) -> None:
-    """In at least three of four seeds, the requested color's channel is the strongest in the image's upper corners."""
+    """For at least three of four seeds, the requested color is the strongest channel in the upper corners."""
     right = 0
     for seed in range(4):
         image = pixels(client.generate(f"a cat {words}", seed=seed))
@@ -69,8 +69,8 @@ def test_the_background_has_the_requested_color(client: lambdiff.Client, words: 
     assert right >= 3
 
 
-def test_resizing_is_a_warning(client: lambdiff.Client) -> None:
-    """The warning contains the native size and the requested size."""
+def test_resizing_gives_a_warning(client: lambdiff.Client) -> None:
+    """An image of another size than the native one has a warning that contains both sizes."""
     image = client.generate("a cat", width=512, height=256, seed=1)
     assert image.size == (512, 256)
     assert any("128x128" in warning and "512x256" in warning for warning in image.warnings)
@@ -81,8 +81,8 @@ def test_unknown_words_are_named(client: lambdiff.Client) -> None:
     assert any("flibbertigibbet" in warning for warning in client.generate("a flibbertigibbet cat", seed=1).warnings)
 
 
-def test_concurrent_images_are_the_same_as_single_ones(client: lambdiff.Client) -> None:
-    """Concurrent requests do not affect each other."""
+def test_concurrent_requests_do_not_affect_each_other(client: lambdiff.Client) -> None:
+    """Images generated concurrently equal those generated one after another."""
     batch = client.generate_many([{"prompt": "a fox", "seed": seed} for seed in range(4)], max_workers=4)
     alone = [client.generate("a fox", seed=seed).content for seed in range(4)]
     assert [image.content for image in batch.images] == alone
@@ -99,7 +99,7 @@ def test_health_describes_the_model(client: lambdiff.Client) -> None:
 
 @pytest.mark.linux
 def test_progress_on_a_terminal(tmp_path: Path) -> None:
-    """On a terminal, steps are counted on stderr; stdout contains only the file's name."""
+    """On a terminal, stderr counts the steps, and stdout contains only the file's name."""
     terminal, stderr = pty.openpty()
     command = [sys.executable, "-m", "lambdiff", "generate", "a cat", "-o", "a.png", "--steps", "3"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=stderr)

@@ -1,4 +1,4 @@
-"""The command line with a Function URL on loopback that checks signatures."""
+"""The command line with a Function URL on loopback that verifies signatures."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def url(engine: StubEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_prompt_becomes_a_file(url: str, run: Run) -> None:
-    """The image has its parameters inside, its name is on stdout, and no progress is shown in a pipe."""
+    """The image contains its parameters, its name is printed on stdout, and no progress is printed into a pipe."""
     result = run("generate", "a cat in a top hat", "-o", "cat.png", "--seed", "7", "--size", "128x64", "--steps", "3")
     assert (result.code, result.out, result.err) == (0, b"cat.png\n", "")
     assert Image.open("cat.png").size == (128, 64)
@@ -91,7 +91,7 @@ def test_a_prompt_becomes_a_file(url: str, run: Run) -> None:
 
 
 def test_every_parameter_reaches_the_image(url: str, run: Run) -> None:
-    """Both spellings of each option have the same effect."""
+    """Long and short spellings of each option have the same effect, and every parameter reaches the image."""
     run("generate", "x", "-o", "a.webp", "--num-inference-steps", "4", "--guidance-scale", "3.5", "--negative-prompt",
         "dog", "--width", "72", "--height", "80", "--scheduler", "ddim", "--seed", "1")  # fmt: skip
     run("generate", "x", "-o", "b.webp", "--steps", "4", "--guidance", "3.5", "--negative", "dog", "--size", "72x80",
@@ -101,29 +101,29 @@ def test_every_parameter_reaches_the_image(url: str, run: Run) -> None:
     assert (request.guidance_scale, request.negative_prompt, request.scheduler) == (3.5, "dog", "ddim")
 
 
-def test_bytes_on_stdout(url: str, run: Run) -> None:
-    """-o - prints the image's bytes and nothing else."""
+def test_an_image_can_be_written_to_stdout(url: str, run: Run) -> None:
+    """`-o -` writes the image's bytes to stdout, and nothing else."""
     result = run("generate", "a cat", "-o", "-", "--format", "jpeg")
     assert result.code == 0
     assert Image.open(io.BytesIO(result.out)).format == "JPEG"
 
 
-def test_a_prompt_from_stdin(url: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """- reads the prompt from stdin."""
+def test_a_prompt_can_be_read_from_stdin(url: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `-` as the prompt, the prompt is read from stdin."""
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("a cät\n".encode())))
     run("generate", "-", "-o", "a.png")
     assert metadata.read(Path("a.png")).request.prompt == "a cät"
 
 
 def test_several_images_have_consecutive_seeds(url: str, run: Run) -> None:
-    """-n writes numbered files, with seeds that count up."""
+    """`-n` writes numbered files with consecutive seeds."""
     result = run("generate", "a cat", "-n", "3", "--seed", "10", "-o", "cat.png", "--json")
     assert [image["file"] for image in result.json["images"]] == ["cat-1.png", "cat-2.png", "cat-3.png"]
     assert [metadata.read(Path(f"cat-{i}.png")).request.seed for i in (1, 2, 3)] == [10, 11, 12]
 
 
-def test_names_with_seeds_and_without_a_name(url: str, run: Run) -> None:
-    """{seed} is replaced; without -o the prompt names the file, and a second run replaces nothing."""
+def test_files_are_named_by_seed_or_prompt(url: str, run: Run) -> None:
+    """`{seed}` is replaced; without `-o` the prompt names the file, and a second run gets another name."""
     assert (
         run("generate", "a cat", "-n", "2", "--seed", "5", "-o", "cat-{seed}.webp").out == b"cat-5.webp\ncat-6.webp\n"
     )
@@ -132,7 +132,7 @@ def test_names_with_seeds_and_without_a_name(url: str, run: Run) -> None:
 
 
 def test_json_reports_parameters_and_sources(url: str, run: Run) -> None:
-    """--json reports file, seed, parameters, timings, and the endpoint with its source."""
+    """`--json` reports file, seed, parameters and timings, and endpoint and region with their sources."""
     report = run("generate", "a cat", "-o", "a.png", "--json").json
     (image,) = report["images"]
     assert image["parameters"]["prompt"] == "a cat"
@@ -144,7 +144,7 @@ def test_json_reports_parameters_and_sources(url: str, run: Run) -> None:
 
 
 def test_info_and_like_reproduce_an_image(url: str, run: Run) -> None:
-    """--like gives the same bytes again, and options override the stored parameters."""
+    """`--like` reproduces an image byte for byte, and options override the stored parameters."""
     run("generate", 'a "cat", in: a\ttop hat', "-o", "cat.png", "--negative", "dog")
     assert b'a "cat", in: a\ttop hat' in run("info", "cat.png").out
     assert run("info", "cat.png", "--json").json["request"]["negative_prompt"] == "dog"
@@ -155,13 +155,13 @@ def test_info_and_like_reproduce_an_image(url: str, run: Run) -> None:
 
 
 def test_info_of_a_hostile_image_prints_no_control_characters(url: str, run: Run) -> None:
-    """Escape sequences inside an image do not reach the terminal."""
+    """`info` does not print escape sequences that an image contains."""
     run("generate", "a \x1b[2J\x1b]0;owned\x07 cat", "-o", "cat.png")
     assert b"\x1b" not in run("info", "cat.png").out
 
 
-def test_an_existing_file_is_kept_and_nothing_is_paid_for(url: str, run: Run, engine: StubEngine) -> None:
-    """A name that is taken is refused before the endpoint is called; --force overwrites the file."""
+def test_an_existing_file_is_kept_and_no_image_is_generated(url: str, run: Run, engine: StubEngine) -> None:
+    """The name of an existing file is refused before the endpoint is called; `--force` overwrites the file."""
     Path("cat.png").write_bytes(b"precious")
     for seed in ([], ["--seed", "1"]):
         result = run("generate", "a cat", "-o", "cat.png", *seed)
@@ -208,8 +208,10 @@ def test_mistakes_have_an_exit_code_and_a_sentence(url: str, run: Run, args: lis
     assert list(Path().glob("*.png")) == []
 
 
-def test_some_of_many_fail(url: str, run: Run, engine: StubEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The successful images are kept, the failures are listed with their seeds, and the worst exit code is returned."""
+def test_a_partial_failure_keeps_the_successful_images(
+    url: str, run: Run, engine: StubEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Successful images are kept, failures are listed with their seeds, and the exit code is that of the failures."""
     original = engine.generate
 
     def fail_sometimes(generation, on_step=None):
@@ -224,10 +226,10 @@ def test_some_of_many_fail(url: str, run: Run, engine: StubEngine, monkeypatch: 
     assert all(f"seed {seed}" in result.err for seed in (101, 103, 106))
 
 
-def test_a_name_that_is_taken_meanwhile_costs_one_image_only(
+def test_a_file_created_meanwhile_fails_one_image_only(
     url: str, run: Run, engine: StubEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An image that cannot be written is a failure of its own; the others are kept."""
+    """An image whose name is taken during the run is a failure, and the others are kept."""
     original = engine.generate
 
     def write_first(generation, on_step=None):
@@ -245,7 +247,7 @@ def test_a_name_that_is_taken_meanwhile_costs_one_image_only(
 def test_a_wrong_key_is_refused_and_not_shown(
     url: str, run: Run, engine: StubEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A wrong secret key gives exit code 4, costs nothing, and appears nowhere."""
+    """A wrong secret key gives exit code 4, generates nothing, and is not printed."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another-secret-key")
     result = run("generate", "a cat", "-o", "x.png")
     assert result.code == 4
@@ -253,8 +255,8 @@ def test_a_wrong_key_is_refused_and_not_shown(
     assert engine.calls == 0
 
 
-def test_configure_makes_generate_find_the_endpoint(url: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A saved URL is used from then on, and the deployment is its source."""
+def test_generate_uses_the_configured_endpoint(url: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `configure --url`, `generate` uses the saved URL and names the deployment as its source."""
     monkeypatch.delenv("LAMBDIFF_URL")
     assert run("configure", "--url", url, "--region", "us-east-1", "--name", "mine").code == 0
     assert run("generate", "a cat", "-o", "a.png", "--json").json["endpoint"] == f"{url} (deployment mine)"
@@ -262,7 +264,7 @@ def test_configure_makes_generate_find_the_endpoint(url: str, run: Run, monkeypa
 
 
 def test_every_command_has_help(run: Run) -> None:
-    """--help of the group and of each command succeeds."""
+    """`--help` succeeds for the group and for each command."""
     assert run("--help").code == 0
     for name in COMMANDS:
         assert run(name, "--help").code == 0
@@ -318,7 +320,7 @@ def test_ctrl_c_keeps_what_is_finished(url: str, engine: StubEngine, monkeypatch
 
 
 def test_a_closed_stdout_causes_no_traceback(url: str) -> None:
-    """If the reader of stdout leaves early, there is no traceback."""
+    """If the reader of stdout ends early, there is no traceback."""
     command = f"{sys.executable} -m lambdiff generate 'a cat' -o - | head -c 10 | wc -c"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "10"
@@ -326,7 +328,7 @@ def test_a_closed_stdout_causes_no_traceback(url: str) -> None:
 
 
 def test_a_full_disk_is_reported(url: str, run: Run) -> None:
-    """Writing to a full device ends with exit code 6."""
+    """Writing to a full device gives exit code 6 and the reason."""
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [sys.executable, "-m", "lambdiff", "generate", "a cat", "-o", "-"],
@@ -341,7 +343,7 @@ def test_a_full_disk_is_reported(url: str, run: Run) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shell_completion(shell: str) -> None:
-    """Each shell gets a completion script."""
+    """A completion script is printed for each shell."""
     environment = {**os.environ, "_LAMBDIFF_COMPLETE": f"{shell}_source"}
     script = Path(sys.executable).with_name("lambdiff")
     done = subprocess.run([script], env=environment, capture_output=True, text=True, check=True)

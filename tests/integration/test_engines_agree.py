@@ -1,4 +1,4 @@
-"""Both engines generate the same image from the same weights, seed and scheduler."""
+"""Both engines generate the same image from the same weights, seed and scheduler, and behave alike."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCHEDULERS = ("ddim", "dpmpp_2m", "euler", "lcm", "pndm")
 
 
 def request_with(**changes):
-    """A small request with some fields changed."""
+    """Return a small request with some fields changed."""
     fields = {
         "prompt": "a cat in the top hat",
         "negative_prompt": "dog",
@@ -38,13 +38,13 @@ def request_with(**changes):
 
 
 def openvino(folder):
-    """The default engine, in f32 on every machine."""
+    """Return the OpenVINO engine, in f32 on every machine."""
     return OpenVinoEngine(folder, manifests.read(folder), precision="f32")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """With networks this small, more threads only wait for each other."""
+    """Use one thread, because in networks this small additional threads only wait for each other."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lambdiff.engine.cpu.threads", lambda: 1)
         yield
@@ -64,15 +64,15 @@ def reference():
 
 
 def psnr(one, other):
-    """Peak signal-to-noise ratio in dB; infinite for equal images."""
+    """Return the peak signal-to-noise ratio in dB; infinite for equal images."""
     error = np.mean((one.astype(float) - other.astype(float)) ** 2)
     return np.inf if error == 0 else 10 * np.log10(255**2 / error)
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0], ids=["unguided", "guided"])
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_the_same_image(fast, reference, scheduler, guidance_scale):
-    """Images agree to 40 dB for every scheduler, guided or not, at a size that the UNet cannot halve evenly."""
+def test_both_engines_generate_the_same_image(fast, reference, scheduler, guidance_scale):
+    """Images agree to 40 dB for every scheduler, guided and unguided, at a size that the UNet cannot halve evenly."""
     request = request_with(scheduler=scheduler, guidance_scale=guidance_scale, width=104, height=72)
     ours, theirs = fast.generate(request).pixels, reference.generate(request).pixels
     assert ours.shape == theirs.shape == (72, 104, 3)
@@ -80,14 +80,14 @@ def test_the_same_image(fast, reference, scheduler, guidance_scale):
     assert psnr(ours, theirs) >= 40
 
 
-def test_a_size_that_the_unet_cannot_halve(fast):
-    """The image is the center of that of the next larger size, to the pixel."""
+def test_sizes_that_the_unet_cannot_halve_are_cropped(fast):
+    """At a size that the UNet cannot halve evenly, the image is the center of that of the next larger size."""
     whole = fast.generate(request_with(width=112, height=80)).pixels
     assert (fast.generate(request_with(width=104, height=72)).pixels == whole[4:-4, 4:-4]).all()
 
 
-def test_v_prediction(fast, reference):
-    """Models that predict v agree, too, here with the noise process of the built-in model."""
+def test_models_that_predict_v_agree(fast, reference):
+    """The engines also agree for models that predict v, here with the noise schedule of the built-in model."""
     noise = Diffusion(prediction_type="v_prediction", timestep_spacing="trailing", beta_end=0.02)
     images = [
         type(engine)(engine.folder, msgspec.structs.replace(engine.manifest, diffusion=noise), precision="f32")
@@ -107,8 +107,8 @@ def test_v_prediction(fast, reference):
     ],
     ids=["guidance-embedding", "tiny-decoder", "stable-diffusion"],
 )
-def test_other_architectures(scheduler, changes):
-    """UNets that take the guidance scale as an input or begin with attention, and tiny decoders, stored as f16."""
+def test_other_architectures_agree(scheduler, changes):
+    """The engines agree for guidance embeddings, tiny decoders, and UNets that begin with attention, stored as f16."""
     one = openvino(tiny_pipeline.baked(**changes))
     folder = tiny_pipeline.baked("diffusers", **changes)
     other = DiffusersEngine(folder, manifests.read(folder))
@@ -117,7 +117,7 @@ def test_other_architectures(scheduler, changes):
 
 
 @pytest.mark.parametrize("native_size", [None, (64, 64)], ids=["any-size", "native-size"])
-def test_a_unet_like_the_built_in_models(native_size):
+def test_a_unet_like_the_built_in_models_agrees(native_size):
     """Norms scaled and shifted by the timestep, and a pooled prompt, agree with dynamic and static shapes.
 
     With static shapes, such norms crash OpenVINO if they are converted as they are.
@@ -137,8 +137,8 @@ def engine(request):
     return request.getfixturevalue(request.param)
 
 
-def test_same_seed_same_bytes(engine):
-    """Repeating a request repeats every pixel, even after another request; another seed gives another image."""
+def test_the_same_seed_gives_the_same_pixels(engine):
+    """A repeated request gives the same pixels, even after another request; another seed gives another image."""
     first = engine.generate(request_with(scheduler="lcm")).pixels
     other = engine.generate(request_with(scheduler="lcm", seed=8)).pixels
     again = engine.generate(request_with(scheduler="lcm")).pixels
@@ -147,7 +147,7 @@ def test_same_seed_same_bytes(engine):
 
 
 def test_prompt_negative_prompt_and_guidance_change_the_image(engine):
-    """Each of them has an effect, except the negative prompt without guidance."""
+    """Prompt, negative prompt and scale change the image, except that without guidance the negative prompt does not."""
     base = engine.generate(request_with()).pixels
     for changes in ({"prompt": "two dog on blue"}, {"negative_prompt": "blue background"}, {"guidance_scale": 9.0}):
         assert (engine.generate(request_with(**changes)).pixels != base).any(), changes
@@ -158,14 +158,14 @@ def test_prompt_negative_prompt_and_guidance_change_the_image(engine):
 
 @pytest.mark.parametrize(("scheduler", "calls"), [("euler", 3), ("pndm", 4)])
 def test_steps_are_counted(engine, scheduler, calls):
-    """The callback is called after every UNet call; PNDM makes one more than there are steps."""
+    """The callback is called after every UNet call, of which PNDM makes one more than there are steps."""
     seen = []
     engine.generate(request_with(scheduler=scheduler), lambda done, total: seen.append((done, total)))
     assert seen == [(done, calls) for done in range(1, calls + 1)]
 
 
-def test_cancel(engine):
-    """True from the callback stops the request, and the engine serves the next one."""
+def test_a_request_can_be_cancelled(engine):
+    """If the callback returns True, the request is cancelled, and the engine serves the next one."""
     seen = []
     with pytest.raises(Cancelled, match="after step 2 of 3"):
         engine.generate(request_with(), lambda done, _: seen.append(done) or done == 2)
@@ -173,14 +173,14 @@ def test_cancel(engine):
     assert engine.generate(request_with()).pixels.shape == (64, 64, 3)
 
 
-def test_too_many_steps_for_lcm(engine):
-    """Both engines report LCM's limit as a mistake in the request."""
+def test_too_many_lcm_steps_are_refused(engine):
+    """More steps than LCM supports are refused as an invalid request."""
     with pytest.raises(InvalidRequest, match="at most 50"):
         engine.generate(request_with(scheduler="lcm", num_inference_steps=51))
 
 
 def test_a_long_prompt_is_cut_with_a_warning(engine):
-    """The warning names the last word that was read and counts the dropped ones, which have no effect."""
+    """The warning names the last word that was read and counts the dropped words, which have no effect."""
     words = "a cat in the top hat with a dog on the red background two blue hat"
     long = engine.generate(request_with(prompt=words))
     assert long.warnings == [
@@ -194,8 +194,8 @@ def test_a_long_prompt_is_cut_with_a_warning(engine):
     assert engine.generate(request_with(negative_prompt=words, guidance_scale=1.0)).warnings == []
 
 
-def test_concurrent_requests(engine):
-    """Threads that request images at the same time get the images they would have got alone."""
+def test_concurrent_requests_do_not_affect_each_other(engine):
+    """Concurrent requests give the same images as separate ones."""
     alone = [engine.generate(request_with(seed=seed)).pixels for seed in range(3)]
     together: dict[int, np.ndarray] = {}
     threads = [
@@ -212,7 +212,7 @@ def test_concurrent_requests(engine):
 
 
 def test_phases_are_timed(engine):
-    """Each phase takes some time, and its name is one of the contract's."""
+    """Timings have the contract's names and are greater than zero."""
     timings = engine.generate(request_with()).timings
     assert set(timings) <= {"encode", "denoise", "decode", "resize"}
     assert {"denoise", "decode"} <= set(timings)
@@ -220,7 +220,7 @@ def test_phases_are_timed(engine):
 
 
 def test_a_damaged_folder_is_a_clear_error(tmp_path, engine):
-    """Files of the right size with the wrong content do not end in a traceback."""
+    """Files of the right size with wrong content raise a `LambdiffError`."""
     folder = tmp_path / "damaged"
     shutil.copytree(engine.folder, folder)
     for path in [*folder.rglob("*.xml"), *folder.rglob("*.safetensors")]:

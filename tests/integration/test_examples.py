@@ -1,4 +1,4 @@
-"""The examples do what their README says, with the built-in model and a loopback Function URL."""
+"""The examples do what their README says, with the built-in model and a Function URL on loopback."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KEYS = Keys("AKIDEXAMPLE", "very-secret-key")
 
 
 def run(name: str, *arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run an example as a user does, in a folder of its own."""
+    """Run an example as a user does, in a separate folder."""
     return subprocess.run(
         [sys.executable, EXAMPLES / name, *arguments],
         cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=120,
@@ -61,14 +61,14 @@ def fastapi_app() -> ModuleType:
 
 
 def test_the_readme_lists_every_example() -> None:
-    """The table names each file of the folder and nothing else."""
+    """The README's table names each file of the folder and no other."""
     listed = set(re.findall(r"^\| \[([^\]]+)\]", (EXAMPLES / "README.md").read_text(), re.MULTILINE))
     assert listed == {path.name for path in EXAMPLES.iterdir() if path.is_file()} - {"README.md"}
 
 
 @pytest.mark.engine
 def test_generate_saves_four_images_and_explains_a_bad_width(tmp_path: Path) -> None:
-    """The script saves one PNG and three WebP images with their parameters inside, and names the bad field."""
+    """The script saves one PNG and three WebP images that contain their parameters, and names the invalid field."""
     done = run("generate.py", "images", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "images").iterdir()) == ["0.webp", "1.webp", "2.webp", "cat.png"]
@@ -78,7 +78,7 @@ def test_generate_saves_four_images_and_explains_a_bad_width(tmp_path: Path) -> 
 
 @pytest.mark.engine
 def test_the_notebook_runs_and_shows_its_images(tmp_path: Path) -> None:
-    """Every cell runs; three of them show an image. The committed file has no outputs."""
+    """Every cell runs, three of them show an image, and the committed file has no outputs."""
     notebook = nbformat.read(EXAMPLES / "notebook.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells)
     NotebookClient(
@@ -92,7 +92,7 @@ def test_the_notebook_runs_and_shows_its_images(tmp_path: Path) -> None:
 
 @pytest.mark.engine
 def test_the_web_api_serves_an_image_of_the_built_in_model(fastapi_app: ModuleType, tmp_path: Path) -> None:
-    """A POST returns a WebP image with the seed that was asked for."""
+    """A POST returns a WebP image with the requested seed."""
     with TestClient(fastapi_app.app) as http:
         reply = http.post("/images", json={"prompt": "a cat", "seed": 5, "width": 128, "height": 128})
     assert (reply.status_code, reply.headers["content-type"], reply.headers["x-seed"]) == (200, "image/webp", "5")
@@ -105,7 +105,7 @@ def test_the_web_api_serves_an_image_of_the_built_in_model(fastapi_app: ModuleTy
 def test_the_web_api_signs_for_its_callers_and_maps_errors(
     fastapi_app: ModuleType, function: FunctionUrlServer, engine: StubEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Behind a Function URL: 200 signed by the server, 422 with the bad fields, 502 when the endpoint breaks."""
+    """The API signs requests to a Function URL, returns 422 with the invalid fields, and 502 if the endpoint fails."""
     monkeypatch.setenv("LAMBDIFF_URL", function.url)
     monkeypatch.setenv("LAMBDIFF_REGION", REGION)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS.access_key_id)
@@ -126,7 +126,7 @@ def test_the_web_api_signs_for_its_callers_and_maps_errors(
 def test_the_plain_client_needs_no_lambdiff(
     function: FunctionUrlServer, tmp_path: Path, secret: str, printed: str
 ) -> None:
-    """Botocore and requests alone get an image, or a 403 with the wrong secret; lambdiff is never imported."""
+    """With botocore and requests alone the script gets an image, or a 403 with the wrong secret."""
     keys = {"AWS_ACCESS_KEY_ID": KEYS.access_key_id, "AWS_SECRET_ACCESS_KEY": secret}
     done = run("sigv4_client.py", function.url, REGION, "cat.png", folder=tmp_path, **keys)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The client against a misbehaving server: which error it raises, and how often it sends the request."""
+"""The client with a misbehaving server: which error it raises, and how often it sends the request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from support.stub_engine import MANIFEST, pattern
 
 
 def generated_png(seed: int = 7) -> bytes:
-    """A complete PNG as the handler encodes it."""
+    """Return a complete PNG as the handler encodes it."""
     generation = GenerateRequest(prompt="a cat", seed=seed).resolve(MANIFEST.defaults)
     image = Image.fromarray(pattern(seed, 64, 64))
     return metadata.encode(
@@ -39,7 +39,7 @@ GOOD = reply(200, PNG, content_type="image/png", lambdiff_model="stub")
 def client(
     url: str, *, credentials: CredentialSource = CREDENTIALS, timeout_s: float = 5, connect_timeout_s: float = 10
 ) -> Client:
-    """A client that retries without waiting."""
+    """Return a client that retries without waiting."""
     return Client(
         transport=FunctionUrlTransport(
             url, "us-east-1", credentials, timeout_s, connect_timeout_s=connect_timeout_s, read_margin_s=0,
@@ -68,10 +68,10 @@ def client(
         ([reply(504, b"")], errors.EndpointFailed, 1),
     ],
 )  # fmt: skip
-def test_a_fault_is_reported_and_nothing_is_paid_twice(
+def test_a_fault_is_reported_and_no_image_is_paid_for_twice(
     script: list[Answer], error: type[errors.LambdiffError], posts: int
 ) -> None:
-    """Each fault has its error with a fix; the request is repeated only if it cannot have run."""
+    """Each fault raises its error, with a fix, and the request is repeated only if it cannot have run."""
     with FaultyServer(*script) as server, client(server.url) as caller:
         with pytest.raises(error) as caught:
             caller.generate("a cat")
@@ -89,16 +89,16 @@ def test_a_fault_is_reported_and_nothing_is_paid_twice(
         reply(502, b'{"Message":"The function is inactive and must be activated."}'),
     ],
 )  # fmt: skip
-def test_a_request_that_cannot_have_run_is_sent_again(refusal: Answer) -> None:
-    """A throttled or Inactive function gets the same request again, with a new signature, until it succeeds."""
+def test_a_request_that_cannot_have_run_is_retried(refusal: Answer) -> None:
+    """A request to a throttled, pending or inactive function is retried until it succeeds."""
     with FaultyServer(refusal, refusal, GOOD) as server, client(server.url) as caller:
         assert caller.generate("a cat", seed=7).seed == 7
         assert len(server.posts) == 3
         assert len(set(server.posts)) == 1
 
 
-def test_a_timeout_while_waiting_is_never_repeated() -> None:
-    """A silent endpoint ends in a timeout that says the image may have been billed."""
+def test_a_timeout_is_not_retried() -> None:
+    """If the endpoint does not reply, the request is not retried, because the image may have been billed."""
     with FaultyServer(stall) as server, client(server.url, timeout_s=0.5) as caller:
         with pytest.raises(errors.EndpointTimeout) as caught:
             caller.generate("a cat")
@@ -106,14 +106,14 @@ def test_a_timeout_while_waiting_is_never_repeated() -> None:
         assert len(server.posts) == 1
 
 
-def test_a_slow_drip_arrives_whole() -> None:
-    """A reply that trickles in is accepted."""
+def test_a_slow_reply_is_received() -> None:
+    """A reply that arrives in small pieces is accepted."""
     with FaultyServer(drip(PNG, 0.01, content_type="image/png")) as server, client(server.url) as caller:
         assert caller.generate("a cat").image.size == (64, 64)
 
 
-def test_an_endless_drip_ends_at_the_deadline() -> None:
-    """A reply that never ends is given up at the deadline, although there is never a long silence."""
+def test_an_endless_reply_ends_at_the_deadline() -> None:
+    """A reply that keeps trickling in is abandoned at the deadline."""
     sent: list[int] = []
     slow = drip(b"x" * 2_000_000, 0.3, sent, content_type="image/png")
     with FaultyServer(slow) as server:
@@ -122,8 +122,8 @@ def test_an_endless_drip_ends_at_the_deadline() -> None:
         assert sum(sent) < 2_000_000
 
 
-def test_a_refused_connection() -> None:
-    """The error for a refused connection says that nothing was generated."""
+def test_a_refused_connection_is_reported() -> None:
+    """If the connection is refused, the error says that nothing was generated."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}/"
     with client(url) as caller:
@@ -132,15 +132,15 @@ def test_a_refused_connection() -> None:
         assert "Nothing was generated" in caught.value.fix
 
 
-def test_no_network() -> None:
-    """A host name that does not resolve means unreachable."""
+def test_an_unknown_host_is_unreachable() -> None:
+    """A host name that does not resolve raises `EndpointUnreachable`."""
     with client("https://abc.lambda-url.us-east-1.on.aws.invalid/") as caller:
         with pytest.raises(errors.EndpointUnreachable):
             caller.generate("a cat")
 
 
 def test_a_dead_proxy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Proxy variables are respected, and the message blames the proxy, not the endpoint."""
+    """Proxy variables are respected, and if the proxy cannot be reached, the message names it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{free.getsockname()[1]}")
     with Client("https://abc.lambda-url.us-east-1.on.aws/", credentials=Keys("a", "b")) as caller:
@@ -149,7 +149,7 @@ def test_a_dead_proxy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_wrong_clock_is_explained() -> None:
-    """After a 403 with a date ten minutes off, the fix says how far the clock is off."""
+    """If a 403 has a date ten minutes off, the fix says how far the clock is off."""
     date = email.utils.formatdate(time.time() + 600, usegmt=True)
     with FaultyServer(reply(403, b'{"message":"Signature not yet current"}', date=date)) as server:
         with client(server.url) as caller, pytest.raises(errors.AccessDenied) as caught:
@@ -158,7 +158,7 @@ def test_a_wrong_clock_is_explained() -> None:
 
 
 def test_rotated_keys_are_read_again_once() -> None:
-    """After a 403 the client reads the secret once more and signs with the new pair."""
+    """After a 403 the client reads the key pair again once and signs with the new one."""
     from botocore.credentials import ReadOnlyCredentials
 
     class Rotating:
@@ -180,8 +180,8 @@ def test_rotated_keys_are_read_again_once() -> None:
         assert len(server.posts) == 2
 
 
-def test_some_of_many_fail_and_the_rest_is_kept() -> None:
-    """Five good and three bad calls give five images and three failures, each in its place."""
+def test_a_batch_keeps_its_images_if_some_requests_fail() -> None:
+    """Five successful and three failed requests give five images and three failures, each in its place."""
     bad = reply(500, b"{}")
     with FaultyServer(GOOD, bad, GOOD, GOOD, bad, bad, GOOD, GOOD) as server, client(server.url) as caller:
         batch = caller.generate_many(["a cat"] * 8, max_workers=1)
@@ -191,7 +191,7 @@ def test_some_of_many_fail_and_the_rest_is_kept() -> None:
     assert len(server.posts) == 8
 
 
-def test_one_slow_call_does_not_delay_the_rest() -> None:
+def test_a_slow_request_does_not_delay_the_others() -> None:
     """`on_result` is called as requests end; the batch is in the order of the prompts."""
     order: list[int] = []
     others_ended = threading.Event()
@@ -212,7 +212,7 @@ def test_one_slow_call_does_not_delay_the_rest() -> None:
 
 
 def test_the_connection_is_reused() -> None:
-    """Consecutive calls share a connection."""
+    """Consecutive requests share a connection."""
     accepted: set[int] = set()
 
     def remember(connection: socket.socket) -> None:
@@ -228,7 +228,7 @@ def test_the_connection_is_reused() -> None:
 
 
 def test_a_saved_image_has_the_received_bytes(tmp_path) -> None:
-    """Saving does not change them; another suffix encodes again and keeps the parameters."""
+    """An image is saved as received; another suffix encodes it again and keeps its parameters."""
     with FaultyServer(GOOD) as server, client(server.url) as caller:
         image = caller.generate("a cat")
     assert image.save(tmp_path / "a.png").read_bytes() == PNG
@@ -238,7 +238,7 @@ def test_a_saved_image_has_the_received_bytes(tmp_path) -> None:
 
 
 def test_an_image_without_parameters_is_accepted(tmp_path) -> None:
-    """If something in between stripped the parameters, the pixels are kept and the seed is read from the header."""
+    """If an image has lost its parameters on the way, its pixels are kept, and its seed is read from the header."""
     plain = io.BytesIO()
     Image.new("RGB", (64, 64), "red").save(plain, "PNG")
     response = reply(200, plain.getvalue(), content_type="image/png", lambdiff_seed="9")
@@ -254,7 +254,7 @@ def test_an_image_without_parameters_is_accepted(tmp_path) -> None:
     [("REQUESTS_CA_BUNDLE", "/no/such.pem"), ("HTTPS_PROXY", "http://"), ("ALL_PROXY", "magic://x:1")],
 )
 def test_bad_network_settings_are_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
-    """A setting that prevents sending is not mistaken for a lost reply."""
+    """A setting that prevents sending raises a `ConfigurationError` that names it."""
     monkeypatch.setenv(variable, value)
     with Client("https://127.0.0.1:1/", region="us-east-1", credentials=Keys("a", "b")) as caller:
         with pytest.raises(errors.ConfigurationError) as caught:

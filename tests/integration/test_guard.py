@@ -1,6 +1,6 @@
-"""What an image costs, counted: inferences, bytes, modules, memory. Counts need neither an idle machine nor tolerances.
+"""Guards against regressions in cost: inferences, bytes, modules and memory, counted rather than timed.
 
-A commit that changes a cost on purpose changes the figure here.
+Counts need neither an idle machine nor tolerances. A commit that changes a cost on purpose changes the figure here.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ CLIENT = {
     "import lambdiff.cli": {"lambdiff", "click"},
     "import lambdiff; lambdiff.Client, lambdiff.generate": {"lambdiff", "msgspec"},
 }
-"""Packages that the client loads, by what is imported."""
+"""Packages that the client loads, by the code that is run."""
 FUNCTION_BEFORE = {"lambdiff", "msgspec"}
 FUNCTION_AFTER = FUNCTION_BEFORE | {"numpy", "openvino", "tokenizers", "PIL"}
-"""Packages that the function has loaded before its first request, and after its first image."""
+"""Packages that the function has loaded before its first request and after its first image."""
 TOLERATED = {"typing_extensions", "packaging"}
 """Loaded by msgspec and by OpenVINO's converter if installed. The container image does not contain them."""
 
@@ -84,7 +84,7 @@ def fresh(code: str, **environment: str) -> Any:
 
 @pytest.fixture(scope="module")
 def manifest() -> Manifest:
-    """The built-in model's manifest, without approximations, which would make the batch depend on the step."""
+    """The built-in model's manifest without approximations, with which batch sizes would depend on the step."""
     return msgspec.structs.replace(manifests.read(builtin.builtin_model_dir()), approximations=Approximations())
 
 
@@ -96,26 +96,28 @@ def all_calls() -> ObservedCalls:
 
 @pytest.fixture(scope="module")
 def engine(manifest: Manifest, all_calls: ObservedCalls) -> OpenVinoEngine:
-    """An engine that is loaded once for all tests that only count its inferences."""
+    """An engine that is shared by all tests that only count its inferences."""
     return OpenVinoEngine(builtin.builtin_model_dir(), manifest, observe=all_calls.record)
 
 
 @pytest.fixture
 def calls(all_calls: ObservedCalls) -> ObservedCalls:
-    """The inferences of `engine` in this test, each with its batch."""
+    """The inferences of `engine` during the test, each with its batch size."""
     all_calls.clear()
     return all_calls
 
 
 def request_with(manifest: Manifest, **fields: Any) -> Generation:
-    """A request with three steps, and the model's defaults for the rest."""
+    """Return a request with three steps and the model's defaults."""
     return GenerateRequest(**{"prompt": "a red apple", "num_inference_steps": 3} | fields).resolve(manifest.defaults)
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0], ids=["unguided", "guided"])
 @pytest.mark.parametrize("scheduler", get_args(SchedulerName))
-def test_unet_calls(engine: OpenVinoEngine, calls: ObservedCalls, scheduler: str, guidance_scale: float) -> None:
-    """Each step is one call (PNDM has one more), with two samples if guided; the decoder runs once."""
+def test_each_step_is_one_unet_call(
+    engine: OpenVinoEngine, calls: ObservedCalls, scheduler: str, guidance_scale: float
+) -> None:
+    """Each step is one UNet call, with two samples if guided (PNDM has one more call), and the decoder runs once."""
     engine.generate(request_with(engine.manifest, scheduler=scheduler, guidance_scale=guidance_scale))
     guided = guidance_scale > 1 and not engine.manifest.guidance_embedding
     assert [call for call in calls if call[0] != "text_encoder"] == [
@@ -124,8 +126,8 @@ def test_unet_calls(engine: OpenVinoEngine, calls: ObservedCalls, scheduler: str
     ]
 
 
-def test_text_encoder_calls(manifest: Manifest) -> None:
-    """A prompt is encoded at its first request only, and the empty negative prompt once for all prompts."""
+def test_prompts_are_encoded_once(manifest: Manifest) -> None:
+    """A prompt is encoded at its first request only, and the empty negative prompt once for all requests."""
     calls = ObservedCalls()
     engine = OpenVinoEngine(builtin.builtin_model_dir(), manifest, observe=calls.record)
     encoded = []
@@ -145,7 +147,7 @@ def opened() -> Iterator[OpenedFiles]:
 
 @pytest.mark.linux
 def test_files_are_opened_once(opened: OpenedFiles) -> None:
-    """Weights are opened once and mapped, not read; generating opens nothing."""
+    """Loading opens each file once and maps weights instead of reading them; generating opens nothing."""
     folder = builtin.builtin_model_dir()
     manifest = manifests.read(folder)
     assert opened.take() == {"manifest.json": 1}
@@ -164,19 +166,19 @@ def test_files_are_opened_once(opened: OpenedFiles) -> None:
 
 
 def bytes_read() -> int:
-    """Bytes that this process has read from files, not counting mapped ones."""
+    """Return the bytes that this process has read from files, not counting mapped ones."""
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
 @pytest.mark.parametrize("code", CLIENT)
-def test_packages_of_the_client(code: str) -> None:
-    """Exactly these are loaded before the first request."""
+def test_the_client_loads_few_packages(code: str) -> None:
+    """Before its first request, the client has loaded exactly the packages in CLIENT."""
     loaded = fresh(f"{MODULES}{code}\nprint(json.dumps(packages()))")
     assert set(loaded) - TOLERATED == CLIENT[code]
 
 
-def test_packages_of_the_function() -> None:
-    """Before its first request the function loads only the contract; its first image loads the engine and Pillow."""
+def test_the_function_loads_few_packages() -> None:
+    """The function has loaded exactly FUNCTION_BEFORE after its import, and FUNCTION_AFTER after its first image."""
     code = f"{MODULES}import lambdiff.handler.function\nfirst = packages()\n{IMAGE}"
     code += "print(json.dumps([first, packages()]))"
     before, after = fresh(code, LAMBDIFF_MODEL_DIR=str(builtin.builtin_model_dir()))
@@ -186,8 +188,8 @@ def test_packages_of_the_function() -> None:
 
 @pytest.mark.linux
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the figures are x86-64's")
-def test_peak_memory() -> None:
-    """The peak is within a tenth of the recorded one, and below half a gigabyte."""
+def test_peak_memory_is_as_recorded() -> None:
+    """Peak memory is within 10 % of PEAK_MB and below 500 MB."""
     peak = fresh(PEAK)
     assert peak == pytest.approx(PEAK_MB, rel=0.1), f"now {peak:.0f} MB"
     assert peak < 500

@@ -1,4 +1,4 @@
-"""`lambdiff bake` from the hub: the real hub client, with a hub on loopback."""
+"""`lambdiff bake` with the real hub client and a hub on loopback."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TINY_SD = catalogue.CATALOGUE["tiny-sd"]
 
 
 def bake(tmp_path: Path, hub: str, *args: str) -> subprocess.CompletedProcess[str]:
-    """Run the command with its own hub and its own cache."""
+    """Run `lambdiff bake` with the given hub and an empty cache."""
     environment = {
         **os.environ,
         "HF_ENDPOINT": hub,
@@ -33,8 +33,8 @@ def bake(tmp_path: Path, hub: str, *args: str) -> subprocess.CompletedProcess[st
     return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
 
 
-def test_the_default_model_is_downloaded_and_baked(tmp_path: Path) -> None:
-    """tiny-sd, stored as pickles like on the hub, becomes a model folder that generates an image."""
+def test_a_catalogue_model_is_downloaded_and_baked(tmp_path: Path) -> None:
+    """tiny-sd, stored as pickles as on the real hub, is baked into a model folder that generates an image."""
     folder = tiny_pipeline.save(tmp_path / "on-the-hub")
     tiny_pipeline.as_pickles(folder)
     (folder / "safety_checker").mkdir()
@@ -54,7 +54,7 @@ def test_the_default_model_is_downloaded_and_baked(tmp_path: Path) -> None:
 
 
 def test_a_missing_commit_is_reported(tmp_path: Path) -> None:
-    """A wrong revision gives exit code 3 and the model's name, and no folder is left."""
+    """A revision that does not exist gives exit code 3 and the model's name, and no folder is left."""
     with FakeHub("somebody/model", "0" * 40, tmp_path) as hub:
         result = bake(tmp_path, hub.url, "somebody/model", "--revision", "1" * 40, "-o", "baked")
     assert result.returncode == 3, result.stderr

@@ -1,4 +1,4 @@
-"""Sixty-four callers at once: no image is lost, swapped or damaged, and nothing leaks."""
+"""Sixty-four concurrent callers: no image is lost, swapped or damaged, and nothing leaks."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ IMAGES = int(os.environ.get("LOAD_IMAGES", "12"))
 
 
 def resident() -> int:
-    """Resident bytes of this process."""
+    """Return the resident bytes of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def handles() -> int:
-    """Open file descriptors of this process."""
+    """Return the number of open file descriptors of this process."""
     gc.collect()
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.linux
 @pytest.mark.timeout(300 + IMAGES)
-def test_sixty_four_callers() -> None:
-    """Client, HTTP, signature check, handler and encoder in one process; each image must be that of its seed."""
+def test_concurrent_callers_get_their_own_images() -> None:
+    """Each of many concurrent callers gets the image of its own seed, without leaks of memory, files or threads."""
     before = (handles(), threading.active_count())
     wrong: list[str] = []
     memory: list[int] = []

@@ -1,4 +1,4 @@
-"""The SDK in a real notebook kernel."""
+"""The SDK in a notebook with a real kernel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ image
 
 
 def test_a_cell_shows_progress_and_then_the_image() -> None:
-    """The cell displays the image and its repr; the bar counts to the last step and disappears."""
+    """A cell displays the image and its `repr`; the progress bar counts to the last step and disappears."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CODE)])
     updates: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Does the built-in model follow its prompts? The frozen classifier in training/ is the judge."""
+"""The built-in model follows its prompts, as judged by the frozen classifier in training/."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def generate(client: lambdiff.Client, prompts: list[str], **settings: object) ->
 def accuracy(
     client: lambdiff.Client, judge: Classifier, names: list[str], prompts: list[str], **settings: object
 ) -> float:
-    """Return the fraction of prompts whose name is the classifier's first guess."""
+    """Return the fraction of prompts for which the classifier's first guess is the prompt's name."""
     best = judge.best(generate(client, prompts, **settings), 1)
     return float(np.mean([guesses[0] == name for guesses, name in zip(best, names, strict=True)]))
 
@@ -49,14 +49,14 @@ def test_there_are_eight_hundred_names(judge: Classifier) -> None:
     assert len(set(judge.names)) >= 800
 
 
-def test_names_are_recognised(client: lambdiff.Client, judge: Classifier) -> None:
-    """Every fourteenth name of the vocabulary is generated; at least the fraction in MINIMUM is recognised."""
+def test_names_are_recognized(client: lambdiff.Client, judge: Classifier) -> None:
+    """Of every fourteenth name in the vocabulary, the classifier recognizes at least the fraction in MINIMUM."""
     names = judge.names[::14]
     assert accuracy(client, judge, names, [f"a {name}" for name in names]) >= MINIMUM["names"]
 
 
-def test_a_cat_in_a_top_hat_although_held_out(client: lambdiff.Client, judge: Classifier) -> None:
-    """Cat and hat are both among the first three guesses, although training never showed the pair."""
+def test_a_combination_held_out_of_training_is_generated(client: lambdiff.Client, judge: Classifier) -> None:
+    """Cat and hat are among the classifier's first three guesses, although training never combined them."""
     best = judge.best(generate(client, ["a cat in a top hat"] * 8), 3)
     assert sum({"cat", "top hat"} <= set(guesses) for guesses in best) >= MINIMUM["cats in top hats of 8"]
 
@@ -65,15 +65,15 @@ def test_a_cat_in_a_top_hat_although_held_out(client: lambdiff.Client, judge: Cl
     ("synonym", "name"), [("a kitty", "cat"), ("an automobile", "car"), ("an xmas tree", "christmas tree")]
 )
 def test_synonyms_give_the_same_image(client: lambdiff.Client, judge: Classifier, synonym: str, name: str) -> None:
-    """A synonym gives exactly the same pixels as the word it stands for."""
+    """A synonym gives the same pixels as the word that it stands for."""
     article = synonym.split(maxsplit=1)[0]
     images = [np.asarray(client.generate(prompt, seed=3).image) for prompt in (synonym, f"{article} {name}")]
     assert np.array_equal(*images)
     assert accuracy(client, judge, [name] * 4, [synonym] * 4) >= 0.75
 
 
-def test_more_steps_and_guidance_follow_the_prompt_better(client: lambdiff.Client, judge: Classifier) -> None:
-    """A single step, or no guidance, is worse than the defaults."""
+def test_more_steps_and_guidance_improve_accuracy(client: lambdiff.Client, judge: Classifier) -> None:
+    """The defaults follow prompts better than a single step or no guidance."""
     names = judge.names[5::21]
     prompts = [f"a {name}" for name in names]
     default = accuracy(client, judge, names, prompts)
@@ -92,7 +92,7 @@ def test_a_negative_prompt_removes_what_it_names(client: lambdiff.Client) -> Non
 
 
 def test_seeds_vary_the_image(client: lambdiff.Client) -> None:
-    """Eight seeds of one prompt differ visibly, but less than images of different things."""
+    """Images of one prompt with eight seeds differ visibly, but less than images of different things."""
     images = generate(client, ["a dog"] * 8).astype(float)
     others = generate(client, ["a rocket", "a pizza", "a whale", "a key", "a castle", "a bus", "a rose", "a guitar"])
     within = np.abs(images[1:] - images[0]).mean()

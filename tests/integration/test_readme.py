@@ -1,4 +1,4 @@
-"""The blocks of the README work when they are pasted one after the other."""
+"""The code blocks of the README work when they are pasted in order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 def test_blocks_run_in_order(tmp_path: Path) -> None:
-    """All blocks run in one shell, except those that deploy or run the tests; .venv is this environment."""
+    """All blocks except those that deploy or run the tests run in one shell and write the expected images."""
     script = ["set -euo pipefail"]
     for language, block in re.findall(r"^```(sh|python)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL):
         if "pytest" in block or "lambdiff deploy" in block:

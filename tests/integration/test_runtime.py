@@ -28,7 +28,7 @@ BOTH = pytest.mark.parametrize("start", [Function, pytest.param(EmulatedFunction
 
 
 def event(body: Any = None, *, encode: bool = False, method: str = "POST", **fields: Any) -> dict[str, Any]:
-    """Return a Function URL's event for a request."""
+    """Return a Function URL event for a request."""
     text = json.dumps({"prompt": "a cat", **fields}) if body is None else body
     return {
         "version": "2.0",
@@ -59,7 +59,7 @@ def slug(reply: dict[str, Any]) -> str:
 
 @BOTH
 def test_both_encodings_of_a_body_give_the_same_image(start: Start) -> None:
-    """The first and later requests work, as text and as base64, and so does the health document."""
+    """A body as text and the same body as base64 give the same image, and the health document works, too."""
     with start(STUB) as function:
         content = image_of(function.invoke(event(seed=3)))
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(content))), pattern(3, 64, 64))
@@ -69,8 +69,8 @@ def test_both_encodings_of_a_body_give_the_same_image(start: Start) -> None:
 
 
 @BOTH
-def test_an_exception_is_a_500_without_details_and_the_function_lives_on(start: Start) -> None:
-    """The log has the error's type and the request's id; neither log nor response has the prompt or the message."""
+def test_an_exception_is_a_500_without_details_and_the_function_survives(start: Start) -> None:
+    """An exception becomes a 500; log and response contain neither the prompt nor the exception's message."""
     with start(STUB, STUB=json.dumps({"error": "purple elephant"})) as function:
         reply = function.invoke(event(prompt="purple elephant"))
         assert (reply["statusCode"], slug(reply)) == (500, "internal-error")
@@ -84,23 +84,23 @@ def test_an_exception_is_a_500_without_details_and_the_function_lives_on(start: 
 
 @BOTH
 def test_the_deadline_comes_from_lambda(start: Start) -> None:
-    """A generation that takes too long ends with a problem document before the function is killed."""
+    """A generation that takes too long gets a problem document before Lambda kills the function."""
     with start(STUB, timeout=4, STUB=json.dumps({"step_seconds": 0.1})) as function:
         reply = function.invoke(event(num_inference_steps=100))
         assert (reply["statusCode"], slug(reply)) == (502, "timed-out")
         image_of(function.invoke(event(num_inference_steps=1)))
 
 
-def test_a_step_that_outlasts_the_function_is_killed() -> None:
-    """A step cannot be interrupted, so Lambda kills the function."""
+def test_a_step_that_outlasts_the_timeout_is_killed() -> None:
+    """A step that takes longer than the function's timeout cannot be interrupted, so Lambda kills the function."""
     with Function(STUB, timeout=1, STUB=json.dumps({"step_seconds": 60})) as function:
         with pytest.raises(FunctionTimeout):
             function.invoke(event())
 
 
 @pytest.mark.linux
-def test_the_emulator_kills_it_and_starts_another() -> None:
-    """The next event is handled by a new process."""
+def test_the_emulator_replaces_a_function_that_timed_out() -> None:
+    """The emulator kills a function that exceeds its timeout, and a new process handles the next event."""
     with EmulatedFunction(STUB, timeout=3, STUB=json.dumps({"step_seconds": 60})) as function:
         assert "Task timed out after 3.00 seconds" in function.invoke(event())
         assert function.invoke(event(method="GET"))["statusCode"] == 200
@@ -108,7 +108,7 @@ def test_the_emulator_kills_it_and_starts_another() -> None:
 
 @BOTH
 def test_a_response_over_six_megabytes_is_a_problem_document(start: Start) -> None:
-    """Lambda's own error, which the emulator gives, too, would state neither cause nor fix."""
+    """A response over Lambda's limit becomes a problem document, because Lambda's own error would not explain it."""
     with start(STUB, STUB=json.dumps({"noise": [1600, 1000]})) as function:
         reply = function.invoke(event())
         assert (reply["statusCode"], slug(reply)) == (500, "reply-too-large")
@@ -117,13 +117,13 @@ def test_a_response_over_six_megabytes_is_a_problem_document(start: Start) -> No
 
 @pytest.mark.linux
 def test_the_largest_response_passes_the_emulator() -> None:
-    """A response that fits by our estimate does fit: 4.6 MB of noise, which Lambda counts as 6.1 MB."""
+    """A response that just fits by lambdiff's estimate passes: 4.6 MB of noise, which Lambda counts as 6.1 MB."""
     with EmulatedFunction(STUB, STUB=json.dumps({"noise": [1540, 1000]})) as function:
         assert len(image_of(function.invoke(event()))) > 4_600_000
 
 
 def test_a_failure_at_init_is_reported() -> None:
-    """A broken image and a missing function are reported by the runtime client."""
+    """The runtime client reports an import that fails and a handler that does not exist."""
     with Function(STUB, STUB=json.dumps({"fail_at_import": True})) as function, pytest.raises(FunctionError) as error:
         function.invoke(event())
     assert error.value.type == "OSError"
@@ -132,8 +132,8 @@ def test_a_failure_at_init_is_reported() -> None:
 
 
 @BOTH
-def test_hostile_events_leave_the_function_alive(start: Start) -> None:
-    """Anything that is not an event gets a 400, and the process goes on."""
+def test_the_function_survives_hostile_events(start: Start) -> None:
+    """Anything that is not a valid event gets a 400, and the process handles the next event."""
     with start(STUB) as function:
         for hostile in (None, [], "x", {}, {"Records": []}, event(body="\ud800"), event(body="{")):
             assert function.invoke(hostile)["statusCode"] == 400
@@ -141,7 +141,7 @@ def test_hostile_events_leave_the_function_alive(start: Start) -> None:
 
 
 def test_a_missing_model_is_a_503_with_a_fix() -> None:
-    """The function's real entry point says what to set if there is no model."""
+    """Without a model, the real entry point returns a 503 that names LAMBDIFF_MODEL_DIR."""
     with Function("lambdiff.handler.function.handler", LAMBDIFF_MODEL_DIR="/nonexistent") as function:
         reply = function.invoke(event())
         assert (reply["statusCode"], slug(reply)) == (503, "model-unavailable")
@@ -151,7 +151,7 @@ def test_a_missing_model_is_a_503_with_a_fix() -> None:
 @pytest.mark.engine
 @pytest.mark.linux
 def test_the_real_entry_point_with_a_real_engine() -> None:
-    """A baked model, the OpenVINO engine and the emulator work together as in the container: same seed, same bytes."""
+    """The entry point with a baked model works under the emulator, and the same seed gives the same bytes."""
     environment = {"LAMBDIFF_MODEL_DIR": str(tiny_pipeline.baked())}
     with EmulatedFunction("lambdiff.handler.function.handler", **environment) as function:
         assert json.loads(function.invoke(event(method="GET"))["body"])["loaded"] is False
@@ -166,14 +166,14 @@ def test_the_real_entry_point_with_a_real_engine() -> None:
 
 
 def actions(function: Function) -> list[str]:
-    """Return what `watched_function` has logged so far."""
+    """Return the actions that `watched_function` has logged so far."""
     entries = [json.loads(line) for line in function.log.splitlines() if line.startswith("{")]
     return [entry["action"] for entry in entries if "action" in entry]
 
 
 @pytest.mark.engine
 def test_with_snapstart_everything_is_loaded_before_the_snapshot() -> None:
-    """The model is loaded and has generated an image by then; after the restore no request loads, and seeds differ."""
+    """Before the snapshot the model is loaded and generates an image; afterwards no request loads, and seeds differ."""
     model = str(tiny_pipeline.baked())
     with Function("support.watched_function.handler", timeout=120, snapshot=True, LAMBDIFF_MODEL_DIR=model) as function:
         function.wait_for("/restore/next")
@@ -190,7 +190,7 @@ def test_with_snapstart_everything_is_loaded_before_the_snapshot() -> None:
 
 
 def test_two_restores_of_one_snapshot_get_different_seeds() -> None:
-    """Both have the same state, random generators included; seeds come from the operating system."""
+    """Two restores share all state, including random generators, but get different seeds from the operating system."""
     options = json.dumps({"step_seconds": 0.5})  # the first one is busy when the second request arrives
     with Function("support.twice_restored.handler", snapshot=True, STUB=options) as function:
         function.restore()
@@ -204,7 +204,7 @@ def test_two_restores_of_one_snapshot_get_different_seeds() -> None:
 
 
 def test_a_model_that_fails_before_the_snapshot_fails_the_version() -> None:
-    """The runtime client reports it with its fix, and never asks to be restored."""
+    """If the model cannot be loaded before the snapshot, the runtime client reports the error and its fix."""
     with Function("lambdiff.handler.function.handler", snapshot=True, LAMBDIFF_MODEL_DIR="/nonexistent") as function:
         with pytest.raises(FunctionError, match="LAMBDIFF_MODEL_DIR") as error:
             function.invoke(event())

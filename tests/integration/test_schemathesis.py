@@ -1,4 +1,4 @@
-"""Schemathesis against the loopback Function URL, from the generated OpenAPI document."""
+"""Schemathesis tests the Function URL on loopback against the generated OpenAPI document."""
 
 from __future__ import annotations
 

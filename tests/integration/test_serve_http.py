@@ -1,4 +1,4 @@
-"""The loopback Function URL with common signers: curl, awscurl, requests-aws4auth, botocore."""
+"""The Function URL on loopback with common signers: curl, awscurl, requests-aws4auth and botocore."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def engine() -> StubEngine:
 
 @pytest.fixture(params=[PERMANENT, TEMPORARY], ids=["permanent", "temporary"])
 def keys(request: pytest.FixtureRequest) -> Keys:
-    """A key pair without a session token and one with it."""
+    """A key pair without and one with a session token."""
     pair: Keys = request.param
     return pair
 
@@ -56,7 +56,7 @@ def function(engine: StubEngine, keys: Keys) -> Iterator[FunctionUrlServer]:
 
 
 def with_curl(url: str, keys: Keys, folder: Path, region: str = REGION, service: str = "lambda") -> bytes | int:
-    """Curl's own signer."""
+    """Send the request with curl's own signer."""
     assert shutil.which("curl"), "curl is needed here: install it"
     output = folder / "curl.out"
     command = ["curl", "-sS", "--aws-sigv4", f"aws:amz:{region}:{service}", "-o", str(output), "-w", "%{http_code}"]
@@ -69,7 +69,7 @@ def with_curl(url: str, keys: Keys, folder: Path, region: str = REGION, service:
 
 
 def with_awscurl(url: str, keys: Keys, folder: Path, region: str = REGION, service: str = "lambda") -> bytes | int:
-    """awscurl, from PyPI."""
+    """Send the request with awscurl."""
     output = folder / "awscurl.out"
     command = [sys.executable, "-m", "awscurl.awscurl", "--service", service, "--region", region, "-X", "POST"]
     command += ["--access_key", keys.access_key_id, "--secret_key", keys.secret_access_key]
@@ -86,13 +86,13 @@ def with_awscurl(url: str, keys: Keys, folder: Path, region: str = REGION, servi
 
 
 def with_aws4auth(url: str, keys: Keys, folder: Path, region: str = REGION, service: str = "lambda") -> bytes | int:
-    """requests-aws4auth, from PyPI."""
+    """Send the request with requests-aws4auth."""
     auth = AWS4Auth(keys.access_key_id, keys.secret_access_key, region, service, session_token=keys.session_token)
     return _content(requests.post(url, data=BODY, headers={"content-type": "application/json"}, auth=auth, timeout=20))
 
 
 def with_tutorial(url: str, keys: Keys, folder: Path, region: str = REGION, service: str = "lambda") -> bytes | int:
-    """As most tutorials do it: sign a botocore request and pass its headers to requests."""
+    """Sign a botocore request and pass its headers to requests, as most tutorials do."""
     request = AWSRequest(method="POST", url=url, data=BODY, headers={"Content-Type": "application/json"})
     SigV4Auth(Credentials(*keys), service, region).add_auth(request)
     return _content(requests.post(url, data=BODY, headers=dict(request.headers), timeout=20))
@@ -101,7 +101,7 @@ def with_tutorial(url: str, keys: Keys, folder: Path, region: str = REGION, serv
 def with_bare_botocore(
     url: str, keys: Keys, folder: Path, region: str = REGION, service: str = "lambda"
 ) -> bytes | int:
-    """The same without a content type, and prepared by botocore."""
+    """Sign and prepare a request with botocore, without a content type."""
     request = AWSRequest(method="POST", url=url, data=BODY)
     SigV4Auth(Credentials(*keys), service, region).add_auth(request)
     prepared = request.prepare()
@@ -109,7 +109,7 @@ def with_bare_botocore(
 
 
 def with_lambdiff(url: str, keys: Keys, folder: Path, region: str = REGION, service: str = "lambda") -> bytes | int:
-    """lambdiff's own client."""
+    """Send the request with lambdiff's own client."""
     with Client(url=url, region=region, credentials=keys) as client:
         try:
             return client.generate("a cat in a top hat", num_inference_steps=3, seed=11).content
@@ -127,7 +127,7 @@ SIGNERS: list[Signer] = [with_curl, with_awscurl, with_aws4auth, with_tutorial, 
 
 @pytest.mark.parametrize("signer", SIGNERS)
 def test_every_signer_gets_an_image(signer: Signer, function: FunctionUrlServer, keys: Keys, tmp_path: Path) -> None:
-    """Permanent and temporary credentials work with each."""
+    """Every signer gets an image, with permanent and with temporary credentials."""
     content = signer(function.url, keys, tmp_path)
     assert isinstance(content, bytes)
     generation = metadata.read(content).generation
@@ -166,7 +166,7 @@ def test_a_missing_token_gets_403(engine: StubEngine, tmp_path: Path) -> None:
 
 
 def test_a_changed_body_gets_403(function: FunctionUrlServer, keys: Keys, engine: StubEngine) -> None:
-    """The signature covers every byte of the body."""
+    """A request whose body was changed after signing gets a 403."""
     request = AWSRequest(method="POST", url=function.url, data=BODY)
     SigV4Auth(Credentials(*keys), "lambda", REGION).add_auth(request)
     reply = requests.post(function.url, data=BODY.replace("11", "12"), headers=dict(request.headers), timeout=20)
@@ -175,7 +175,7 @@ def test_a_changed_body_gets_403(function: FunctionUrlServer, keys: Keys, engine
 
 
 class Served:
-    """`lambdiff serve` in its own process."""
+    """`lambdiff serve` in a separate process."""
 
     def __init__(self, *arguments: str, **environment: str) -> None:
         self.process = subprocess.Popen(
@@ -197,8 +197,8 @@ class Served:
 
 @pytest.mark.engine
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_serve_prints_can_be_pasted(number: signal.Signals, tmp_path: Path) -> None:
-    """stdout has only the URL, the commands on stderr generate an image when pasted, and a signal ends it cleanly."""
+def test_the_commands_that_serve_prints_can_be_pasted(number: signal.Signals, tmp_path: Path) -> None:
+    """stdout has only the URL, the commands on stderr can be pasted, and a signal ends `serve` cleanly."""
     served = Served("--model-dir", str(tiny_pipeline.baked()), "--region", REGION)
     try:
         assert served.url.startswith("http://127.0.0.1:")
@@ -227,7 +227,7 @@ def test_what_serve_prints_can_be_pasted(number: signal.Signals, tmp_path: Path)
 
 @pytest.mark.engine
 def test_serve_uses_the_keys_in_the_environment(tmp_path: Path) -> None:
-    """It prints the access key id only."""
+    """`serve` accepts requests signed with the keys in the environment, and prints only the access key id."""
     environment = {
         "AWS_ACCESS_KEY_ID": TEMPORARY[0],
         "AWS_SECRET_ACCESS_KEY": TEMPORARY[1],
@@ -247,7 +247,7 @@ def test_serve_uses_the_keys_in_the_environment(tmp_path: Path) -> None:
 
 
 def test_serve_explains_mistakes(tmp_path: Path) -> None:
-    """A folder without a model or half a key pair gives exit code 3, a wrong flag 2, and stdout stays empty."""
+    """A missing model or half a key pair gives exit code 3, an invalid option 2, and nothing is printed on stdout."""
     for arguments, environment, code, words in (
         (["--model-dir", str(tmp_path)], {}, 3, "not a baked model"),
         (["--model-dir", str(tmp_path)], {"AWS_ACCESS_KEY_ID": "AKID"}, 3, "Only one of"),

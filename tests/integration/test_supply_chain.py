@@ -25,7 +25,7 @@ def tool(name: str, *args: str | Path) -> str:
 
 
 @pytest.mark.parametrize("engine", ["openvino", "diffusers"])
-def test_the_images_requirements_are_locked_and_hashed(engine: str) -> None:
+def test_the_requirements_of_the_image_are_locked_and_hashed(engine: str) -> None:
     """Each package has an exact version and the hashes of its files."""
     lines = (DOCKER / f"requirements-{engine}.txt").read_text().replace("\\\n", " ").splitlines()
     packages = [line for line in lines if line.strip() and not line.lstrip().startswith(("#", "--"))]

@@ -1,4 +1,4 @@
-"""The built wheel in an environment of its own, without the sources."""
+"""The built wheel, installed in a separate environment without the sources."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(python: Path, *args: str, folder: Path) -> subprocess.CompletedProcess[s
 
 
 def test_the_wheel_is_complete(wheel: Path) -> None:
-    """It has the model, Dockerfile, type marker and license, but no tests or training, and is below 25 MB."""
+    """The wheel has the model, the Dockerfile, the type marker and the licenses, but no tests, and is below 25 MB."""
     names = zipfile.ZipFile(wheel).namelist()
     for wanted in DATA | {"lambdiff/py.typed", "licenses/LICENSE", "licenses/NOTICE"}:
         assert any(name.endswith(wanted) for name in names), wanted
@@ -44,17 +44,17 @@ def test_the_wheel_alone_generates_an_image(python: Path, tmp_path: Path) -> Non
     ("command", "extra"),
     [(["bake", "somewhere", "-o", "out"], "bake"), (["deploy", "--yes"], "deploy")],
 )
-def test_a_missing_extra_is_named_with_its_pip_line(
+def test_a_missing_extra_is_named_with_its_pip_command(
     python: Path, tmp_path: Path, command: list[str], extra: str
 ) -> None:
-    """A command whose extra is missing exits with 3 and prints the pip line."""
+    """A command whose extra is missing exits with 3 and prints the `pip install` command."""
     done = run(python, "-m", "lambdiff", *command, folder=tmp_path)
     assert done.returncode == 3, done.stderr
     assert f'pip install "lambdiff[{extra}]"' in done.stderr
 
 
 def test_without_the_local_extra_its_pip_line_is_printed(wheel: Path, tmp_path: Path) -> None:
-    """Without any extra, `generate` says what to install to generate on this machine."""
+    """Without the `local` extra, `generate` says what to install."""
     venv.create(tmp_path / "bare", with_pip=True)
     python = tmp_path / "bare" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "-q", wheel], check=True)

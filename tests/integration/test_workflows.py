@@ -1,4 +1,4 @@
-"""GitHub's workflows pass actionlint."""
+"""The GitHub workflows pass actionlint."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def actionlint(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_workflows_pass_actionlint() -> None:
-    """Both workflows are checked and nothing is found."""
+    """actionlint checks both workflows and reports nothing."""
     done = actionlint(ROOT / ".github" / "workflows")
     assert done.returncode == 0, done.stdout
     assert "Checking 2 workflow file(s)" in done.stdout
 
 
 def test_actionlint_finds_a_mistake(tmp_path: Path) -> None:
-    """An unknown runner and an unknown property of an expression are errors."""
+    """actionlint reports an unknown runner and an unknown property in an expression."""
     steps = "[{run: 'echo ${{ github.evnt }}'}]"
     (tmp_path / "bad.yml").write_text(f"on: push\njobs: {{a: {{runs-on: ubuntu-lates, steps: {steps}}}}}\n")
     done = actionlint(tmp_path)
@@ -37,5 +37,5 @@ def test_actionlint_finds_a_mistake(tmp_path: Path) -> None:
 
 
 def test_actionlint_refuses_a_folder_without_workflows(tmp_path: Path) -> None:
-    """Checking nothing is not a success."""
+    """A folder without workflows is an error rather than a success."""
     assert actionlint(tmp_path).returncode == 1
