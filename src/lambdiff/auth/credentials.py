@@ -181,7 +181,7 @@ class RoleCredentials:
         }
 
 
-def session(profile: str | None = None, region: str | None = None) -> boto3.Session:
+def session(profile: str | None = None) -> boto3.Session:
     """Open a boto3 session.
 
     Raises:
@@ -191,7 +191,7 @@ def session(profile: str | None = None, region: str | None = None) -> boto3.Sess
     from botocore.exceptions import BotoCoreError, ProfileNotFound
 
     try:
-        opened = boto3.Session(profile_name=profile, region_name=region)
+        opened = boto3.Session(profile_name=profile)
         opened.region_name  # noqa: B018 (reads the configuration file, which may be damaged)
     except ProfileNotFound as error:
         raise CredentialsError(f"{error}.", fix="Choose one of `aws configure list-profiles`.") from None
