@@ -1,24 +1,24 @@
-"""From process start to the first picture, and the bytes that are touched on the way.
+"""Measure the time from process start to the first image, and the bytes of the image's files that are read.
 
     python tests/benchmarks/cold_start.py [--rounds 5] [--steps 8] [--size 256] [--json FILE]
     python tests/benchmarks/cold_start.py --model BAKED --tutorial PIPELINE --steps 1 --size 64
     python tests/benchmarks/cold_start.py --container [--chunk-ms 5]
 
-Every start is a process of its own; the contenders take turns, each with an empty page cache (as root, through
-/proc/sys/vm/drop_caches, which leaves what running programs have mapped) and with a full one.
+Every start is a new process. The contenders take turns, each with an empty page cache (which needs root, and leaves
+what running programs have mapped) and with a full one.
 
-    lambdiff generate   the command line, until it has ended
+    lambdiff generate   the command line, until it exits
     lambdiff            the function's entry point under AWS's runtime client
-    emulator            the same under AWS's runtime interface emulator (Linux)
-    container           the same in the function's image, built on the local cloud (--container; Linux, x86_64, root)
-    tutorial            DiffusionPipeline.from_pretrained under the runtime client, kept for the second request
+    emulator            the same under AWS's Runtime Interface Emulator (Linux)
+    container           the same in the container image, built on the local cloud (--container; Linux, x86_64, root)
+    tutorial            DiffusionPipeline.from_pretrained under the runtime client, cached for the second request
 
-`imports` is what load and draw leave of the first picture's time: the interpreter, the runtime client, modules.
-`start` is what the first picture took longer than the second. With --container a second table says how much of the
-image the page cache holds after a start with an empty one, from a device with Linux's default read-ahead: Lambda
-fetches an image in chunks of 512 KiB, counted here as if files lay one behind the other in the order of their paths.
-With --chunk-ms the device is slow at each chunk's first touch, as Lambda's is, and its own count is printed as well:
-see lazy_device.py.
+`imports` is the time of the first image without `load` and `generate`: interpreter, runtime client, modules. `start` is
+the difference between the first image and the second. With --container, a second table shows how much of the container
+image is in the page cache after a start with an empty one, on a device with Linux's default read-ahead. Lambda fetches
+images in chunks of 512 KiB; they are counted as if files were stored consecutively in the order of their paths. With
+--chunk-ms, the device is slow on the first read of each chunk, like Lambda's, and its own count is printed, too: see
+lazy_device.py.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from typing import Any, Self
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-if __name__ == "__main__":  # not in the tutorials' process
+if __name__ == "__main__":  # not in the process of the tutorial
     import lazy_device
     import numpy as np
 
@@ -58,21 +58,21 @@ DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 Result = dict[str, float]
 
 
-def tutorial(event: dict[str, Any], _: object, kept: dict[str, Any] = {}) -> dict[str, Any]:  # noqa: B006 -- kept
-    """What tutorials deploy, made kinder: the pipeline is kept. Runs in a process of its own."""
+def tutorial(event: dict[str, Any], _: object, cache: dict[str, Any] = {}) -> dict[str, Any]:  # noqa: B006 -- a cache
+    """Handle an event as in tutorials, but load the pipeline only once. Runs in a process of its own."""
     from diffusers import DiffusionPipeline
 
     timings = {}
     began = time.perf_counter()
-    if not kept:
-        kept["pipeline"] = DiffusionPipeline.from_pretrained(os.environ["TUTORIAL"])
+    if not cache:
+        cache["pipeline"] = DiffusionPipeline.from_pretrained(os.environ["TUTORIAL"])
         timings["load"] = time.perf_counter() - began
     began = time.perf_counter()
     fields = json.loads(event["body"])
     del fields["seed"]
     content = io.BytesIO()
-    kept["pipeline"](**fields).images[0].save(content, "PNG")
-    timings["draw"] = time.perf_counter() - began
+    cache["pipeline"](**fields).images[0].save(content, "PNG")
+    timings["generate"] = time.perf_counter() - began
     return {
         "statusCode": 200,
         "headers": {"server-timing": ", ".join(f"{phase};dur={1000 * taken}" for phase, taken in timings.items())},
@@ -81,7 +81,7 @@ def tutorial(event: dict[str, Any], _: object, kept: dict[str, Any] = {}) -> dic
 
 
 def drop_caches() -> None:
-    """Empty the page cache; what running programs have mapped stays."""
+    """Empty the page cache, except for what running programs have mapped."""
     os.sync()
     DROP_CACHES.write_text("3")
 
@@ -94,14 +94,14 @@ def by_requests(
     forget: Callable[[], None] | None = None,
     look: Callable[[], None] | None = None,
 ) -> Callable[[bool], Result]:
-    """A contender that gets two requests.
+    """Return a contender that sends two requests to a function.
 
     Args:
         make: starts the function.
-        request: a Function URL's event.
-        waits: the function's process starts with the first request, not with `make`.
-        forget: called with the page cache empty, before the first request.
-        look: called after the first picture of a start with an empty cache.
+        request: an event of a Function URL.
+        waits: whether the function's process starts with the first request, instead of with `make`.
+        forget: called before the first request, if the page cache is empty.
+        look: called after the first image of a start with an empty cache.
     """
     from lambdiff.protocol.headers import decode_timings
 
@@ -118,7 +118,7 @@ def by_requests(
             reply = function.invoke(request)
             first = time.perf_counter() - began
             if reply["statusCode"] != 200:
-                raise RuntimeError(f"no picture: {reply}")
+                raise RuntimeError(f"no image: {reply}")
             if cold and look:
                 look()
             began = time.perf_counter()
@@ -126,22 +126,22 @@ def by_requests(
             second = time.perf_counter() - began
         timings = decode_timings(reply["headers"]["server-timing"])
         load, _ = timings.pop("load", 0.0), timings.pop("queue", 0.0)  # the engine is imported in the queue
-        draw = sum(timings.values())
-        imports = first - load - draw
+        generate = sum(timings.values())
+        imports = first - load - generate
         return {
             "first": first,
             "second": second,
             "start": first - second,
             "imports": imports,
             "load": load,
-            "draw": draw,
+            "generate": generate,
         }
 
     return once
 
 
 def by_command_line(model: Path, request: dict[str, Any], folder: Path) -> Callable[[bool], Result]:
-    """A contender that draws one picture with `lambdiff generate`."""
+    """Return a contender that generates one image with `lambdiff generate`."""
     fields = json.loads(request["body"])
     command = [sys.executable, "-m", "lambdiff", "generate", fields["prompt"], "--local", "--model-dir", str(model)]
     command += ["--quiet", "--force", "-o", str(folder / "cold-start.png")]
@@ -158,7 +158,7 @@ def by_command_line(model: Path, request: dict[str, Any], folder: Path) -> Calla
 
 
 def resident(path: Path) -> list[int]:
-    """The pages of a file that the page cache holds, by number."""
+    """Return the numbers of the pages of a file that are in the page cache."""
     size = path.stat().st_size
     if not size:
         return []
@@ -173,7 +173,7 @@ def resident(path: Path) -> list[int]:
 
 
 def part_of(place: tuple[str, ...]) -> str:
-    """What a file of the image belongs to."""
+    """Return the part of the container image that a file belongs to."""
     if place[:2] == ("opt", "model"):
         return "the model"
     if place[:2] == ("var", "task"):
@@ -182,7 +182,7 @@ def part_of(place: tuple[str, ...]) -> str:
 
 
 def touched(root: Path) -> dict[str, dict[str, int]]:
-    """Bytes and chunks of an image that the page cache holds, and its size, by part of the image."""
+    """Return, by part of a container image, its size and the bytes and chunks that are in the page cache."""
     parts: dict[str, dict[str, Any]] = {}
     position = 0
     for path in sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink()):
@@ -195,22 +195,22 @@ def touched(root: Path) -> dict[str, dict[str, int]]:
     chunks = {name: part.pop("chunks") for name, part in parts.items()}
     for name, part in parts.items():
         part["chunks"] = len(chunks[name])
-    parts["in all"] = {key: sum(part[key] for part in parts.values()) for key in ("size", "touched")}
-    parts["in all"]["chunks"] = len(set().union(*chunks.values()))
+    parts["total"] = {key: sum(part[key] for part in parts.values()) for key in ("size", "touched")}
+    parts["total"]["chunks"] = len(set().union(*chunks.values()))
     return parts
 
 
 class Container:
-    """The function's image as a read-only ext4 file system on a block device, which is how Lambda holds it.
+    """The container image as a read-only ext4 file system on a block device, as in Lambda.
 
     Args:
         model: a baked folder.
-        built: the name of an image that is there already, to be taken as it is.
-        chunk_ms: milliseconds that the first touch of each chunk takes; 0 for a device that holds everything.
+        built: the name of an existing image, to use instead of building one.
+        chunk_ms: milliseconds that the first read of each chunk takes; 0 for a device that is not slowed down.
     """
 
     READ_AHEAD_KB = 128
-    """Linux's default; this machine's own may be much more."""
+    """Linux's default; this machine's may be much larger."""
 
     def __init__(self, model: Path, built: str | None, chunk_ms: float) -> None:
         self._model = model
@@ -262,7 +262,7 @@ class Container:
 
     @contextlib.contextmanager
     def function(self) -> Iterator[EmulatedFunction]:
-        """A container of it, under the emulator."""
+        """Run a container of the image under the emulator."""
         launch = ["podman", "run", "--rm", "--name", IMAGE, "--network=host", *self._settings]
         launch += ["--entrypoint=/usr/local/bin/aws-lambda-rie", "--rootfs", f"{self.root}:O"]
         try:
@@ -272,26 +272,26 @@ class Container:
             self._podman("rm", "--force", "--time=0", IMAGE, check=False)
 
     def forget(self) -> None:
-        """Make every chunk slow again."""
+        """Make all chunks slow again."""
         if self._fetched:
             self._fetched.unlink()
 
     def look(self) -> None:
-        """Keep what has been touched."""
+        """Record what has been read."""
         if self._fetched:
             self.fetched.append(json.loads(self._fetched.read_text()))
         self.touched.append(touched(self.root))
 
 
 def run(*command: str) -> str:
-    """What a command prints, if it succeeds."""
+    """Return the output of a command that must succeed."""
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def contenders(
     options: argparse.Namespace, folder: Path, images: dict[str, Container]
 ) -> dict[str, Callable[[bool], Result]]:
-    """What is measured, by name."""
+    """Return the contenders by name."""
     fields = {"prompt": "a red apple", "seed": 7, "num_inference_steps": options.steps}
     request = {
         "version": "2.0",
@@ -303,25 +303,25 @@ def contenders(
     }
     environment = {"LAMBDIFF_MODEL_DIR": str(options.model), "LAMBDIFF_HOME": str(folder)}
     os.environ |= environment
-    found = {
+    by_name = {
         "lambdiff generate": by_command_line(options.model, request, folder),
         "lambdiff": by_requests(lambda: Function(HANDLER, timeout=600, **environment), request),
     }
     if sys.platform == "linux":
-        found["emulator"] = by_requests(lambda: EmulatedFunction(HANDLER, **environment), request, waits=True)
+        by_name["emulator"] = by_requests(lambda: EmulatedFunction(HANDLER, **environment), request, waits=True)
     for name, image in images.items():
-        found[name] = by_requests(image.function, request, waits=True, forget=image.forget, look=image.look)
+        by_name[name] = by_requests(image.function, request, waits=True, forget=image.forget, look=image.look)
     if options.tutorial:
-        made = {"TUTORIAL": str(options.tutorial)}
-        found["tutorial"] = by_requests(
-            lambda: Function("benchmarks.cold_start.tutorial", timeout=600, **made), request
+        variables = {"TUTORIAL": str(options.tutorial)}
+        by_name["tutorial"] = by_requests(
+            lambda: Function("benchmarks.cold_start.tutorial", timeout=600, **variables), request
         )
-    return found
+    return by_name
 
 
 def table(results: dict[str, dict[str, list[Result]]]) -> str:
-    """Medians in Markdown, seconds."""
-    columns = ("first", "imports", "load", "draw", "second", "start")
+    """Return a table of medians in seconds, in Markdown."""
+    columns = ("first", "imports", "load", "generate", "second", "start")
     lines = [f"| | page cache | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
     for name, caches in results.items():
         for cache, runs in caches.items():
@@ -332,26 +332,26 @@ def table(results: dict[str, dict[str, list[Result]]]) -> str:
 
 
 def image_table(parts: dict[str, dict[str, int]]) -> str:
-    """What was touched of the image, in Markdown."""
-    lines = ["| part of the image | MB | MB touched | chunks touched |", "|---|---|---|---|"]
-    for name, part in sorted(parts.items(), key=lambda item: (item[0] == "in all", -item[1]["touched"])):
+    """Return a table of what was read of a container image, in Markdown."""
+    lines = ["| part of the image | MB | MB read | chunks read |", "|---|---|---|---|"]
+    for name, part in sorted(parts.items(), key=lambda item: (item[0] == "total", -item[1]["touched"])):
         lines.append(f"| {name} | {part['size'] / 1e6:.1f} | {part['touched'] / 1e6:.1f} | {part['chunks']} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--size", type=int, default=256, help="width and height")
     parser.add_argument("--model", type=Path, default=builtin.builtin_model_dir(), help="a baked folder")
-    parser.add_argument("--tutorial", type=Path, help="a pipeline's folder, for the tutorials' handler")
-    parser.add_argument("--container", action="store_true", help="also in the image")
-    parser.add_argument("--image", action="append", default=[], help="also in an image that is there already")
-    parser.add_argument("--chunk-ms", type=float, default=0, help="milliseconds that a chunk's first touch takes")
-    parser.add_argument("--only", help="contenders, separated by commas")
-    parser.add_argument("--json", type=Path, help="a file for every single figure")
+    parser.add_argument("--tutorial", type=Path, help="the folder of a pipeline, for the tutorial")
+    parser.add_argument("--container", action="store_true", help="also measure in the container image")
+    parser.add_argument("--image", action="append", default=[], help="also measure in this existing container image")
+    parser.add_argument("--chunk-ms", type=float, default=0, help="milliseconds that the first read of a chunk takes")
+    parser.add_argument("--only", help="names of contenders, separated by commas")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         wanted = [("container", None)] if options.container else []
@@ -366,7 +366,7 @@ def main() -> None:
         results: dict[str, dict[str, list[Result]]] = {name: {cache: [] for cache in caches} for name in chosen}
         for _ in range(options.rounds):
             for name, run in chosen.items():
-                for cache in caches:  # the start with an empty one fills it for the next
+                for cache in caches:  # the start with an empty cache fills it for the next one
                     results[name][cache].append(run(cache == "empty"))
     print(table(results))
     for name, image in images.items():
@@ -374,7 +374,7 @@ def main() -> None:
             print(f"\n{name}\n\n{image_table(image.touched[-1])}")
         if image.fetched:
             chunks, seconds = (statistics.median(run[key] for run in image.fetched) for key in ("chunks", "seconds"))
-            print(f"\nchunks that the device fetched: {chunks:.0f}; with one at least on its way: {seconds:.2f} s")
+            print(f"\nThe device fetched {chunks:.0f} chunks and was busy for {seconds:.2f} s.")
     if options.json:
         kept = {name: {"touched": image.touched, "fetched": image.fetched} for name, image in images.items()}
         options.json.write_text(json.dumps({"seconds": results, "images": kept}, indent=1))

@@ -1,11 +1,11 @@
-"""The contenders' environments: one for each set of versions, under build/bench/environments, and the image's packages.
+"""Create the contenders' environments in build/bench/environments, and a copy of the container image's packages.
 
     python3.11 tests/benchmarks/environments.py [NAME ...]
 
-Needs only the standard library, Linux on x86-64 and Python 3.11; stable-diffusion.cpp is compiled, which takes a C++
-compiler, CMake and several minutes, once as this machine's processor allows and once for AVX2. An environment that
-cannot be made is left out of the benchmarks, with the reason. About 5 GB; PyPI's torch is a CUDA build on some
-versions, which `PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu` avoids.
+Needs only the standard library, Python 3.11, and Linux on x86-64. stable-diffusion.cpp is compiled, which needs a C++
+compiler and CMake and takes several minutes. If an environment cannot be created, its contenders are reported as not
+measured, with the reason. The environments take about 5 GB, and more if pip chooses a CUDA build of torch, which
+`PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu` avoids.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ BUILD: Final = ROOT / "build" / "bench"
 ENVIRONMENTS: Final = BUILD / "environments"
 PACKAGES: Final = BUILD / "image-packages"
 
-# For AVX2: it was 1.2 times as fast as for the machine's own instructions, AVX-512 and bf16 among them.
+# Built for AVX2: this was 1.2 times as fast as a build for the machine's own instructions, AVX-512 and bf16 included.
 _COMPILED: Final = {"sdcpp": "-DGGML_LLAMAFILE=ON -DSD_WEBP=OFF -DSD_WEBM=OFF -DGGML_NATIVE=OFF"}
-# PyPI's torchvision does not load beside a CPU build of torch, and transformers then does not either.
+# PyPI's torchvision does not load with a CPU build of torch, and then transformers does not load either.
 _UNWANTED: Final = {"optimum": "torchvision"}
 NAMES: Final = ("suite", "lambdiff", "diffusers", "genai", "optimum", *_COMPILED)
 IMAGE_PYTHON: Final = "3.12"
 
 
 def python(name: str) -> Path:
-    """An environment's interpreter."""
+    """Return an environment's interpreter."""
     return program(name, "python")
 
 
 def program(name: str, command: str) -> Path:
-    """A command that was installed into an environment."""
+    """Return a command that is installed in an environment."""
     return ENVIRONMENTS / name / "bin" / command
 
 
 def missing(name: str) -> str | None:
-    """Why an environment cannot be used; None if it can."""
+    """Return why an environment cannot be used; None if it can."""
     if _mark(name).exists():
         return None
     log = _log(name)
@@ -57,7 +57,7 @@ def missing(name: str) -> str | None:
 
 
 def make(name: str) -> None:
-    """Make an environment unless it is there with the same requirements.
+    """Create an environment, unless it exists with the same requirements.
 
     Raises:
         CalledProcessError: pip failed; its output is in the environment's log.
@@ -65,7 +65,7 @@ def make(name: str) -> None:
     wanted = _wanted(name)
     if _mark(name).exists() and _mark(name).read_text() == wanted:
         return
-    print(f"making the environment {name}", flush=True)
+    print(f"creating the environment {name}", flush=True)
     folder = ENVIRONMENTS / name
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
@@ -81,14 +81,14 @@ def make(name: str) -> None:
 
 
 def make_image_packages() -> None:
-    """What the image of the OpenVINO engine holds besides Python and the model, by the Dockerfile's own commands."""
+    """Install the packages of the OpenVINO engine's container image, and prune them with the Dockerfile's commands."""
     requirements = ROOT / "docker" / "requirements-openvino.txt"
-    mark = PACKAGES / "made-from"
+    mark = PACKAGES / "created-from"
     lines = _dockerfile_commands()
     wanted = hashlib.sha256((requirements.read_text() + lines).encode()).hexdigest()
     if mark.exists() and mark.read_text() == wanted:
         return
-    print("making the image's packages", flush=True)
+    print("installing the image's packages", flush=True)
     shutil.rmtree(PACKAGES, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-compile", "--only-binary=:all:", "--no-deps"]
     command += [
@@ -106,35 +106,35 @@ def make_image_packages() -> None:
 
 
 def _dockerfile_commands() -> str:
-    """The shell commands with which the Dockerfile removes what the function never uses."""
+    """Return the shell commands by which the Dockerfile removes what the function never uses."""
     dockerfile = (ROOT / "docker" / "Dockerfile").read_text()
     stage = re.search(r"^FROM packages AS packages-openvino\n(.*?)^FROM ", dockerfile, re.MULTILINE | re.DOTALL)
-    found = stage and re.search(r"^RUN /tmp/install \S+ \S+ \\\n && (.*?[^\\])\n", stage[1], re.MULTILINE | re.DOTALL)
-    if not found:
+    match = stage and re.search(r"^RUN /tmp/install \S+ \S+ \\\n && (.*?[^\\])\n", stage[1], re.MULTILINE | re.DOTALL)
+    if not match:
         raise RuntimeError("docker/Dockerfile has no RUN /tmp/install line in its stage packages-openvino")
-    return found[1].replace("\\\n", " ")
+    return match[1].replace("\\\n", " ")
 
 
 def installed_size(name: str) -> int:
-    """Bytes of an environment's packages, without pip, which every environment has, and without compiled modules."""
+    """Return the bytes of an environment's packages, without pip and without compiled modules."""
     folder = ENVIRONMENTS / name / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
     return folder_size(folder) - sum(folder_size(path) for path in folder.glob("pip*"))
 
 
 def packages() -> dict[str, int]:
-    """Bytes of every environment's packages that is there, and of the image's."""
+    """Return the bytes of the packages of each existing environment, and of the image."""
     sizes = {name: installed_size(name) for name in NAMES if missing(name) is None}
     return sizes | ({"image": folder_size(PACKAGES)} if PACKAGES.exists() else {})
 
 
 def folder_size(folder: Path) -> int:
-    """Bytes of the files below a folder, without compiled modules."""
+    """Return the bytes of the files in a folder and its subfolders, without compiled modules."""
     paths = (path for path in folder.rglob("*") if "__pycache__" not in path.parts)
     return sum(path.stat().st_size for path in paths if path.is_file() and not path.is_symlink())
 
 
 def quiet() -> dict[str, str]:
-    """The environment of a process that reports to nobody and asks no hub."""
+    """Return the environment variables of a process without telemetry and without access to the hub."""
     return os.environ | {
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -162,7 +162,7 @@ def _log(name: str) -> Path:
 
 
 def main() -> None:
-    """Make all environments, or those named; one that cannot be built is told and left out."""
+    """Create all environments, or those named on the command line; report those that cannot be created."""
     ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
     for name in sys.argv[1:] or NAMES:
         try:

@@ -1,10 +1,10 @@
-"""A file whose first touch is slow, chunk by chunk: what Lambda's lazily loaded images are like.
+"""Serve a file whose chunks are slow to read for the first time, like the lazily loaded container images of Lambda.
 
     python tests/benchmarks/lazy_device.py FILE FOLDER --milliseconds 5
 
-Serves FILE as FOLDER/image through FUSE. The first read of each 512 KiB waits; reads of other chunks do not wait for
-it, ten at a time. FOLDER/touched says how many chunks have been read and for how many seconds at least one was on its
-way, which hardly depends on what else the machine does; removing it makes all chunks slow again.
+Serves FILE as FOLDER/image through FUSE. The first read of each chunk of 512 KiB waits; up to ten reads run in
+parallel. FOLDER/touched has the number of chunks read, and the seconds during which at least one was being fetched,
+which hardly depend on other load. Removing FOLDER/touched makes all chunks slow again.
 Needs Linux, root, libfuse 3 and `pip install mfusepy`.
 """
 
@@ -26,12 +26,12 @@ from typing import Any
 
 CHUNK = 512 * 1024
 REPORT = 80
-"""Bytes of the file `touched`."""
+"""The size of the file `touched` in bytes."""
 
 
 @contextmanager
 def serve(path: Path, folder: Path, milliseconds: float) -> Iterator[Path]:
-    """Start this module in a process of its own; gives the slow file."""
+    """Serve a file from a process of its own; the context is the path of the slow file."""
     command = [sys.executable, __file__, str(path), str(folder), "--milliseconds", str(milliseconds)]
     process = subprocess.Popen(command)
     try:
@@ -46,7 +46,7 @@ def serve(path: Path, folder: Path, milliseconds: float) -> Iterator[Path]:
 
 
 def mount(path: Path, folder: Path, seconds: float) -> None:
-    """Serve until the folder is unmounted."""
+    """Serve a file until the folder is unmounted."""
     import mfusepy
 
     size = path.stat().st_size
@@ -56,12 +56,12 @@ def mount(path: Path, folder: Path, seconds: float) -> None:
         use_ns = True
 
         def __init__(self) -> None:
-            self.changing = threading.Lock()
+            self.lock = threading.Lock()
             self.forget()
 
         def forget(self) -> None:
             self.arrivals: dict[int, float] = {}
-            self.waiting, self.until = 0.0, 0.0
+            self.fetching, self.until = 0.0, 0.0
 
         def getattr(self, name: str, fh: Any = None) -> dict[str, Any]:
             if name == "/":
@@ -74,13 +74,13 @@ def mount(path: Path, folder: Path, seconds: float) -> None:
 
         def read(self, name: str, length: int, offset: int, fh: Any) -> bytes:
             if name == "/touched":
-                report = json.dumps({"chunks": len(self.arrivals), "seconds": round(self.waiting, 3)})
+                report = json.dumps({"chunks": len(self.arrivals), "seconds": round(self.fetching, 3)})
                 return report.ljust(REPORT).encode()[offset : offset + length]
             now = time.monotonic()
-            with self.changing:
+            with self.lock:
                 chunks = range(offset // CHUNK, (offset + length - 1) // CHUNK + 1)
                 if any(chunk not in self.arrivals for chunk in chunks):
-                    self.waiting += now + seconds - max(now, self.until)
+                    self.fetching += now + seconds - max(now, self.until)
                     self.until = now + seconds
                 arrival = max(self.arrivals.setdefault(chunk, now + seconds) for chunk in chunks)
             time.sleep(max(0.0, arrival - now))
@@ -88,14 +88,14 @@ def mount(path: Path, folder: Path, seconds: float) -> None:
 
         def unlink(self, name: str) -> None:
             if name == "/touched":
-                with self.changing:
+                with self.lock:
                     self.forget()
 
     mfusepy.FUSE(Lazy(), str(folder), foreground=True, ro=False, attr_timeout=0, entry_timeout=0)
 
 
 def main() -> None:
-    """Serve a file."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("folder", type=Path)

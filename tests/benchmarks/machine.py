@@ -1,8 +1,8 @@
-"""The machine's own rate: the quickest product of two matrices, at each precision, by torch and by OpenVINO.
+"""Measure the machine's rate: the fastest matrix product at each precision, by torch or by OpenVINO.
 
-    PYTHONPATH=tests python -m benchmarks.machine [SECONDS]    one line of JSON, GFLOP/s (int8: billions of operations)
+    PYTHONPATH=tests python -m benchmarks.machine [SECONDS]    prints GFLOP/s as JSON (int8: billions of operations)
 
-Run it in a process held to a number of processors or to an instruction set, as the contenders are.
+Run it with the same limits on processors and instructions as the contenders.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SIDES = (1024, 2048, 4096)
 
 
 def describe() -> dict[str, object]:
-    """The processor and what it can do, by the kernel's account."""
+    """Return the processor, its instruction sets and the memory, as the kernel reports them."""
     from lambdiff.engine import cpu
 
     lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -33,18 +33,18 @@ def describe() -> dict[str, object]:
 
 
 def rate(product: Callable[[], object], side: int, seconds: float) -> float:
-    """GFLOP/s of the quickest of the products that fit into the time, after one to warm up; of one at least."""
+    """Return the GFLOP/s of the fastest product within the time, after one to warm up; at least one is measured."""
     product()
-    best, end = float("inf"), time.perf_counter() + seconds
-    while best == float("inf") or time.perf_counter() < end:
+    fastest, end = float("inf"), time.perf_counter() + seconds
+    while fastest == float("inf") or time.perf_counter() < end:
         began = time.perf_counter()
         product()
-        best = min(best, time.perf_counter() - began)
-    return 2 * side**3 / best / 1e9
+        fastest = min(fastest, time.perf_counter() - began)
+    return 2 * side**3 / fastest / 1e9
 
 
 def by_torch(side: int, seconds: float) -> dict[str, float]:
-    """Rates of torch's products; without bf16 instructions its bf16 would take minutes."""
+    """Return the rates of torch's products, with bf16 only if the processor has it; otherwise it would take minutes."""
     from lambdiff.engine import cpu
 
     left, right = torch.randn(side, side), torch.randn(side, side)
@@ -58,7 +58,7 @@ def by_torch(side: int, seconds: float) -> dict[str, float]:
 
 
 def by_openvino(side: int, seconds: float) -> dict[str, float]:
-    """Rates of OpenVINO's products with a constant right side; bf16 only where the engine would use it."""
+    """Return the rates of OpenVINO's products with a constant right side, with bf16 only if the engine would use it."""
     from lambdiff.engine import cpu
 
     weights = np.random.default_rng(0).standard_normal((side, side), dtype=np.float32)
@@ -74,15 +74,15 @@ def by_openvino(side: int, seconds: float) -> dict[str, float]:
 
 
 def measure(seconds: float) -> dict[str, float]:
-    """The best of both libraries and all sides, by precision; `seconds` are given to each kind of product."""
+    """Return the best rate of both libraries and all sizes, by precision; each kind of product runs for `seconds`."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    found: dict[str, float] = {}
+    best: dict[str, float] = {}
     with torch.inference_mode():
         for library in (by_torch, by_openvino):
             for side in SIDES:
                 for precision, value in library(side, seconds).items():
-                    found[precision] = max(found.get(precision, 0.0), value)
-    return found
+                    best[precision] = max(best.get(precision, 0.0), value)
+    return best
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What lambdiff's client costs over the script of the usual tutorials: botocore's SigV4Auth and requests.
+"""Measure the overhead of lambdiff's client over a script as in tutorials: botocore's SigV4Auth and requests.
 
     python tests/benchmarks/overhead.py [--rounds 300]
 
-Both call the same `lambdiff serve` on loopback, in turn, with an engine that draws nothing worth waiting for, and
-both end with a decoded picture. Prints a table in Markdown; the ratio of the medians is the figure that counts.
+Both call the same Function URL server on loopback, in turn, with an engine that takes no time, and decode the image.
+Prints a table in Markdown. The result is the ratio of the medians.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LIMIT = 1.3
 
 
 def tutorial(url: str, session: requests.Session | None = None) -> Image.Image:
-    """A request as tutorials write it, with a new connection or a kept one."""
+    """Send a request as in tutorials, over a new connection or that of a session."""
     body = '{"prompt": "a cat in a top hat", "seed": 7}'
     request = AWSRequest("POST", url, data=body, headers={"Content-Type": "application/json"})
     SigV4Auth(Credentials(KEYS.access_key_id, KEYS.secret_access_key), "lambda", "us-east-1").add_auth(request)
@@ -46,20 +46,20 @@ def tutorial(url: str, session: requests.Session | None = None) -> Image.Image:
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """Wall-clock time of one call."""
+    """Return the wall-clock time of a call."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
 
 
 def measure(rounds: int) -> dict[str, list[float]]:
-    """Times of each contender, taken in turn."""
+    """Return the times of each contender; the contenders take turns."""
     with FunctionUrlServer(App(StubEngine), KEYS, "us-east-1", concurrency=4) as function:
         client = Client(function.url, region="us-east-1", credentials=KEYS)
         session = requests.Session()
         contenders: dict[str, Callable[[], object]] = {
             "tutorial, a new connection each time": lambda: tutorial(function.url),
-            "tutorial, with a kept session": lambda: tutorial(function.url, session),
+            "tutorial, with a session": lambda: tutorial(function.url, session),
             "lambdiff": lambda: client.generate("a cat in a top hat", seed=7),
         }
         times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -72,7 +72,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
 
 
 def main() -> int:
-    """Measure, print, and fail where the promise does not hold."""
+    """Run the command line; the exit code is 1 if the overhead is above the limit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=300)
     times = measure(parser.parse_args().rounds)

@@ -1,7 +1,8 @@
-"""What is measured: the contenders' rows, the sweeps and the targets. Add a variant by adding a line.
+"""What is measured: the rows of the contenders, the sweeps, and the targets.
 
-A row is one program with one way to draw. Rows with `often` run in every round, since a target depends on them; the
-others in every third. `avx2` rows also run once more held to AVX2, which is all that Lambda's x86 promises.
+A row is one program with one set of options; to measure a variant, add a line. Rows with `often` run in every round,
+because a target depends on them, and the others in every third. Rows with `avx2` also run limited to AVX2, because
+Lambda's x86 processors promise no more.
 """
 
 from __future__ import annotations
@@ -22,23 +23,24 @@ ISAS: Final[dict[str, dict[str, str]]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """One program and one way to draw.
+    """One program with one set of options.
 
     Attributes:
         name: in tables; unique.
         contender: the script's name in `contenders/`.
         environment: the name of its environment.
         form: which form of the model it reads.
-        bake, manifest: for lambdiff's form: arguments of `bake`, and fields of the manifest that differ.
-        steps: None takes the run's (`--steps`).
-        precision: what the contender understands by it; empty for its own choice.
-        often: in every round.
-        isas: where it runs.
-        warm: requests after the first; 0 where the first is like all others, and its time is taken for a warm one's.
-        reference: the row whose picture this one's should be, from the same latents.
-        switch: one thing done otherwise: a function of `contenders/switches.py`.
-        rehearsed: whether it runs once before it is measured, to leave something behind.
-        left_out: for lambdiff's form: functions of `graph_rewrites.py` that were not applied when it was baked.
+        bake: for lambdiff's form, the arguments of `bake`.
+        manifest: for lambdiff's form, fields of the manifest that differ from what `bake` wrote.
+        steps: None means the run's (`--steps`).
+        precision: in the contender's own terms; empty for its default.
+        often: whether it runs in every round.
+        isas: the instruction sets with which it runs.
+        warm: requests after the first. 0 if the first request is like all others: its time then counts as warm.
+        reference: the row whose image this one should reproduce from the same latents.
+        switch: a function of `contenders/switches.py` that changes one thing in the engine.
+        rehearsed: whether it runs once before it is measured, to fill a cache.
+        left_out: for lambdiff's form, functions of `graph_rewrites.py` that `bake` did not apply.
     """
 
     name: str
@@ -61,22 +63,22 @@ class Row:
     left_out: tuple[str, ...] = ()
 
     def model(self, models: Models) -> Path:
-        """The folder it reads, made if need be."""
+        """Return the folder that it reads, created if necessary."""
         if self.form == "baked":
             bake = self.bake if self.bake.get("engine") == "diffusers" else {"precision": "f16"} | self.bake
             decoder = {} if self.bake.get("engine") == "diffusers" else {"decoder": self.decoder}
             return models.baked(bake | decoder, self.manifest, left_out=self.left_out)
         return models.openvino(self.decoder) if self.form == "openvino" else models.pipeline()
 
-    def rounds(self, asked: int, isa: str) -> int:
-        """How many of the rounds asked for it takes part in."""
-        return asked if self.often and isa == "native" else math.ceil(asked / 3)
+    def rounds(self, total: int, isa: str) -> int:
+        """Return in how many of all rounds it takes part."""
+        return total if self.often and isa == "native" else math.ceil(total / 3)
 
     def calls(self, steps: int) -> dict[str, int]:
-        """Calls of the UNet, by the name that `tiny_sd.flops` gives their work.
+        """Return the number of the UNet's calls, by the name that `tiny_sd.flops` gives to their work.
 
         PNDM makes one call more than there are steps. Guidance takes two samples, which lambdiff computes in one call.
-        Empty where work is left out, or not rewritten as usual.
+        The result is empty for rows that skip work or leave out a rewrite.
         """
         count = steps + (self.scheduler == "pndm" and steps > 1)
         if "approximations" in self.manifest or self.left_out:
@@ -87,11 +89,11 @@ class Row:
 
     @property
     def arithmetic(self) -> str:
-        """What the UNet's products are done in, where that is not what the engine says."""
+        """The arithmetic of the UNet's matrix products, if it is not the engine's precision."""
         return "int8" if self.bake.get("precision") == "w8a8" else ""
 
     def in_isa(self, isa: str) -> Row:
-        """The row as it runs there: OpenVINO must not be left to choose bf16 where it is forbidden, and crashes."""
+        """Return the row for an instruction set: where bf16 is disabled, OpenVINO must not choose it, or it crashes."""
         if isa == "native":
             return self
         precision = "f32" if self.form == "openvino" else self.precision
@@ -108,23 +110,23 @@ REFERENCE: Final = "diffusers f32, tiny decoder"
 FULL: Final = "lambdiff, full decoder"
 TINY: Final = "lambdiff, tiny decoder"
 EULER: Final = "lambdiff, tiny decoder, Euler"
-ANY_SIZE: Final = "lambdiff, tiny decoder, Euler, compiled for any size"
+DYNAMIC_SHAPES: Final = "lambdiff, tiny decoder, Euler, dynamic shapes"
 INT8: Final = "lambdiff, tiny decoder, Euler, int8 weights"
 W8A8: Final = "lambdiff, tiny decoder, Euler, w8a8"
-FEW_4: Final = "lambdiff, few steps: 4, no guidance"
-FEW_1: Final = "lambdiff, few steps: 1, no guidance"
+FEW_4: Final = "lambdiff, tiny decoder, Euler, 4 steps, no guidance"
+FEW_1: Final = "lambdiff, tiny decoder, Euler, 1 step, no guidance"
 TUTORIAL_1: Final = "tutorials' handler, 1 step, no guidance"
 OPTIMUM: Final = "optimum-intel, tiny decoder"
 OPTIMUM_FULL: Final = "optimum-intel, full decoder"
 BF16: Final = "diffusers bf16, tiny decoder"
 BF16_FULL: Final = "diffusers bf16, full decoder"
-INTERVAL: Final = "lambdiff, tiny decoder, Euler, guidance on the first half of the steps"
-REUSE: Final = "lambdiff, tiny decoder, Euler, features of every second step reused"
+INTERVAL: Final = "lambdiff, tiny decoder, Euler, guidance in the first half of the steps"
+DEEPCACHE: Final = "lambdiff, tiny decoder, Euler, DeepCache every second step"
 SD_CPP: Final = "stable-diffusion.cpp f16, tiny decoder, Euler"
 
 _TINY_EULER: Final[dict[str, Any]] = {"decoder": "tiny", "scheduler": "euler"}
 
-# A few-step model's defaults: what is compiled at the start follows them.
+# The defaults of a few-step model, which decide what is compiled at the start.
 _FEW: Final[dict[str, Any]] = {
     "guidance": 1.0,
     "manifest": {
@@ -139,11 +141,11 @@ _FEW: Final[dict[str, Any]] = {
     **_TINY_EULER,
 }
 
-# Calibrated on small pictures of few steps: what is rounded to what does not change how long it takes.
+# Calibrated on small images with few steps: the calibration does not change how long a request takes.
 _CALIBRATED: Final[dict[str, Any]] = {
     "precision": "w8a8",
     "defaults": {"num_inference_steps": 4, "width": 256, "height": 256},
-    "calibration": [f"picture number {number}" for number in range(8)],
+    "calibration": [f"image number {number}" for number in range(8)],
 }
 
 ROWS: Final = (
@@ -157,7 +159,7 @@ ROWS: Final = (
     _lambdiff(FEW_1, steps=1, often=True, isas=BOTH, warm=2, **_FEW),
     Row(OPTIMUM, "optimum_intel", "optimum", "openvino", decoder="tiny", often=True, isas=BOTH, reference=REFERENCE),
     Row(TUTORIAL_1, "tutorial_handler", "diffusers", "pipeline", steps=1, guidance=1.0, often=True, warm=0),
-    Row("tutorials' handler, pipeline kept", "torch_pipeline", "diffusers", "pipeline", reference=TUTORIAL),
+    Row("diffusers f32, full decoder", "torch_pipeline", "diffusers", "pipeline", reference=TUTORIAL),
     Row(REFERENCE, "torch_pipeline", "diffusers", "pipeline", decoder="tiny", isas=("avx2",)),
     Row(BF16_FULL, "torch_pipeline", "diffusers", "pipeline", precision="bf16", often=True, reference=TUTORIAL),
     Row(
@@ -186,11 +188,11 @@ ROWS: Final = (
         manifest={"approximations": {"guidance_interval": [0.0, 0.5]}, "static_shapes": False},
         **_TINY_EULER,
     ),
-    _lambdiff(REUSE, manifest={"approximations": {"deepcache_interval": 2}}, **_TINY_EULER),
-    _lambdiff(ANY_SIZE, manifest={"static_shapes": False}, often=True, **_TINY_EULER),
-    _lambdiff("lambdiff in f32, tiny decoder", decoder="tiny", precision="f32", reference=REFERENCE),
+    _lambdiff(DEEPCACHE, manifest={"approximations": {"deepcache_interval": 2}}, **_TINY_EULER),
+    _lambdiff(DYNAMIC_SHAPES, manifest={"static_shapes": False}, often=True, **_TINY_EULER),
+    _lambdiff("lambdiff f32, tiny decoder", decoder="tiny", precision="f32", reference=REFERENCE),
     Row(
-        "lambdiff with its diffusers engine, 1 step, no guidance",
+        "lambdiff, diffusers engine, 1 step, no guidance",
         "lambdiff_function",
         "suite",
         "baked",
@@ -204,7 +206,7 @@ ROWS: Final = (
 
 @dataclass(frozen=True)
 class Sweep:
-    """One row, drawn without guidance, at several values of one quantity: `size`, `steps` or `threads`."""
+    """One row at several values of one quantity, without guidance."""
 
     quantity: Literal["size", "steps", "threads"]
     values: tuple[int, ...]
@@ -222,15 +224,15 @@ SWEEPS: Final = (
 
 @dataclass(frozen=True)
 class Target:
-    """A ratio that should be reached: `base` against `row`, both of the same run.
+    """A ratio to reach, of `base` and `row` in the same rounds.
 
     Attributes:
-        what: in the table.
-        quantity: a key of a run: `warm` and `cold` in seconds (base / row, at least the bound), `peak_mb` (row / base,
-            at most), or `achieved` (of `row` alone: GFLOP/s of its UNet over the machine's GEMM rate, at least).
+        name: in the table.
+        quantity: `warm` and `cold` are base / row, at least the bound. `peak_mb` is row / base, at most the bound.
+            `achieved` is the GFLOP/s of the row's UNet over the machine's GEMM rate, at least the bound.
     """
 
-    what: str
+    name: str
     base: str
     row: str
     bound: float
@@ -245,9 +247,9 @@ TARGETS: Final = (
     Target("warm request, tiny decoder, Euler, w8a8", TUTORIAL, W8A8, 6.0),
     Target("4 steps, no guidance, tiny decoder", TUTORIAL, FEW_4, 7.0),
     Target("1 step, no guidance, tiny decoder", TUTORIAL, FEW_1, 20.0),
-    Target("process start to first picture, both 1 step, no guidance", TUTORIAL_1, FEW_1, 5.0, "cold"),
-    Target("UNet against the machine's GEMM rate, bf16", "", TINY, 0.8, "achieved"),
-    Target("UNet against the machine's GEMM rate, w8a8 (attention in bf16)", "", W8A8, 0.8, "achieved"),
+    Target("process start to first image, both 1 step, no guidance", TUTORIAL_1, FEW_1, 5.0, "cold"),
+    Target("UNet over the machine's GEMM rate, bf16", "", TINY, 0.8, "achieved"),
+    Target("UNet over the machine's GEMM rate, w8a8 (attention in bf16)", "", W8A8, 0.8, "achieved"),
     Target("against optimum-intel, tiny decoder", OPTIMUM, TINY, 1.0),
     Target("against optimum-intel, full decoder", OPTIMUM_FULL, FULL, 1.0),
     Target("against diffusers bf16, tiny decoder", BF16, TINY, 1.0),
@@ -255,9 +257,9 @@ TARGETS: Final = (
     Target("against stable-diffusion.cpp, tiny decoder, Euler", SD_CPP, EULER, 1.0),
     Target("against optimum-intel, AVX2", OPTIMUM, TINY, 1.0, isa="avx2"),
     Target("against optimum-intel, full decoder, AVX2", OPTIMUM_FULL, FULL, 1.0, isa="avx2"),
-    Target("against diffusers f32 (bf16 has no arithmetic there), AVX2", REFERENCE, TINY, 1.0, isa="avx2"),
+    Target("against diffusers f32, AVX2 (which has no bf16)", REFERENCE, TINY, 1.0, isa="avx2"),
     Target("against stable-diffusion.cpp, AVX2", SD_CPP, EULER, 1.0, isa="avx2"),
-    Target("UNet against the machine's GEMM rate, AVX2", "", TINY, 0.8, "achieved", isa="avx2"),
+    Target("UNet over the machine's GEMM rate, AVX2", "", TINY, 0.8, "achieved", isa="avx2"),
     Target("peak memory, full decoder", TUTORIAL, FULL, 0.6, "peak_mb"),
     Target("peak memory, tiny decoder", TUTORIAL, TINY, 0.6, "peak_mb"),
     Target("peak memory, full decoder, AVX2", TUTORIAL, FULL, 0.6, "peak_mb", isa="avx2"),
@@ -265,4 +267,4 @@ TARGETS: Final = (
     Target("peak memory, tiny decoder, w8a8, AVX2", TUTORIAL, W8A8, 0.6, "peak_mb", isa="avx2"),
 )
 PACKAGES_BOUND: Final = 0.2
-"""The image's packages over torch's, uncompressed, at most."""
+"""The most that the image's packages may have of the size of torch, diffusers and transformers, uncompressed."""

@@ -1,4 +1,4 @@
-"""The report's plots: SVG that is the same for the same results."""
+"""The plots of the report, as SVG files that depend on the results only."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _COLOURS: Final = {
 }
 
 
-def draw(measured: Measured, stem: Path) -> list[Path]:
-    """Write `STEM-warm.svg`, `STEM-cold.svg`, `STEM-avx2.svg` and `STEM-scaling.svg`, those that have figures."""
+def write(measured: Measured, stem: Path) -> list[Path]:
+    """Write `STEM-warm.svg`, `STEM-cold.svg`, `STEM-avx2.svg` and `STEM-scaling.svg`, if there are figures for them."""
     with mpl.rc_context(_STYLE):
-        drawn = {
+        figures = {
             "warm": _stacked(measured, "native", "warm", _warm_parts, "A warm request"),
-            "cold": _stacked(measured, "native", "cold", _cold_parts, "Process start to first picture"),
-            "avx2": _stacked(measured, "avx2", "warm", _warm_parts, "A warm request, held to AVX2"),
+            "cold": _stacked(measured, "native", "cold", _cold_parts, "Process start to first image"),
+            "avx2": _stacked(measured, "avx2", "warm", _warm_parts, "A warm request, limited to AVX2"),
             "scaling": _scaling(measured),
         }
         paths = []
-        for name, figure in drawn.items():
+        for name, figure in figures.items():
             if figure is not None:
                 path = stem.with_name(f"{stem.name}-{name}.svg")
                 figure.savefig(path, metadata={"Date": None, "Creator": None}, bbox_inches="tight")
@@ -53,19 +53,19 @@ def draw(measured: Measured, stem: Path) -> list[Path]:
 
 
 def _warm_parts(measured: Measured, row: str, isa: str) -> dict[str, float]:
-    spreads = {phase: measured.spread(row, isa, phase) for phase in _PHASES}
-    return {phase: spread.median for phase, spread in spreads.items() if spread}
+    stats = {phase: measured.stats(row, isa, phase) for phase in _PHASES}
+    return {phase: each.median for phase, each in stats.items() if each}
 
 
 def _cold_parts(measured: Measured, row: str, isa: str) -> dict[str, float]:
-    spreads = {part: measured.spread(row, isa, part) for part in ("imports", "loading")}
-    return {part: spread.median for part, spread in spreads.items() if spread}
+    stats = {part: measured.stats(row, isa, part) for part in ("imports", "loading")}
+    return {part: each.median for part, each in stats.items() if each}
 
 
 def _stacked(measured: Measured, isa: str, quantity: str, parts: Any, title: str) -> Any:
-    """Bars of seconds, longest on top, in parts as far as they are known."""
-    totals = {row.name: measured.spread(row.name, isa, quantity) for row in plan.ROWS}
-    found = sorted(((spread.median, name) for name, spread in totals.items() if spread), reverse=True)
+    """Plot bars of seconds, the longest on top, divided into the parts that are known."""
+    totals = {row.name: measured.stats(row.name, isa, quantity) for row in plan.ROWS}
+    found = sorted(((each.median, name) for name, each in totals.items() if each), reverse=True)
     if not found:
         return None
     figure, axes = pyplot.subplots(figsize=(7.5, 0.8 + 0.28 * len(found)))
@@ -88,7 +88,7 @@ def _stacked(measured: Measured, isa: str, quantity: str, parts: Any, title: str
 
 
 def _scaling(measured: Measured) -> Any:
-    """Seconds of a warm request over each swept quantity."""
+    """Plot the seconds of a warm request over each swept quantity."""
     found = [(sweep, measured.runs(sweep.row, sweep=sweep.quantity)) for sweep in plan.SWEEPS]
     found = [(sweep, runs) for sweep, runs in found if len(runs) > 1]
     if not found:

@@ -1,11 +1,11 @@
-"""Every contender in fresh processes, in turn, round by round; figures to a JSON file, from which `report.py` writes.
+"""Run every contender in fresh processes, in turn, round by round, and write the figures to a JSON file.
 
     PYTHONPATH=tests python -m benchmarks.run [--rounds 3] [--only "NAME;..."] [--isa native,avx2] [--out results.json]
 
-`make bench` calls it in the right environment. The default plan takes about 50 minutes on two cores with AVX-512 and
-bf16 when nothing else runs, one more round about 10; a machine that is busy gives figures that are worth nothing. Each
-finished process is written down at once: the same command goes on after an interruption, and with a higher --rounds
-adds rounds. The model's files are in the page cache (`cold_start.py` measures starts with an empty one).
+`make bench` runs it in the right environment, and `report.py` makes a page of the file. The default plan takes about 50
+minutes on two idle cores with AVX-512 and bf16, and each further round about 10. On a busy machine the figures are
+worthless. The file is updated after each process: the same command continues after an interruption, and a higher
+--rounds adds rounds. The model's files are in the page cache; `cold_start.py` measures starts with an empty one.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ SOURCES = environments.ROOT / "src"
 
 @dataclass
 class Settings:
-    """What `run` is asked for.
+    """The parameters of `run`.
 
     Attributes:
-        rate_seconds: given to each kind of product when the machine's rate is measured.
-        python, missing: an environment's interpreter, and why there is none.
-        packages: bytes of the environments' packages.
+        rate_seconds: how long to measure each kind of product for the machine's rate.
+        python: returns the interpreter of an environment.
+        missing: returns why an environment cannot be used; None if it can.
+        packages: returns the bytes of each environment's packages.
+        tell: shows a message.
     """
 
     models: Models
@@ -61,7 +63,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Process:
-    """One process to run: a row, and all that tells its run from another's."""
+    """One process to run: a row, and everything that distinguishes its runs."""
 
     row: Row
     isa: str
@@ -73,28 +75,28 @@ class Process:
 
     @property
     def key(self) -> dict[str, Any]:
-        """What its entry in the results starts with."""
+        """The fields that identify its entry in the results."""
         own = {name: getattr(self, name) for name in ("isa", "round", "size", "steps", "threads", "sweep")}
         return {"row": self.row.name, **own}
 
-    def picture(self, folder: Path) -> Path:
-        """Where its picture goes."""
+    def image(self, folder: Path) -> Path:
+        """Return the path of its image."""
         name = re.sub(r"[^a-z0-9]+", "-", self.row.name.lower()).strip("-")
         return folder / f"{name}-{self.isa}-{self.size}-{self.steps}.png"
 
 
 def run(settings: Settings) -> dict[str, Any]:
-    """Measure what is not in `settings.out` yet, and return all that is.
+    """Measure what `settings.out` does not have yet, and return its whole content.
 
     Raises:
-        SystemExit: the file is of another size, number of steps, model or machine.
+        SystemExit: the file is of another size, number of steps, model, machine or version of lambdiff.
     """
     results = _begin(settings)
     _measure_machine(results, settings)
     _write(results, settings.out)
     done = [{key: entry[key] for key in _keys(entry)} for entry in results["runs"]]
-    pictures = settings.out.parent / "pictures"
-    pictures.mkdir(parents=True, exist_ok=True)
+    images = settings.out.parent / "images"
+    images.mkdir(parents=True, exist_ok=True)
     for process in list(processes(settings)):
         if process.key in done:
             continue
@@ -103,21 +105,21 @@ def run(settings: Settings) -> dict[str, Any]:
             results["missing"][process.row.name + where] = reason
             continue
         settings.tell(f"round {process.round + 1}, {process.isa}: {process.row.name} {process.sweep}")
-        outcome = start(process, settings, pictures)
+        outcome = start(process, settings, images)
         if "failed" in outcome:
             settings.tell(f"  failed: {outcome['failed']}")
         else:
             settings.tell(f"  cold {outcome['cold']:.2f} s, then {_listed(outcome['warm'])}")
         results["runs"].append(process.key | outcome)
         _write(results, settings.out)
-    results["psnr"] |= compare(settings, pictures)
+    results["psnr"] |= compare(settings, images)
     results["bytes"] = {"packages": settings.packages(), "models": results["bytes"]["models"] | _model_bytes(settings)}
     _write(results, settings.out)
     return results
 
 
 def processes(settings: Settings) -> Iterator[Process]:
-    """All of them, in their order: contenders take turns within a round."""
+    """Yield all processes in their order: contenders take turns within a round."""
     for turn in range(settings.rounds):
         for isa in settings.isas:
             for row in settings.rows:
@@ -140,8 +142,8 @@ def _swept(settings: Settings) -> Iterator[Process]:
             yield Process(row=row, isa="native", round=0, sweep=sweep.quantity, **(usual | {sweep.quantity: value}))
 
 
-def start(process: Process, settings: Settings, pictures: Path) -> dict[str, Any]:
-    """Run one process; what it says of itself, or `failed` with the reason."""
+def start(process: Process, settings: Settings, images: Path) -> dict[str, Any]:
+    """Run one process and return what it reports, or `failed` with the reason."""
     row = process.row
     command: list[Any] = [settings.python(row.environment), CONTENDERS / f"{row.contender}.py"]
     options = {
@@ -154,7 +156,7 @@ def start(process: Process, settings: Settings, pictures: Path) -> dict[str, Any
         "decoder": row.decoder,
         "precision": row.precision,
         "warm": row.warm,
-        "picture": process.picture(pictures),
+        "image": process.image(images),
     }
     if row.switch:
         options["switch"] = row.switch
@@ -164,21 +166,21 @@ def start(process: Process, settings: Settings, pictures: Path) -> dict[str, Any
         began = time.monotonic()
         environment[STARTED] = str(began)
         try:
-            done = _held_to(process.threads, command, environment, settings.timeout)
+            done = _run_on(process.threads, command, environment, settings.timeout)
         except subprocess.TimeoutExpired:
             return {"failed": f"not finished after {settings.timeout:.0f} s"}
     if done.returncode:
-        said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        return {"failed": (said[-1] if said else f"exit code {done.returncode}")[:300]}
-    said_last = dict(json.loads(done.stdout.splitlines()[-1]))
+        lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        return {"failed": (lines[-1] if lines else f"exit code {done.returncode}")[:300]}
+    report = dict(json.loads(done.stdout.splitlines()[-1]))
     counted = {"calls": row.calls(process.steps), "arithmetic": row.arithmetic}
-    return said_last | counted | {"process": time.monotonic() - began}
+    return report | counted | {"process": time.monotonic() - began}
 
 
-def _held_to(
+def _run_on(
     threads: int, command: list[Any], environment: dict[str, str], timeout: float
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command on some of the processors that this process may use."""
+    """Run a command on the first `threads` processors that this process may use."""
     processors = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, processors[:threads])
     try:
@@ -194,21 +196,21 @@ def _held_to(
         os.sched_setaffinity(0, processors)
 
 
-def compare(settings: Settings, pictures: Path) -> dict[str, dict[str, float]]:
-    """PSNR in dB of each picture against that of its row's reference, by row and instruction set."""
-    found: dict[str, dict[str, float]] = {}
-    drawn = {(p.row.name, p.isa): p.picture(pictures) for p in processes(settings) if not p.sweep}
-    for (name, isa), path in drawn.items():
+def compare(settings: Settings, images: Path) -> dict[str, dict[str, float]]:
+    """Return the PSNR in dB of each image against that of its row's reference, by row and instruction set."""
+    values: dict[str, dict[str, float]] = {}
+    paths = {(p.row.name, p.isa): p.image(images) for p in processes(settings) if not p.sweep}
+    for (name, isa), path in paths.items():
         reference = next(row for row in settings.rows if row.name == name).reference
-        candidates = [drawn.get((reference, other)) for other in ("native", "avx2")] if reference else []
+        candidates = [paths.get((reference, other)) for other in ("native", "avx2")] if reference else []
         original = next((other for other in candidates if other and other.exists()), None)
         if original and path.exists():
-            found.setdefault(name, {})[isa] = psnr(path, original)
-    return found
+            values.setdefault(name, {})[isa] = psnr(path, original)
+    return values
 
 
 def psnr(one: Path, other: Path) -> float:
-    """Peak signal-to-noise ratio of two pictures in dB; 100 for equal ones."""
+    """Return the peak signal-to-noise ratio of two images in dB; 100 for equal ones."""
     import numpy as np
     from PIL import Image
 
@@ -218,29 +220,28 @@ def psnr(one: Path, other: Path) -> float:
 
 
 def _begin(settings: Settings) -> dict[str, Any]:
-    """The results so far without what failed, or new ones."""
+    """Return the results so far, without those that failed, or new ones."""
     from benchmarks import machine
 
-    described = machine.describe()
-    asked = {"size": settings.size, "steps": settings.steps, "model": settings.models.folder.name, "machine": described}
-    asked["code"] = _code()
+    settled = {"size": settings.size, "steps": settings.steps, "model": settings.models.folder.name}
+    settled |= {"machine": machine.describe(), "code": _code()}
     if settings.out.exists():
         results: dict[str, Any] = json.loads(settings.out.read_text())
-        if results["asked"] != asked:
+        if results["settings"] != settled:
             raise SystemExit(
-                f"{settings.out} is of another machine, size, model, number of steps or version of lambdiff: "
-                "remove it, or name a new --out."
+                f"{settings.out} has results of another machine, size, model, number of steps or version of lambdiff. "
+                "Remove it, or pass another --out."
             )
         results["runs"] = [run for run in results["runs"] if "failed" not in run]
         results["missing"] = {}
         return results
-    results = {"asked": asked, "date": time.strftime("%Y-%m-%d", time.gmtime()), "load": os.getloadavg()[0]}
+    results = {"settings": settled, "date": time.strftime("%Y-%m-%d", time.gmtime()), "load": os.getloadavg()[0]}
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     return results | {"gemm": {}, "work": {}, "missing": {}, "runs": [], "psnr": {}, "bytes": {"models": {}}}
 
 
 def _code() -> str:
-    """Changes with lambdiff's own code, so that no table mixes what two versions did."""
+    """Return a digest of lambdiff's code, so that no table mixes results of two versions."""
     code = hashlib.sha256()
     for path in sorted(SOURCES.rglob("*.py")):
         code.update(path.read_bytes())
@@ -248,13 +249,13 @@ def _code() -> str:
 
 
 def _measure_machine(results: dict[str, Any], settings: Settings) -> None:
-    """Add the model's work at each size and the machine's rates, where they are not there yet."""
+    """Add the model's work at each size and the machine's rates, unless the results have them."""
     for side in {settings.size, *(value for sweep in settings.sweeps for value in _sizes(sweep))}:
         if str(side) not in results["work"]:
             results["work"][str(side)] = flops(settings.models.architecture, side, side)
     for isa in settings.isas:
         if isa not in results["gemm"]:
-            settings.tell(f"the machine's own rates, {isa}")
+            settings.tell(f"rates of the machine, {isa}")
             counts = sorted({1, settings.threads})
             results["gemm"][isa] = {str(count): _rates(count, isa, settings) for count in counts}
 
@@ -266,14 +267,14 @@ def _sizes(sweep: Sweep) -> tuple[int, ...]:
 def _rates(threads: int, isa: str, settings: Settings) -> dict[str, float]:
     command = [sys.executable, Path(__file__).with_name("machine.py"), settings.rate_seconds]
     environment = environments.quiet() | ISAS[isa] | {"PYTHONPATH": str(SOURCES)}
-    done = _held_to(threads, command, environment, settings.timeout)
+    done = _run_on(threads, command, environment, settings.timeout)
     if done.returncode:
         raise SystemExit(f"machine.py failed: {done.stderr[-2000:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def _model_bytes(settings: Settings) -> dict[str, int]:
-    """Sizes of the models that rows read."""
+    """Return the bytes of the model that each row reads."""
     models = {}
     for row in settings.rows:
         if settings.missing(row.environment) is None:
@@ -292,24 +293,24 @@ def _write(results: dict[str, Any], out: Path) -> None:
 
 
 def _listed(seconds: list[float]) -> str:
-    return ", ".join(f"{value:.2f} s" for value in seconds) or "no more"
+    return ", ".join(f"{value:.2f} s" for value in seconds) or "no further request"
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
-    """Options of every script that measures."""
+    """Return a parser with the options of every script that measures."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--models", type=Path, default=WORK)
-    parser.add_argument("--timeout", type=float, default=900.0, help="seconds for one process")
+    parser.add_argument("--timeout", type=float, default=900.0, help="seconds that one process may take")
     return parser
 
 
 def main() -> None:
-    """Measure what the command line asks for."""
+    """Run the command line."""
     parser = arguments(__doc__)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--only", help="rows, separated by `;`, by the beginnings of their names; no sweeps then")
+    parser.add_argument("--only", help="only rows whose names begin with one of these (separated by `;`), no sweeps")
     parser.add_argument("--isa", default=",".join(ISAS))
     parser.add_argument("--out", type=Path, default=environments.BUILD / "results.json")
     options = parser.parse_args()

@@ -1,14 +1,14 @@
-"""The model that is measured: segmind/tiny-sd's architecture with random weights, and every contender's form of it.
+"""The model of the benchmarks: the architecture of segmind/tiny-sd with random weights, in each contender's format.
 
     PYTHONPATH=tests python -m benchmarks.tiny_sd [--out build/bench/models]
 
-Speed does not depend on the values of the weights, and the real ones are a download of gigabytes under a license of
-their own. About 11 GB and ten minutes on two cores; what is there already is not made again.
+Speed does not depend on the values of the weights, and the real ones are a large download with a license of their own.
+All formats take 11 GB and ten minutes on two cores. Existing folders are not made again.
 
-    pipeline/         diffusers, f32 safetensors, as the hub has it; stable-diffusion.cpp reads it too
+    pipeline/         diffusers, with f32 safetensors as on the hub; stable-diffusion.cpp reads it, too
     taesd/            an AutoencoderTiny
-    baked-*/          lambdiff's, by `lambdiff.bake.bake`, one for each way to bake
-    openvino-full/    optimum-intel's export, f16 weights, for optimum-intel and OpenVINO GenAI
+    baked-*/          lambdiff, one folder for each set of arguments of `bake`
+    openvino-full/    the export of optimum-intel with f16 weights, for optimum-intel and OpenVINO GenAI
     openvino-tiny/    the same with the tiny decoder
 """
 
@@ -74,7 +74,7 @@ NOISE = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes of a pipeline, as arguments of diffusers' and transformers' classes; the defaults are tiny-sd's."""
+    """The sizes of a pipeline, as arguments of classes of diffusers and transformers; by default those of tiny-sd."""
 
     name: str = "tiny-sd"
     unet: dict[str, Any] = field(default_factory=lambda: UNET)
@@ -85,51 +85,53 @@ class Architecture:
 
     @property
     def folder_name(self) -> str:
-        """Changes with every setting."""
+        """A name that changes with every setting."""
         return f"{self.name}-{_digest(asdict(self))}"
 
 
 @dataclass(frozen=True)
 class Models:
-    """Where one architecture's forms are, each made when it is first asked for."""
+    """The folders of one architecture in all formats; each is made when it is first used."""
 
     folder: Path
     architecture: Architecture = Architecture()
 
     @classmethod
     def under(cls, work: Path, architecture: Architecture | None = None) -> Models:
-        """The folder of an architecture under `work`."""
+        """Return the models of an architecture, in a folder below `work`."""
         architecture = architecture or Architecture()
         return cls(work / architecture.folder_name, architecture)
 
     def pipeline(self) -> Path:
-        """A folder of diffusers."""
+        """Return a pipeline folder of diffusers."""
         return once(self.folder / "pipeline", lambda out: _save_pipeline(out, self.architecture))
 
     def tiny_autoencoder(self) -> Path:
-        """A folder of an AutoencoderTiny; the default is TAESD's architecture."""
+        """Return the folder of an AutoencoderTiny; by default with the architecture of TAESD."""
         return once(self.folder / "taesd", lambda out: _save_tiny(out, self.architecture))
 
     def baked(
         self, settings: dict[str, Any], changes: dict[str, Any] | None = None, *, left_out: tuple[str, ...] = ()
     ) -> Path:
-        """A folder of lambdiff.
+        """Return a model folder of lambdiff.
 
         Args:
-            settings: of `bake`; `decoder: tiny` means the AutoencoderTiny made here.
-            changes: fields of the manifest that are set afterwards, in a copy that shares the weights.
-            left_out: functions of `graph_rewrites.py`, which nobody but a benchmark can leave out.
+            settings: arguments of `bake`; `decoder: tiny` stands for `tiny_autoencoder()`.
+            changes: fields of the manifest to change afterwards, in a copy that shares the weights.
+            left_out: functions of `graph_rewrites.py` to skip, which only a benchmark can do.
         """
 
         def bake(out: Path) -> None:
             from lambdiff.bake import graph_rewrites
             from lambdiff.bake.bake import bake
 
-            given = settings | ({"decoder": str(self.tiny_autoencoder())} if settings.get("decoder") == "tiny" else {})
+            arguments = settings | (
+                {"decoder": str(self.tiny_autoencoder())} if settings.get("decoder") == "tiny" else {}
+            )
             with contextlib.ExitStack() as stack:
                 for rewrite in left_out:
                     stack.enter_context(mock.patch.object(graph_rewrites, rewrite))
-                bake(self.pipeline(), out, name=self.architecture.name, license="MIT", progress=_tell, **given)
+                bake(self.pipeline(), out, name=self.architecture.name, license="MIT", progress=_tell, **arguments)
 
         plain = once(self.folder / f"baked-{_digest([settings, left_out, _conversion()])}", bake)
         if not changes:
@@ -137,7 +139,7 @@ class Models:
         return once(self.folder / f"{plain.name}-{_digest(changes)}", lambda out: _with_manifest(plain, out, changes))
 
     def openvino(self, decoder: str = "full") -> Path:
-        """A folder that optimum-intel and OpenVINO GenAI read."""
+        """Return a folder that optimum-intel and OpenVINO GenAI read."""
         if decoder == "full":
             return once(self.folder / "openvino-full", lambda out: _export(self.pipeline(), out))
         tiny = self.tiny_autoencoder()
@@ -145,7 +147,7 @@ class Models:
 
 
 def once(path: Path, make: Callable[[Path], object]) -> Path:
-    """Make a folder unless it is there; one that was cut off while it was made never appears under its name."""
+    """Make a folder unless it exists. An interrupted run leaves no folder of that name."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"partial-{path.name}")
@@ -157,19 +159,19 @@ def once(path: Path, make: Callable[[Path], object]) -> Path:
 
 
 def share(source: Path, out: Path) -> None:
-    """A copy of a folder whose files are hard links: change one by writing a new file in its place."""
+    """Copy a folder with hard links. Replace its files instead of changing them, because both folders share them."""
     shutil.copytree(source, out, copy_function=os.link)
 
 
 def size(folder: Path) -> int:
-    """Bytes of all files below a folder."""
+    """Return the bytes of all files in a folder and its subfolders."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def flops(architecture: Architecture, width: int, height: int) -> dict[str, float]:
-    """Floating-point operations of one call of each part, two for each multiply-add, counted without computing.
+    """Return the floating-point operations of one call of each part, with two for each multiply-add.
 
-    First as diffusers does it, for one sample, and then as lambdiff has rewritten it.
+    They are counted without computing anything: for diffusers' modules, for one sample, and as lambdiff rewrites them.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -236,7 +238,7 @@ def _save_pipeline(out: Path, architecture: Architecture) -> None:
 
 
 def _as_the_hub_has_it(path: Path) -> None:
-    """Put the prefix back that transformers 5 leaves out: older ones then draw weights at random, with a warning."""
+    """Restore the prefix that transformers 5 omits: older versions would use random weights, with only a warning."""
     from safetensors.torch import load_file, save_file
 
     weights = {f"text_model.{name.removeprefix('text_model.')}": value for name, value in load_file(path).items()}
@@ -252,13 +254,13 @@ def _save_tiny(out: Path, architecture: Architecture) -> None:
 
 
 def make_tokenizer() -> Any:
-    """CLIP's tokenizer with the few words of the tests and, for the rest of CLIP's 49,408 ids, tokens never used."""
+    """Return CLIP's tokenizer with the words of the tests, filled up to CLIP's 49,408 ids with unused tokens."""
     from transformers import CLIPTokenizer
 
     from support.tiny_pipeline import END, START
-    from support.tiny_pipeline import make_tokenizer as few_words
+    from support.tiny_pipeline import make_tokenizer as make_small_tokenizer
 
-    known = json.loads(few_words().backend_tokenizer.to_str())["model"]
+    known = json.loads(make_small_tokenizer().backend_tokenizer.to_str())["model"]
     vocab = {token: index for token, index in known["vocab"].items() if token not in {START, END}}
     vocab = {token: index for index, token in enumerate(vocab)}
     for index in range(len(vocab), TEXT["bos_token_id"]):
@@ -275,7 +277,7 @@ def _with_manifest(baked: Path, out: Path, changes: dict[str, Any]) -> None:
 
 
 def _export(pipeline: Path, out: Path) -> None:
-    """What optimum-intel makes of the pipeline, in its own environment, if its text encoder still says the same."""
+    """Export the pipeline with optimum-intel, in its own environment, and check the text encoder."""
     command = [environments.program("optimum", "optimum-cli"), "export", "openvino", "--model", pipeline]
     command += ["--library", "diffusers", "--task", "text-to-image", "--weight-format", "fp16", out]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environments.quiet())
@@ -293,14 +295,14 @@ def _check_text_encoder(pipeline: Path, exported: Path) -> None:
         expected = original(ids).last_hidden_state.numpy()
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(exported / "text_encoder" / "openvino_model.xml", "CPU", settings)
-    found = compiled(ids.numpy())[0]
-    error = abs(found - expected).max()
+    embeddings = compiled(ids.numpy())[0]
+    error = abs(embeddings - expected).max()
     if error > 0.05:
         raise RuntimeError(f"the exported text encoder differs from the original by {error:.2g}")
 
 
 def _with_decoder(exported: Path, tiny: Path, out: Path) -> None:
-    """The export with the tiny decoder under a name that OpenVINO GenAI accepts: AutoencoderKL, factor 8, scale 1."""
+    """Write the export with the tiny decoder, which OpenVINO GenAI takes for an AutoencoderKL of factor 8, scale 1."""
     import openvino
     import torch
     from diffusers import AutoencoderTiny
@@ -329,7 +331,7 @@ def _with_decoder(exported: Path, tiny: Path, out: Path) -> None:
 
 
 def _conversion() -> list[str]:
-    """The code that bakes: what it made earlier is not what it would make now."""
+    """Return the source of `lambdiff.bake`, because folders baked by another version are not comparable."""
     sources = environments.ROOT / "src" / "lambdiff" / "bake"
     return [path.read_text() for path in sorted(sources.rglob("*.py"))]
 
@@ -343,7 +345,7 @@ def _tell(text: str) -> None:
 
 
 def main() -> None:
-    """Make every form that the plan's contenders need."""
+    """Make every format that the contenders of the plan need."""
     from benchmarks import ablation, plan
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

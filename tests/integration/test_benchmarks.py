@@ -1,4 +1,4 @@
-"""The benchmark suite on a pipeline so small that its figures mean nothing: every part of it runs, and none rots."""
+"""The whole benchmark suite, on a pipeline so small that its figures mean nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lambdiff.bake import graph_rewrites
 
 TESTS = Path(__file__).parents[1]
 sys.path.append(str(run.CONTENDERS))
-import switches  # noqa: E402 -- as the contenders' processes find it
+import switches  # noqa: E402 -- imported as in the contenders' processes
 
 pytestmark = pytest.mark.engine
 
@@ -39,13 +39,13 @@ CHOSEN = (
     replace(ROWS[plan.FULL], precision="f32", isas=("native",)),
     replace(ROWS[plan.FEW_1], decoder="full", warm=1, isas=plan.BOTH),
     ROWS[GENAI],
-    *(replace(row, warm=1) for row in (ablation.AS_IT_IS, ablation.PAGES_KEPT, ablation.NOT_MERGED, ablation.CACHED)),
+    *(replace(row, warm=1) for row in (ablation.UNCHANGED, ablation.PAGES_KEPT, ablation.NOT_MERGED, ablation.CACHED)),
 )
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> run.Settings:
-    """One round of two contenders, all from this interpreter, and of a third that is not installed."""
+    """One round of two contenders, which run in this environment, and of a third that is not installed."""
     folder = tmp_path_factory.mktemp("benchmarks")
     return run.Settings(
         tiny_sd.Models.under(folder, SMALL),
@@ -66,12 +66,12 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> run.Settings:
 
 @pytest.fixture(scope="module")
 def results(settings: run.Settings) -> dict:
-    """What they measured."""
+    """The results of this round."""
     return run.run(settings)
 
 
-def test_contenders_run_and_say_the_same(results: dict) -> None:
-    """Each process reports its times, and lambdiff's picture is the tutorials'."""
+def test_contenders_run_and_agree(results: dict) -> None:
+    """Each process reports its times, and lambdiff generates the same image as the tutorials' handler."""
     assert [entry for entry in results["runs"] if "failed" in entry] == []
     assert [(entry["row"], entry["isa"], entry["sweep"], entry["size"]) for entry in results["runs"]] == [
         (plan.TUTORIAL, "native", "", 128),
@@ -95,16 +95,16 @@ def test_contenders_run_and_say_the_same(results: dict) -> None:
 
 
 def test_a_finished_run_is_not_repeated(settings: run.Settings, results: dict) -> None:
-    """The same command goes on where the last one stopped, and refuses the file of another request."""
-    heard: list[str] = []
-    assert run.run(replace(settings, tell=heard.append))["runs"] == results["runs"]
-    assert heard == []
-    with pytest.raises(SystemExit, match="name a new --out"):
+    """The same command continues where the last one stopped, and refuses the results of another request."""
+    messages: list[str] = []
+    assert run.run(replace(settings, tell=messages.append))["runs"] == results["runs"]
+    assert messages == []
+    with pytest.raises(SystemExit, match="pass another --out"):
         run.run(replace(settings, size=64))
 
 
-def test_a_contender_that_fails_is_told(settings: run.Settings, tmp_path: Path) -> None:
-    """The reason is the last line that it wrote."""
+def test_a_failing_contender_is_reported(settings: run.Settings, tmp_path: Path) -> None:
+    """The reason is the last line of its output."""
     lost = replace(settings, models=replace(settings.models, folder=tmp_path))
     (tmp_path / "pipeline").mkdir()
     (tmp_path / "taesd").mkdir()
@@ -114,30 +114,30 @@ def test_a_contender_that_fails_is_told(settings: run.Settings, tmp_path: Path) 
 
 
 def test_ratios_and_targets(results: dict) -> None:
-    """Ratios are those of the same round; what was not measured is no target reached."""
-    found = measured.Measured(results)
+    """Ratios compare the same rounds, and a target that was not measured is neither reached nor missed."""
+    figures = measured.Measured(results)
     first = {entry["row"]: entry for entry in results["runs"] if entry["isa"] == "native" and not entry["sweep"]}
-    ratio = found.ratio(plan.TUTORIAL, plan.FULL, "native", "warm")
+    ratio = figures.ratio(plan.TUTORIAL, plan.FULL, "native", "warm")
     assert ratio is not None
     assert ratio.median == pytest.approx(first[plan.TUTORIAL]["first"] / first[plan.FULL]["warm"][0])
-    states = {target.what: state for target, _, state in report.targets(found)}
+    states = {target.name: state for target, _, state in report.targets(figures)}
     assert states["warm request, full decoder"] is (ratio.median >= 2.2)
     assert states["against optimum-intel, tiny decoder"] is None
-    lines = list(ablation.lines(ablation.SAME_PICTURE, found))
+    lines = list(ablation.lines(ablation.SAME_IMAGE, figures))
     assert [line[0] for line in lines] == [
-        "merged enlargements",
-        "the weights' pages given back",
-        "compiled models from a cache",
+        "merged upsampling",
+        "weight pages released",
+        "cache of compiled models",
     ]
     merged = first[ablation.NOT_MERGED.name]["warm"][0] / first[ablation.ONE]["warm"][0]
     assert lines[0][5] == f"{merged:.2f}"
-    achieved = found.spread(plan.FULL, "native", "achieved")
+    achieved = figures.stats(plan.FULL, "native", "achieved")
     assert achieved is not None
     assert 0 < achieved.median < 1
 
 
 def test_the_report(results: dict, settings: run.Settings, tmp_path: Path) -> None:
-    """Page and plots are written by the suite's matplotlib, the same every time."""
+    """The page and the plots, written with the suite's version of matplotlib, are the same every time."""
     requirements = (TESTS / "benchmarks" / "requirements-suite.txt").read_text().splitlines()
     (matplotlib,) = [line for line in requirements if line.startswith("matplotlib")]
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-compile", "--target", tmp_path / "packages", matplotlib]
@@ -159,7 +159,7 @@ def test_the_report(results: dict, settings: run.Settings, tmp_path: Path) -> No
 
 
 def test_a_lost_ratio_fails_the_check() -> None:
-    """A ratio may lose what its tolerance allows and no more, and may not disappear."""
+    """A ratio may lose no more than its tolerance allows, and may not disappear."""
     committed = {"native": {"lambdiff": {"warm": 4.0, "cold": 4.0}}}
     assert not check.compare(committed, {"native": {"lambdiff": {"warm": 3.5, "cold": 3.1}}})[1]
     lines, worse = check.compare(committed, {"native": {"lambdiff": {"warm": 3.3, "cold": 4.5}}})
@@ -169,7 +169,7 @@ def test_a_lost_ratio_fails_the_check() -> None:
 
 
 def test_every_row_has_its_script_and_environment() -> None:
-    """Names are unique, and what rows, sweeps and targets name is there."""
+    """Names are unique, and everything that rows, sweeps, targets and features refer to exists."""
     assert len(ROWS) == len(plan.ROWS + ablation.ROWS)
     for row in ROWS.values():
         assert (run.CONTENDERS / f"{row.contender}.py").is_file(), row
@@ -180,7 +180,7 @@ def test_every_row_has_its_script_and_environment() -> None:
     for target in plan.TARGETS:
         assert {target.row, target.base} <= {*ROWS, ""}, target
         assert all(target.isa in ROWS[name].isas for name in (target.row, target.base) if name), target
-    for thing in ablation.SAME_PICTURE + ablation.OTHER_PICTURE:
-        assert {thing.row, thing.without} <= set(ROWS), thing
+    for feature in ablation.SAME_IMAGE + ablation.OTHER_IMAGE:
+        assert {feature.row, feature.without} <= set(ROWS), feature
     assert {sweep.row for sweep in plan.SWEEPS} <= set(ROWS)
     assert json.dumps([row.bake for row in ROWS.values()])

@@ -1,6 +1,6 @@
-"""What every contender's process does: import, load, draw, draw again, and print one line of JSON.
+"""What every contender's process does: import, load, generate twice or more, and print one line of JSON.
 
-Imports only the standard library, so that the seconds of a contender's own imports are its own.
+Imports only the standard library, so that the measured imports are those of the contender.
 """
 
 from __future__ import annotations
@@ -18,27 +18,28 @@ from pathlib import Path
 from typing import Any
 
 STARTED = "BENCHMARK_STARTED"
-"""Environment variable: `time.monotonic()` at which the process was started, the same clock in every process."""
+"""The environment variable with the `time.monotonic()` of the process's start; all processes share this clock."""
 
 PROMPTS = ("a cat in a top hat", "a red dog on blue", "two cat with a hat", "the blue dog in the red hat")
-"""Another for each request, so that no contender profits from kept embeddings; the last request has the first."""
+"""One for each request, so that no contender gains from cached embeddings. The last request has the first prompt."""
 
 
 @dataclass
 class Job:
-    """What is drawn, and how.
+    """The requests that a contender has to answer.
 
     Attributes:
-        model: the contender's form of the model.
-        tiny_autoencoder: a folder of diffusers, for those that take the tiny decoder from there.
+        model: the folder of the model in the contender's format.
+        tiny_autoencoder: a folder of diffusers, for contenders that read the tiny decoder from there.
+        size: width and height of the image in pixels.
         decoder: `full` or `tiny`.
-        scheduler: lambdiff's name of it.
-        precision: what the contender understands by it; empty for its own choice.
-        warm: requests after the first.
-        picture: where the last picture goes.
-        switch: what is done otherwise than usual; see `switches.py`.
+        scheduler: by lambdiff's name.
+        precision: in the contender's own terms; empty for its default.
+        warm: the number of requests after the first.
+        image: where to write the last image.
+        switch: a function of `switches.py` that changes one thing in the engine; empty for none.
         prompt: of the current request.
-        timings: seconds by phase of the current request, for the contender to fill in.
+        timings: seconds by phase of the current request, filled in by the contender.
     """
 
     model: Path
@@ -51,25 +52,25 @@ class Job:
     precision: str
     seed: int
     warm: int
-    picture: Path
+    image: Path
     switch: str = ""
     prompt: str = ""
     timings: dict[str, float] = field(default_factory=dict)
 
     @property
     def threads(self) -> int:
-        """The processors that this process may use; limited from outside."""
+        """The number of processors that this process may use."""
         return len(os.sched_getaffinity(0))
 
     def latents(self) -> Any:
-        """The initial latents that lambdiff draws from this seed: shape (1, 4, size / 8, size / 8)."""
+        """Return the initial latents of lambdiff for the seed, of shape (1, 4, size / 8, size / 8)."""
         import numpy as np
 
         noise = np.random.Generator(np.random.Philox(key=self.seed))
         return noise.standard_normal((1, 4, self.size // 8, self.size // 8), dtype=np.float32)
 
     def time_method(self, owner: Any, method: str, phase: str) -> None:
-        """Count the seconds of every call of a method in a phase."""
+        """Add the seconds of every call of a method to a phase."""
         original = getattr(owner, method)
 
         @functools.wraps(original)
@@ -84,7 +85,7 @@ class Job:
 
 
 def reply(image: Any) -> bytes:
-    """What a function would send: a PNG as base64."""
+    """Return the body that a Lambda function would send: a PNG in base64."""
     content = io.BytesIO()
     image.save(content, "PNG")
     return base64.b64encode(content.getvalue())
@@ -93,46 +94,46 @@ def reply(image: Any) -> bytes:
 def run(
     imports: Callable[[Job], None],
     load: Callable[[Job], Any],
-    draw: Callable[[Any, Job], bytes],
+    generate: Callable[[Any, Job], bytes],
     versions: Callable[[Any], dict[str, str]],
 ) -> None:
-    """Do the job that the command line describes.
+    """Run the job that the command line describes.
 
     Args:
         imports: imports the contender's libraries.
-        load: reads the model; what it returns is given to `draw`.
-        draw: answers one request with a base64 PNG.
-        versions: of the libraries that count; gets the same as `draw`.
+        load: reads the model and returns it for `generate`.
+        generate: answers one request with a PNG in base64.
+        versions: returns the versions of the libraries that matter, given the model.
     """
     job = _job()
     began = float(os.environ.get(STARTED, time.monotonic()))
     imports(job)
     imported = time.monotonic()
-    state = load(job)
+    model = load(job)
     loaded = time.monotonic()
     result: dict[str, Any] = {"imports": imported - began, "load": loaded - imported, "warm": [], "phases": []}
     for number in range(1 + job.warm):
         job.timings.clear()
         job.prompt = PROMPTS[(job.warm - number) % len(PROMPTS)]
         before = time.monotonic()
-        body = draw(state, job)
+        body = generate(model, job)
         taken = time.monotonic() - before
         if number == 0:
             result |= {"first": taken, "cold": time.monotonic() - began, "first_phases": dict(job.timings)}
         else:
             result["warm"].append(taken)
             result["phases"].append(dict(job.timings))
-    job.picture.write_bytes(base64.b64decode(body))
+    job.image.write_bytes(base64.b64decode(body))
     result |= {
         "peak_mb": _peak_mb(),
         "threads": job.threads,
-        "versions": versions(state),
+        "versions": versions(model),
     }
     print("\n" + json.dumps(result), flush=True)
 
 
 def _peak_mb() -> float:
-    """The most memory that this process had. `getrusage` would tell its parent's where that had more."""
+    """Return the peak memory of this process. `getrusage` would return that of its parent, if it is larger."""
     status = Path("/proc/self/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
 
@@ -149,6 +150,6 @@ def _job() -> Job:
     parser.add_argument("--precision", default="")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--warm", type=int, default=1)
-    parser.add_argument("--picture", type=Path, required=True)
+    parser.add_argument("--image", type=Path, required=True)
     parser.add_argument("--switch", default="")
     return Job(**vars(parser.parse_args()))

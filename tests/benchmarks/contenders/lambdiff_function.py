@@ -1,4 +1,4 @@
-"""lambdiff: a Function URL's event into the function's own entry point, a reply out."""
+"""lambdiff: events of a Function URL, handled by the function's own code."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ import switches
 
 
 def imports(job: common.Job) -> None:
-    """What the function imports before and during its first request."""
+    """Import what the function imports before and during its first request."""
     engine = json.loads((job.model / "manifest.json").read_text())["engine"]
 
     __import__(f"lambdiff.engine.{engine}")
     import lambdiff.handler.app
-    import lambdiff.protocol.metadata  # noqa: F401 -- and Pillow with it
+    import lambdiff.protocol.metadata  # noqa: F401 -- imports Pillow
 
     if job.switch:
         getattr(switches, job.switch)(job)
 
 
 def load(job: common.Job) -> Any:
-    """The function's app with its weights in memory; its log goes nowhere."""
+    """Return the function's app with a loaded engine."""
     from lambdiff.engine.factory import open_engine
     from lambdiff.handler.app import App
 
-    def opened() -> Any:
+    def open_model() -> Any:
         engine = open_engine(job.model)
         return type(engine)(job.model, engine.manifest, precision=job.precision) if job.precision else engine
 
-    app = App(opened, raise_errors=True)
+    app = App(open_model, raise_errors=True)
     app.engine.load()
     return app
 
 
-def draw(app: Any, job: common.Job) -> bytes:
-    """One invocation."""
+def generate(app: Any, job: common.Job) -> bytes:
+    """Invoke the function once."""
     from lambdiff.protocol.headers import TIMING_HEADER, decode_timings
 
     body = {
@@ -59,20 +59,20 @@ def draw(app: Any, job: common.Job) -> bytes:
     }
     reply = app.invoke(event)
     if reply["statusCode"] != 200:
-        raise SystemExit(f"no picture: {reply['body']}")
+        raise SystemExit(f"no image: {reply['body']}")
     job.timings |= decode_timings(reply["headers"][TIMING_HEADER])
     job.timings.pop("queue", None)
     return str(reply["body"]).encode()
 
 
 def versions(app: Any) -> dict[str, str]:
-    """Of lambdiff and of the engine's libraries; `engine` has the arithmetic as well."""
+    """Return the versions of lambdiff and of the engine's libraries, and the engine with its arithmetic."""
     from lambdiff import __version__
 
-    found = {"lambdiff": __version__, "engine": f"{app.engine.name} {app.engine.precision}"}
+    own = {"lambdiff": __version__, "engine": f"{app.engine.name} {app.engine.precision}"}
     libraries = ("openvino", "torch", "diffusers")
-    return found | {name: sys.modules[name].__version__ for name in libraries if name in sys.modules}
+    return own | {name: sys.modules[name].__version__ for name in libraries if name in sys.modules}
 
 
 if __name__ == "__main__":
-    common.run(imports, load, draw, versions)
+    common.run(imports, load, generate, versions)

@@ -1,4 +1,4 @@
-"""optimum-intel's OVStableDiffusionPipeline, which FastSD CPU draws with."""
+"""OVStableDiffusionPipeline of optimum-intel, which FastSD CPU uses."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import common
 
 
 def imports(_: common.Job) -> None:
-    """What a script with optimum-intel imports."""
+    """Import what a script with optimum-intel imports."""
     from optimum.intel import OVStableDiffusionPipeline  # noqa: F401
 
 
 def load(job: common.Job) -> Any:
-    """The pipeline with the job's scheduler, compiled for the job's size, as FastSD CPU does it."""
+    """Return the pipeline with the job's scheduler, compiled for the job's size as in FastSD CPU."""
     from diffusers import EulerDiscreteScheduler
     from optimum.intel import OVStableDiffusionPipeline
 
@@ -31,9 +31,9 @@ def load(job: common.Job) -> Any:
     return pipeline
 
 
-def draw(pipeline: Any, job: common.Job) -> bytes:
-    """One request, from the given latents."""
-    drawn = pipeline(
+def generate(pipeline: Any, job: common.Job) -> bytes:
+    """Answer one request, from the job's latents."""
+    output = pipeline(
         job.prompt,
         num_inference_steps=job.steps,
         guidance_scale=job.guidance,
@@ -41,7 +41,7 @@ def draw(pipeline: Any, job: common.Job) -> bytes:
         height=job.size,
         latents=_tensor(job),
     )
-    return common.reply(drawn.images[0])
+    return common.reply(output.images[0])
 
 
 def _tensor(job: common.Job) -> Any:
@@ -51,11 +51,11 @@ def _tensor(job: common.Job) -> Any:
 
 
 def versions(_: Any) -> dict[str, str]:
-    """Of optimum-intel and what it stands on."""
+    """Return the versions of optimum-intel and the libraries below it."""
     from importlib.metadata import version
 
     return {name: version(name) for name in ("optimum-intel", "openvino", "diffusers", "transformers")}
 
 
 if __name__ == "__main__":
-    common.run(imports, load, draw, versions)
+    common.run(imports, load, generate, versions)

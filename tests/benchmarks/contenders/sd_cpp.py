@@ -1,4 +1,4 @@
-"""stable-diffusion.cpp by its Python bindings. It has no PNDM, takes no latents and brings CLIP's own tokenizer."""
+"""stable-diffusion.cpp through its Python bindings. It has no PNDM, accepts no latents, and uses CLIP's tokenizer."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import common
 
 
 def imports(_: common.Job) -> None:
-    """What a script with it imports."""
+    """Import what a script with the bindings imports."""
     import stable_diffusion_cpp.stable_diffusion  # noqa: F401
 
 
 def load(job: common.Job) -> Any:
-    """The model as it was quickest on a CPU: in half precision, attention in one piece, no direct convolutions."""
+    """Return the model with the fastest settings on a CPU: half precision, flash attention, no direct convolutions."""
     from stable_diffusion_cpp import StableDiffusion
 
     tiny = {"taesd_path": str(job.tiny_autoencoder / "diffusion_pytorch_model.safetensors")}
@@ -28,9 +28,9 @@ def load(job: common.Job) -> Any:
     )
 
 
-def draw(model: Any, job: common.Job) -> bytes:
-    """One request."""
-    drawn = model.generate_image(
+def generate(model: Any, job: common.Job) -> bytes:
+    """Answer one request."""
+    images = model.generate_image(
         prompt=job.prompt,
         width=job.size,
         height=job.size,
@@ -39,15 +39,15 @@ def draw(model: Any, job: common.Job) -> bytes:
         sample_steps=job.steps,
         seed=job.seed,
     )
-    return common.reply(drawn[0])
+    return common.reply(images[0])
 
 
 def versions(_: Any) -> dict[str, str]:
-    """Of the bindings."""
+    """Return the version of the bindings."""
     from importlib.metadata import version
 
     return {"stable-diffusion-cpp-python": version("stable-diffusion-cpp-python")}
 
 
 if __name__ == "__main__":
-    common.run(imports, load, draw, versions)
+    common.run(imports, load, generate, versions)

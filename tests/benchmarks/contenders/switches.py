@@ -1,6 +1,6 @@
-"""Things that lambdiff's engine does, done otherwise, so that `ablation.py` can say what each is worth.
+"""Changes to lambdiff's engine, one at a time, by which `ablation.py` measures what each feature gains.
 
-Each function is called once, after the engine was imported and before the model is loaded.
+Each function is called once, after the engine is imported and before the model is loaded.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 import common
 
 
-def forget_prompts(job: common.Job) -> None:
+def disable_prompt_cache(job: common.Job) -> None:
     """Encode the prompt and the empty negative prompt for every request."""
     from lambdiff.engine.pipelines import stable_diffusion
 
@@ -18,12 +18,12 @@ def forget_prompts(job: common.Job) -> None:
 
 
 def repeat_prompt(job: common.Job) -> None:
-    """Every request has the first one's prompt."""
+    """Send the same prompt in every request."""
     common.PROMPTS = common.PROMPTS[:1]
 
 
 def keep_pages(job: common.Job) -> None:
-    """Leave the weights' file in the process's memory once OpenVINO has copied it."""
+    """Do not release the weight pages after OpenVINO has copied them."""
     import contextlib
 
     from lambdiff.engine.mapped_weights import MappedWeights
@@ -31,31 +31,31 @@ def keep_pages(job: common.Job) -> None:
     _replace(MappedWeights, "releasing_pages", lambda self: contextlib.nullcontext())
 
 
-def pillows_png(job: common.Job) -> None:
-    """Compress as Pillow does by itself: zlib's level 6."""
+def compress_at_level_6(job: common.Job) -> None:
+    """Compress PNG at Pillow's default, zlib level 6."""
     from PIL import Image
 
     save = Image.Image.save
     Image.Image.save = lambda self, *where, **how: save(self, *where, **how | {"compress_level": 6})
 
 
-def pin(job: common.Job) -> None:
-    """Hold each of OpenVINO's threads to a processor."""
+def pin_threads(job: common.Job) -> None:
+    """Pin each of OpenVINO's threads to a processor."""
     _compile_with({"ENABLE_CPU_PINNING": True})
 
 
-def do_not_pin(job: common.Job) -> None:
+def do_not_pin_threads(job: common.Job) -> None:
     """Let the kernel move OpenVINO's threads."""
     _compile_with({"ENABLE_CPU_PINNING": False})
 
 
-def cache_compiled(job: common.Job) -> None:
-    """Read compiled models from a folder beside the picture, where an earlier process left them."""
-    _compile_with({"CACHE_DIR": str(job.picture.with_suffix(".compiled"))})
+def cache_compiled_models(job: common.Job) -> None:
+    """Read compiled models from a folder next to the image, where an earlier process has stored them."""
+    _compile_with({"CACHE_DIR": str(job.image.with_suffix(".compiled"))})
 
 
 def _replace(owner: Any, name: str, value: Any) -> None:
-    """Set what is there already: a switch of something that has another name by now must fail."""
+    """Replace an existing attribute; fail if it has been renamed."""
     getattr(owner, name)
     setattr(owner, name, value)
 

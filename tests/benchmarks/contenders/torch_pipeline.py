@@ -1,4 +1,4 @@
-"""diffusers in torch: one pipeline, loaded once and kept; with `bf16`, weights in channels-last order as well."""
+"""diffusers in torch: the pipeline is loaded once; with `bf16`, weights are also in channels-last order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import common
 
 
 def imports(_: common.Job) -> None:
-    """What the script imports at its top."""
+    """Import what the script imports at its top."""
     import torch
     from diffusers import DiffusionPipeline  # noqa: F401
 
@@ -16,7 +16,7 @@ def imports(_: common.Job) -> None:
 
 
 def load(job: common.Job) -> Any:
-    """The pipeline as `from_pretrained` gives it, with the scheduler and the decoder of the job."""
+    """Return the pipeline from `from_pretrained`, with the scheduler and the decoder of the job."""
     import torch
     from diffusers import AutoencoderTiny, DiffusionPipeline, EulerDiscreteScheduler
 
@@ -35,19 +35,19 @@ def load(job: common.Job) -> Any:
 
 
 def time_parts(pipeline: Any, job: common.Job) -> Any:
-    """Have the phases of each request timed."""
+    """Time the phases of each request."""
     job.time_method(pipeline, "encode_prompt", "encode")
     job.time_method(pipeline.unet, "forward", "denoise")
     job.time_method(pipeline.vae, "decode", "decode")
     return pipeline
 
 
-def draw(pipeline: Any, job: common.Job) -> bytes:
-    """One request, from latents that every contender with such an argument gets."""
+def generate(pipeline: Any, job: common.Job) -> bytes:
+    """Answer one request, from the job's latents."""
     import torch
 
     latents = torch.from_numpy(job.latents()).to(pipeline.dtype)
-    drawn = pipeline(
+    output = pipeline(
         job.prompt,
         num_inference_steps=job.steps,
         guidance_scale=job.guidance,
@@ -55,11 +55,11 @@ def draw(pipeline: Any, job: common.Job) -> bytes:
         height=job.size,
         latents=latents,
     )
-    return common.reply(drawn.images[0])
+    return common.reply(output.images[0])
 
 
 def versions(_: Any) -> dict[str, str]:
-    """Of torch and the libraries on it."""
+    """Return the versions of torch, diffusers and transformers."""
     import diffusers
     import torch
     import transformers
@@ -68,4 +68,4 @@ def versions(_: Any) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    common.run(imports, load, draw, versions)
+    common.run(imports, load, generate, versions)

@@ -1,6 +1,6 @@
-"""The handler of the tutorials: `DiffusionPipeline.from_pretrained` within each request, a base64 PNG as the reply.
+"""The handler of tutorials: `DiffusionPipeline.from_pretrained` in each request, and a PNG in base64 as the reply.
 
-It is given the latents of the other contenders, and its pipeline's parts are timed, neither of which costs it anything.
+It gets the latents of the other contenders, and the parts of its pipeline are timed; neither slows it down.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import common
 from torch_pipeline import imports, time_parts, versions
 
 
-def draw(_: None, job: common.Job) -> bytes:
-    """One request, loading included."""
+def generate(_: None, job: common.Job) -> bytes:
+    """Answer one request, loading included."""
     import torch
     from diffusers import DiffusionPipeline
 
@@ -21,7 +21,7 @@ def draw(_: None, job: common.Job) -> bytes:
     pipeline.set_progress_bar_config(disable=True)
     time_parts(pipeline, job)
     loaded = time.perf_counter() - began
-    drawn = pipeline(
+    output = pipeline(
         job.prompt,
         num_inference_steps=job.steps,
         guidance_scale=job.guidance,
@@ -30,8 +30,8 @@ def draw(_: None, job: common.Job) -> bytes:
         latents=torch.from_numpy(job.latents()),
     )
     job.timings["load"] = loaded
-    return common.reply(drawn.images[0])
+    return common.reply(output.images[0])
 
 
 if __name__ == "__main__":
-    common.run(imports, lambda _: None, draw, versions)
+    common.run(imports, lambda _: None, generate, versions)
