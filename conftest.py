@@ -17,7 +17,7 @@ from support.keys import SECRETS
 
 ROOT = Path(__file__).parent
 _MODULE_MARK = re.compile(r"^pytestmark = .*\bpytest\.mark\.(engine|slow)\b", re.MULTILINE)
-_ENGINE_EXAMPLE = re.compile(r"\bgenerate\(|\bgenerate_many\(|\blocal=True\b|\bInProcessTransport\(")
+_ENGINE_EXAMPLE = re.compile(r"\bfolder\b|\bclient\b|\blocal=True\b|\blambdiff\.generate\(|\bInProcessTransport\(")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -172,11 +172,34 @@ def cached_service_models() -> Generator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def names_in_doctests() -> Generator[dict[str, Any]]:
+    """Names that examples use without defining them; `url` is an endpoint with a stub engine."""
+    import lambdiff
+    from lambdiff.auth.credentials import Keys
+    from lambdiff.handler.app import App
+    from lambdiff.local import builtin
+    from lambdiff.local.server import FunctionUrlServer
+    from support.stub_engine import StubEngine
+
+    app, keys = App(StubEngine), Keys("AKIDEXAMPLE", "secret")
+    with FunctionUrlServer(app, keys, "us-east-1") as function, lambdiff.Client(local=True) as client:
+        yield {
+            "app": app,
+            "client": client,
+            "folder": builtin.builtin_model_dir(),
+            "keys": keys,
+            "lambdiff": lambdiff,
+            "unet": lambda sample, timestep: sample,
+            "url": function.url,
+        }
+
+
 @pytest.fixture(autouse=True)
 def doctest_surroundings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run a doctest in an empty folder, with the package imported, as a reader would."""
-    if _examples(request.node):
-        import lambdiff
-
+    """Run each doctest in an empty folder, with the names that examples use."""
+    if examples := _examples(request.node):
         monkeypatch.chdir(tmp_path)
-        request.getfixturevalue("doctest_namespace")["lambdiff"] = lambdiff
+        names = re.compile(r"\b(app|client|folder|keys|lambdiff|unet|url)\b")
+        if any(names.search(example.source) for example in examples):
+            request.getfixturevalue("doctest_namespace").update(request.getfixturevalue("names_in_doctests"))

@@ -1,8 +1,9 @@
 """Generate images with a diffusion model behind an AWS Lambda Function URL, or on this machine.
 
 >>> import lambdiff
->>> image = lambdiff.generate("a cat in a top hat", seed=7)  # doctest: +SKIP
->>> image.save("cat.png")  # doctest: +SKIP
+>>> image = lambdiff.generate("a cat in a top hat", seed=7)
+>>> image.save("cat.png")
+PosixPath('cat.png')
 
 Names are imported on first use, so `import lambdiff` takes almost no time.
 """

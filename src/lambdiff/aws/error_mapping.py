@@ -66,8 +66,12 @@ def translated(subject: str, action: str = "read") -> Iterator[None]:
         DeployError: AWS refused, failed or did not answer.
 
     Example:
-        >>> with translated("The log group demo", "deleted"):  # doctest: +SKIP
-        ...     account.client("logs").delete_log_group(logGroupName="demo")
+        >>> from botocore.exceptions import ClientError
+        >>> with translated("The log group demo", "deleted"):
+        ...     raise ClientError({"Error": {"Code": "ExpiredToken"}}, "DeleteLogGroup")
+        Traceback (most recent call last):
+            ...
+        lambdiff.errors.CredentialsError: The log group demo could not be deleted. AWS says: ExpiredToken: ...
     """
     from botocore.exceptions import BotoCoreError, ClientError
 

@@ -36,11 +36,12 @@ class Bench:
         clock: seconds, from any starting point.
 
     Example:
-        >>> with lambdiff.Client(local=True) as client:  # doctest: +SKIP
-        ...     bench = Bench(client, make_plan(client, steps=[4, 8]))
+        >>> from lambdiff.bench.plan import make_plan
+        >>> with lambdiff.Client(local=True) as client:
+        ...     bench = Bench(client, make_plan(client, steps=[1, 2]), rounds=1)
         ...     bench.run()
-        >>> [result.latency_seconds.median for result in bench.report().results]  # doctest: +SKIP
-        [0.41, 0.72]
+        >>> [result.num_inference_steps for result in bench.report().results]
+        [1, 2]
     """
 
     def __init__(

@@ -33,8 +33,8 @@ class Batch:
     """The results of `generate_many` in the order of the prompts, each an image or a `Failure`.
 
     Example:
-        >>> batch = client.generate_many(["a cat", "a dog"])  # doctest: +SKIP
-        >>> for failure in batch.failures:  # doctest: +SKIP
+        >>> batch = client.generate_many(["a cat", "a dog"])
+        >>> for failure in batch.failures:
         ...     print(failure.index, failure.error)
     """
 

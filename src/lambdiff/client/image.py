@@ -67,10 +67,10 @@ class GeneratedImage:
             `lambdiff.pricing`; None on this machine, and if the memory size is unknown.
 
     Example:
-        >>> image = lambdiff.generate("a cat in a top hat", seed=7)  # doctest: +SKIP
-        >>> image.image.size  # doctest: +SKIP
+        >>> image = lambdiff.generate("a cat in a top hat", seed=7)
+        >>> image.image.size
         (256, 256)
-        >>> image.save("cat.png")  # doctest: +SKIP
+        >>> image.save("cat.png")
         PosixPath('cat.png')
     """
 

@@ -70,7 +70,7 @@ def generate(
         Cancelled: `on_step` returned True.
 
     Example:
-        >>> lambdiff.generate("a cat in a top hat", seed=7).save("cat.png")  # doctest: +SKIP
+        >>> lambdiff.generate("a cat in a top hat", seed=7).save("cat.png")
         PosixPath('cat.png')
     """
     client = _client(url=url, region=region, deployment=deployment, profile=profile, local=local)

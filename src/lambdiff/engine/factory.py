@@ -21,10 +21,11 @@ def open_engine(folder: Path, engine: str | None = None) -> Engine:
         MissingExtra: the engine's library is not installed.
 
     Example:
-        >>> engine = open_engine(Path("model"))                                                 # doctest: +SKIP
-        >>> request = GenerateRequest(prompt="a cat in a top hat", seed=7)                      # doctest: +SKIP
-        >>> engine.generate(request.resolve(engine.manifest.defaults)).pixels.shape             # doctest: +SKIP
-        (512, 512, 3)
+        >>> from lambdiff.protocol.contract import GenerateRequest
+        >>> engine = open_engine(folder)
+        >>> request = GenerateRequest(prompt="a cat in a top hat", seed=7)
+        >>> engine.generate(request.resolve(engine.manifest.defaults)).pixels.shape
+        (256, 256, 3)
     """
     manifest = manifests.read(folder)
     if (engine or manifest.engine) == "diffusers":

@@ -34,10 +34,11 @@ class MappedWeights:
         tensor: the weights as bytes, backed by the file.
 
     Example:
-        >>> weights = MappedWeights(folder / "unet.bin")                    # doctest: +SKIP
-        >>> model = core.read_model(weights.description, weights.tensor)    # doctest: +SKIP
-        >>> with weights.releasing_pages():                                 # doctest: +SKIP
-        ...     compiled = core.compile_model(model, "CPU")
+        >>> from lambdiff.engine.core import core
+        >>> weights = MappedWeights(folder / "unet.bin")
+        >>> model = core().read_model(weights.description, weights.tensor)
+        >>> with weights.releasing_pages():
+        ...     compiled = core().compile_model(model, "CPU")
     """
 
     def __init__(self, path: Path) -> None:

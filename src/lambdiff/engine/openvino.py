@@ -47,10 +47,11 @@ class OpenVinoEngine:
             arrays may be reused; copy what you keep.
 
     Example:
-        >>> engine = OpenVinoEngine(folder, manifests.read(folder))                             # doctest: +SKIP
-        >>> output = engine.generate(GenerateRequest(prompt="a cat").resolve(defaults))         # doctest: +SKIP
-        >>> output.pixels.shape, list(output.timings)                                           # doctest: +SKIP
-        ((512, 512, 3), ['encode', 'denoise', 'decode'])
+        >>> from lambdiff.engine import manifest as manifests
+        >>> engine = OpenVinoEngine(folder, manifests.read(folder))
+        >>> output = engine.generate(GenerateRequest(prompt="a cat").resolve(engine.manifest.defaults))
+        >>> output.pixels.shape, list(output.timings)
+        ((256, 256, 3), ['encode', 'denoise', 'decode', 'resize'])
     """
 
     name = "openvino"

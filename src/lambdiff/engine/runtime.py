@@ -104,9 +104,11 @@ class Runtime:
         observe: called before each inference. The input arrays may be reused; copy what you keep.
 
     Example:
-        >>> runtime, shapes = Runtime(folder, threads=2), [Shape(1, 64, 64)]                # doctest: +SKIP
-        >>> runtime.load([Part("decoder")], {"decoder": shapes})                            # doctest: +SKIP
-        >>> (image,) = runtime.serve("decoder", shapes)({"latents": latents})               # doctest: +SKIP
+        >>> runtime, shapes = Runtime(folder, threads=2), [Shape(1, 16, 16)]
+        >>> runtime.load([Part("decoder")], {"decoder": shapes})
+        >>> (image,) = runtime.serve("decoder", shapes)({"latents": np.zeros((1, 12, 16, 16), np.float32)})
+        >>> image.shape
+        (1, 3, 128, 128)
     """
 
     def __init__(

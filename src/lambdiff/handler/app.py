@@ -42,8 +42,9 @@ class App:
         clock: the monotonic time in seconds; the requests' deadlines refer to it.
 
     Example:
-        >>> app = App(functools.partial(open_engine, folder))                                       # doctest: +SKIP
-        >>> app.handle(HttpRequest(method="POST", body=b'{"prompt": "a cat"}')).content_type        # doctest: +SKIP
+        >>> from lambdiff.engine.factory import open_engine
+        >>> app = App(lambda: open_engine(folder), write_log=request_log.discard)
+        >>> app.handle(HttpRequest(method="POST", body=b'{"prompt": "a cat"}')).content_type
         'image/png'
     """
 

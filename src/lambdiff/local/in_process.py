@@ -20,8 +20,8 @@ class InProcessTransport:
 
     Example:
         >>> transport = InProcessTransport()
-        >>> response = transport.request("POST", b'{"prompt": "a cat in a top hat"}')  # doctest: +SKIP
-        >>> response.status, response.content_type  # doctest: +SKIP
+        >>> response = transport.request("POST", b'{"prompt": "a cat in a top hat"}')
+        >>> response.status, response.content_type
         (200, 'image/png')
     """
 

@@ -70,8 +70,10 @@ class FunctionUrlServer:
         ConfigurationError: the address is not available.
 
     Example:
-        >>> with FunctionUrlServer(app, keys, "us-east-1") as function:  # doctest: +SKIP
-        ...     requests.post(function.url, json={"prompt": "a cat"}, auth=auth)
+        >>> with FunctionUrlServer(app, keys, "us-east-1") as function:
+        ...     client = lambdiff.Client(function.url, region="us-east-1", credentials=keys)
+        ...     client.generate("a cat").size
+        (64, 64)
     """
 
     def __init__(

@@ -102,7 +102,8 @@ def read(source: bytes | Path) -> ImageMetadata:
         MetadataError: the file is not an image, is too large or damaged, or has no parameters.
 
     Example:
-        >>> read(Path("cat.png")).request.prompt  # doctest: +SKIP
+        >>> path = lambdiff.generate("a cat in a top hat").save("cat.png")
+        >>> read(path).request.prompt
         'a cat in a top hat'
     """
     text, record = containers.read(source)

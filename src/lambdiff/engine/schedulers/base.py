@@ -21,9 +21,12 @@ class Scheduler(Protocol):
     """One request's path from noise to a clean sample.
 
     Example:
-        >>> scheduler = make("euler", Diffusion(), 4, np.random.default_rng(0))     # doctest: +SKIP
-        >>> sample = noise * scheduler.init_noise_sigma                             # doctest: +SKIP
-        >>> for timestep in scheduler.timesteps:                                    # doctest: +SKIP
+        >>> from lambdiff.engine.manifest import Diffusion
+        >>> from lambdiff.engine.schedulers import make
+        >>> random = np.random.default_rng(0)
+        >>> scheduler = make("euler", Diffusion(), 4, random)
+        >>> sample = random.standard_normal((1, 4, 64, 64)) * scheduler.init_noise_sigma
+        >>> for timestep in scheduler.timesteps:
         ...     output = unet(scheduler.scale_model_input(sample), timestep)
         ...     sample = scheduler.step(output, sample)
     """
