@@ -60,7 +60,36 @@ def test_version_loads_nothing_heavy() -> None:
     assert len(loaded_by(code)) < 200
 
 
-def test_the_handler_does_not_load_the_client() -> None:
+def test_the_handler_loads_only_packages_of_the_image() -> None:
     """The handler imports only packages that the container image contains."""
     code = "import lambdiff.handler.app, lambdiff.protocol.metadata"
     assert packages_loaded_by(code) <= FOR_THE_IMAGE
+
+
+def test_modules_of_the_handler_load_no_client_and_no_engine() -> None:
+    """The handler's modules load neither the client, nor its libraries, nor an engine when they are imported."""
+    modules = [
+        "lambdiff.protocol.contract",
+        "lambdiff.protocol.metadata",
+        "lambdiff.handler.app",
+        "lambdiff.handler.event",
+        "lambdiff.handler.request_log",
+        "lambdiff.engine.manifest",
+        "lambdiff.engine.base",
+    ]
+    banned = [
+        "boto3",
+        "botocore",
+        "requests",
+        "click",
+        "rich",
+        "aws_cdk",
+        "lambdiff.client",
+        "numpy",
+        "openvino",
+        "torch",
+        "PIL",
+    ]
+    code = f"import sys\nfor m in {modules}: __import__(m)\nprint([m for m in {banned} if m in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"

@@ -14,8 +14,6 @@ import pytest
 
 from lambdiff.engine import cpu
 from lambdiff.engine import manifest as manifests
-from lambdiff.engine.diffusers import DiffusersEngine
-from lambdiff.engine.factory import open_engine
 from lambdiff.engine.manifest import Approximations
 from lambdiff.engine.mapped_weights import MappedWeights
 from lambdiff.engine.openvino import OpenVinoEngine
@@ -64,30 +62,6 @@ def count_compilations(monkeypatch):
     compile_model, compilations = openvino.Core.compile_model, []
     monkeypatch.setattr(openvino.Core, "compile_model", lambda *args: compilations.append(1) or compile_model(*args))
     return compilations
-
-
-def test_open_engine_follows_the_manifest(folder):
-    """`open_engine` opens the engine that the manifest names, and reads no weights."""
-    engine = open_engine(folder)
-    assert isinstance(engine, OpenVinoEngine)
-    assert not engine.loaded
-    assert engine.precision == "f32"
-    assert isinstance(open_engine(tiny_pipeline.baked("diffusers")), DiffusersEngine)
-
-
-@pytest.mark.parametrize(
-    ("name", "module", "extra"), [("openvino", "openvino", "local"), ("diffusers", "torch", "diffusers")]
-)
-def test_a_missing_library_names_its_extra(folder, name, module, extra):
-    """If an engine's library is missing, the error names the extra to install."""
-    code = (
-        f"import sys; from pathlib import Path; sys.modules[{module!r}] = None; from lambdiff.engine import factory\n"
-        "from lambdiff.errors import MissingExtra\n"
-        f"try: factory.open_engine(Path({str(folder)!r}), {name!r})\n"
-        "except MissingExtra as error: print(error.extra)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == f"{extra}\n"
 
 
 def test_a_folder_without_a_part_is_a_model_error(folder, manifest, tmp_path):

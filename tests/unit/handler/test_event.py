@@ -10,7 +10,7 @@ import pytest
 
 from lambdiff.errors import MalformedRequest
 from lambdiff.handler.event import parse, render, rendered_size, request_id
-from lambdiff.protocol.http import HttpResponse, media_type
+from lambdiff.protocol.http import HttpResponse
 
 
 class LambdaContext:
@@ -120,8 +120,3 @@ def test_the_estimated_size_is_an_upper_bound() -> None:
     for size in (0, 1, 2, 3, 1_000):
         response = HttpResponse(200, {"content-type": "image/png", "lambdiff-warnings": '["\\u00e4\\""]'}, bytes(size))
         assert len(json.dumps(render(response))) <= rendered_size(response)
-
-
-def test_media_types_lose_their_parameters() -> None:
-    """A media type is in lower case and has no parameters."""
-    assert media_type(" Application/JSON ; charset=UTF-8") == "application/json"

@@ -1,4 +1,4 @@
-"""The in-process transport and the model folder that it uses (local/in_process.py)."""
+"""The in-process transport (local/in_process.py)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,8 @@ from pathlib import Path
 import pytest
 
 from lambdiff.errors import ModelError
-from lambdiff.local import builtin
 from lambdiff.local.in_process import InProcessTransport
 from lambdiff.protocol.headers import PROBLEM_JSON
-
-
-def test_the_environment_overrides_the_built_in_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """LAMBDIFF_MODEL_DIR selects a folder other than the built-in model's."""
-    assert builtin.default_model_dir().name == "builtin_model"
-    monkeypatch.setenv("LAMBDIFF_MODEL_DIR", str(tmp_path))
-    assert builtin.default_model_dir() == tmp_path
 
 
 def test_a_missing_model_raises(tmp_path: Path) -> None:
