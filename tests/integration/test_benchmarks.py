@@ -55,7 +55,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> run.Settings:
         steps=1,
         rows=CHOSEN,
         sweeps=(plan.Sweep("size", (128, 192)),),
-        timeout=120,
+        timeout=600,
         rate_seconds=0,
         threads=1,
         python=lambda _: Path(sys.executable),

@@ -37,7 +37,7 @@ def handles() -> int:
 
 
 @pytest.mark.linux
-@pytest.mark.timeout(300 + IMAGES)
+@pytest.mark.timeout(900 + IMAGES)
 def test_concurrent_callers_get_their_own_images() -> None:
     """Each of many concurrent callers gets the image of its own seed, without leaks of memory, files or threads."""
     before = (handles(), threading.active_count())
