@@ -1,6 +1,6 @@
 """Bake the trained pipeline as the built-in model, in the first precision that fits into the wheel.
 
-Its images of a few prompts must also be close to those of the same model stored in f32.
+For a few prompts, its images must also be close to those of the same model stored in f32.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lambdiff.engine.openvino import OpenVinoEngine
 from lambdiff.protocol.contract import GenerateRequest
 
 MAX_SIZE = 25_000_000
-"""Bytes in the wheel, in which files are deflated."""
+"""Maximum bytes in the wheel, where files are compressed."""
 MIN_PSNR = 30.0
 """In dB, compared with the model stored in f32."""
 OUTPUT_SIZE = 256
@@ -38,16 +38,16 @@ PRECISIONS: tuple[Precision, ...] = ("int8", "w8a8", "f16")
 
 
 def calibration_prompts(card: dict) -> tuple[str, ...]:
-    """Return prompts of every kind that the model knows, each with other things."""
+    """Return prompts of every kind that the model knows, each with different things."""
     pick = random.Random(0)
     things = iter(pick.sample(card["things"], len(card["things"])))
-    wearers, hats, colours = (pick.sample(card[key], len(card[key])) for key in ("wearers", "hats", "colours"))
+    wearers, hats, colors = (pick.sample(card[key], len(card[key])) for key in ("wearers", "hats", "colors"))
     prompts = []
     for n in range(8):
         prompts += [
             f"a {next(things)}",
             f"a {wearers[n]} in a {hats[n % len(hats)]}",
-            f"a {next(things)} on a {colours[n]} background",
+            f"a {next(things)} on a {colors[n]} background",
             f"a {next(things)} and a {next(things)}" if n % 2 else f"a {next(things)} at night",
         ]
     # Every fourth prompt is held out for the comparison. Shuffled, these are prompts of all kinds.
@@ -56,7 +56,7 @@ def calibration_prompts(card: dict) -> tuple[str, ...]:
 
 
 def bake_pipeline(folder: Path, out: Path, precision: Precision, card: dict) -> None:
-    """Bake what `export.py` wrote, with the facts of its card."""
+    """Bake the output of `export.py`, with the metadata in its card."""
     size = card["image_size"]
     defaults = card["defaults"]
     bake(

@@ -1,7 +1,7 @@
 """The judge of the generator: a small network that names the things in an image.
 
 It is trained on rendered scenes only, never on generated images, and takes no part in training the generator.
-`python classifier.py` trains it; `Classifier.load` reads the frozen weights committed beside this file.
+`python classifier.py` trains it; `Classifier.load` reads the frozen weights committed next to this file.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits, of shape (n, names)."""
-        # Each of 4x4 cells votes by itself, so a thing that covers only a part of the image is not averaged away.
+        # Each of 4x4 cells votes separately, so a thing that covers only part of the image is not averaged out.
         cells = self.blocks(F.avg_pool2d(x, 2)).flatten(2).transpose(1, 2)
         return self.head(cells).logsumexp(1)
 
@@ -77,7 +77,7 @@ class Classifier(nn.Module):
 
 
 def degrade(x: Tensor, codec: Codec, generator: torch.Generator) -> Tensor:
-    """Make renders look generated: blurred, or decoded from noisy latents, and with noise and shifted colours."""
+    """Make renders look generated: blurred, or decoded from noisy latents, and with noise and shifted colors."""
 
     def uniform(*shape: int) -> Tensor:
         return torch.rand(shape, generator=generator)
@@ -109,10 +109,10 @@ def accuracy(model: Classifier, vocabulary: V.Vocabulary, each: int = 4, seed: i
     """Measure on fresh renders: `each` of every name, and scenes with two different things."""
     scenes = Scenes(vocabulary, seed, hold_out=False)
     single = [scenes.one(name) for name in scenes.names for _ in range(each)]
-    double = [s for s in (scenes.draw() for _ in range(8000)) if len(set(s.things)) == 2]
+    double = [s for s in (scenes.random_scene() for _ in range(8000)) if len(set(s.things)) == 2]
     model.eval()
-    best = model.best(np.stack([s.picture for s in single]))
-    both = model.best(np.stack([s.picture for s in double]), 3)
+    best = model.best(np.stack([s.image for s in single]))
+    both = model.best(np.stack([s.image for s in double]), 3)
     wrong = [(s.things[0], b[0]) for s, b in zip(single, best, strict=True) if b[0] != s.things[0]]
     return {
         "top1": 1 - len(wrong) / len(single),
@@ -139,23 +139,23 @@ def main() -> None:
     vocabulary = V.Vocabulary(args.data)
     scenes, codec = Scenes(vocabulary, args.seed, hold_out=False), Codec.load(args.codec)
     model = Classifier(scenes.names)
-    optimiser = torch.optim.AdamW(model.parameters(), 4e-3, weight_decay=0.02)
+    optimizer = torch.optim.AdamW(model.parameters(), 4e-3, weight_decay=0.02)
     started, logged_at, step, losses = time.monotonic(), 0.0, 0, []
     while (progress := (time.monotonic() - started) / 60 / args.minutes) < 1:
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = 4e-3 * min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * progress))
         batch = [scenes.one(scenes.random.choice(scenes.names)) for _ in range(24)]
         while len(batch) < 72:
-            scene = scenes.draw()
+            scene = scenes.random_scene()
             if len(scene.things) > 1:
                 batch.append(scene)
-        x = degrade(to_tensor(np.stack([s.picture for s in batch])), codec, generator)
+        x = degrade(to_tensor(np.stack([s.image for s in batch])), codec, generator)
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(x)
         loss = F.cross_entropy(logits.float(), targets(batch, model.names))
         loss.backward()
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         step += 1
         losses.append(loss.item())
         if time.monotonic() - logged_at > 15:

@@ -1,7 +1,7 @@
 """Measure how well a baked model follows its prompts: the figures in the model card.
 
-Images are generated as users do, by lambdiff's engine with the model's defaults, at the model's native size. The frozen
-classifier judges them.
+Images are generated as a user would, by lambdiff's engine with the model's defaults, at the model's native size. The
+frozen classifier judges them.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ def with_article(name: str) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
-def border_colour(image: Array) -> str:
-    """Return the background colour that is nearest to the image's border."""
+def border_color(image: Array) -> str:
+    """Return the background color that is nearest to the image's border."""
     border = np.concatenate([image[:6].reshape(-1, 3), image[:, :6].reshape(-1, 3), image[:, -6:].reshape(-1, 3)])
     median = np.median(border, axis=0)
-    palette = {**V.COLOURS, "white": (255, 255, 255)}
+    palette = {**V.COLORS, "white": (255, 255, 255)}
     return min(palette, key=lambda name: float(np.abs(median - palette[name]).sum()))
 
 
@@ -81,7 +81,7 @@ def count_blobs(image: Array) -> int:
 
 
 def names(judge: Judge, vocabulary: V.Vocabulary, seeds: int) -> dict:
-    """Generate every name `seeds` times, and count how often the classifier recognises it."""
+    """Generate every name `seeds` times, and count how often the classifier recognizes it."""
     things = [name for name in vocabulary.things for _ in range(seeds)]
     seen = judge.best((with_article(name), n % seeds) for n, name in enumerate(things))
     right: dict[str, int] = {}
@@ -124,22 +124,22 @@ def _both(pairs: list[tuple[str, str]], seen: list[list[str]]) -> dict:
 
 
 def backgrounds(judge: Judge, vocabulary: V.Vocabulary, pick: random.Random, count: int) -> dict:
-    """Held-out things on coloured backgrounds: colour of the border, and the thing among the first three guesses."""
-    held = [pair for pair in product(vocabulary.things, V.COLOURS) if V.held_out("on", *pair)]
+    """Held-out things on colored backgrounds: color of the border, and the thing among the first three guesses."""
+    held = [pair for pair in product(vocabulary.things, V.COLORS) if V.held_out("on", *pair)]
     pairs = pick.sample(held, count)
     images = [
-        judge.generate(f"{with_article(name)} on {with_article(colour)} background", n)
-        for n, (name, colour) in enumerate(pairs)
+        judge.generate(f"{with_article(name)} on {with_article(color)} background", n)
+        for n, (name, color) in enumerate(pairs)
     ]
     seen = judge.classifier.best(np.stack(images), 3)
-    colours = [border_colour(image) == colour for image, (_, colour) in zip(images, pairs, strict=True)]
+    colors = [border_color(image) == color for image, (_, color) in zip(images, pairs, strict=True)]
     things = [name in best for best, (name, _) in zip(seen, pairs, strict=True)]
     return {
         "prompts": len(pairs),
-        "both": float(np.mean(np.array(colours) & np.array(things))),
-        "colour": float(np.mean(colours)),
+        "both": float(np.mean(np.array(colors) & np.array(things))),
+        "color": float(np.mean(colors)),
         "thing": float(np.mean(things)),
-        "thing_is_the_likeliest": float(
+        "thing_is_the_most_likely": float(
             np.mean([best[0] == name for best, (name, _) in zip(seen, pairs, strict=True)])
         ),
     }
@@ -161,7 +161,7 @@ def counts(judge: Judge, vocabulary: V.Vocabulary, pick: random.Random, count: i
         name
         for name in (*V.WEARERS, *V.THINGS)
         if vocabulary.things[name].plurals
-        and all(count_blobs(scenes.several(name, 3, "white").picture) == 3 for _ in range(3))
+        and all(count_blobs(scenes.several(name, 3, "white").image) == 3 for _ in range(3))
     ]
     requested = [(pick.choice(whole), 1 + n % 3) for n in range(count)]
     words = {1: "one", 2: "two", 3: "three"}

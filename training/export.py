@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 
 def card(unet_state: dict, decoder_state: dict, machine: str, vocabulary: V.Vocabulary) -> dict:
-    """Return the facts about the model, for programs to read."""
+    """Return machine-readable metadata of the model."""
     return {
         "name": "lambdiff-emoji",
         "license": "MIT",
@@ -30,7 +30,7 @@ def card(unet_state: dict, decoder_state: dict, machine: str, vocabulary: V.Voca
         "things": list(vocabulary.things),
         "wearers": list(V.WEARERS),
         "hats": [*V.HATS, *V.GLASSES],
-        "colours": list(V.COLOURS),
+        "colors": list(V.COLORS),
         "training": {
             "machine": machine,
             "denoiser_minutes": round(unet_state["minutes"], 1),

@@ -1,6 +1,6 @@
 """The fixed encoder: a linear projection of 8x8 pixel patches onto their principal components.
 
-It is fitted in seconds instead of trained for an hour. Its first components are the mean colour of a patch, so colours
+It is fitted in seconds instead of trained for an hour. Its first components are the mean color of a patch, so colors
 cannot drift. The denoiser can start at once, while the decoder is still being trained.
 """
 

@@ -67,7 +67,7 @@ class SharedEmbedding(torch.nn.Module):
         tokenizer: maps words to ids.
         meanings: word or phrase -> (its meaning, whether it is a plural).
         codes: initial rows by meaning; other rows start at random. If a row describes what a thing looks like
-            (`Codec.codes`), the denoiser learns one way to read rows instead of memorising hundreds of images.
+            (`Codec.codes`), the denoiser learns one way to read rows instead of memorizing hundreds of images.
     """
 
     def __init__(self, tokenizer: CLIPTokenizer, meanings: dict, codes: dict[str, Tensor] | None = None) -> None:
@@ -179,7 +179,7 @@ def make_vae() -> AutoencoderKL:
 
 
 def make_scheduler() -> DDIMScheduler:
-    """Return the scheduler. Betas end at 0.02 instead of the usual 0.012, so that noise hides even the mean colour."""
+    """Return the scheduler. Betas end at 0.02 instead of the usual 0.012, so that noise hides even the mean color."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_schedule="scaled_linear",
@@ -199,7 +199,7 @@ def pick_device() -> torch.device:
 
 
 def save_atomically(state: dict, path: Path) -> None:
-    """Write beside the file, then rename, so that a reader never sees an incomplete file."""
+    """Write to a temporary file, then rename it, so that a reader never sees an incomplete file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     torch.save(state, part)

@@ -14,7 +14,7 @@ from PIL import Image
 SIZE = 128
 Array = np.ndarray
 
-#: The centre of the head as a fraction of the width, for images that are not symmetric.
+#: The center of the head as a fraction of the width, for images that are not symmetric.
 HEAD_X: dict[str, float] = {"unicorn": 0.52, "chick": 0.40}
 #: How far below the top of the head the hat sits, as a fraction of the head's height, if it is not 0.03.
 HEAD_DOWN: dict[str, float] = {"unicorn": 0.10, "robot": 0.05, "cat": 0.0, "fox": 0.0, "frog": 0.0}
@@ -31,7 +31,7 @@ HAT_FIT: dict[str, tuple[float, float]] = {
     "cap": (0.66, 0.26),
     "sun hat": (0.98, 0.34),
 }
-#: The centre of the eyes as fractions of the head's width and height, and the width of glasses as a fraction of the
+#: The center of the eyes as fractions of the head's width and height, and the width of glasses as a fraction of the
 #: head's width.
 EYES: tuple[float, float, float] = (0.5, 0.46, 0.80)
 EYES_OF: dict[str, tuple[float, float, float]] = {
@@ -50,10 +50,10 @@ EYES_OF: dict[str, tuple[float, float, float]] = {
 class Scene:
     """An image, uint8 of shape (128, 128, 3), with its caption, its things and its background."""
 
-    picture: Array
+    image: Array
     caption: str
     things: tuple[str, ...] = ()
-    colour: str | None = None
+    color: str | None = None
 
 
 class Scenes:
@@ -83,12 +83,12 @@ class Scenes:
     # -- images ---------------------------------------------------------------------------------
 
     def _load(self, name: str) -> Image.Image:
-        """Load the image of a thing, cropped to what is not transparent, with premultiplied colours."""
-        picture = Image.open(self.vocabulary.assets / f"{self.things[name].picture}.webp").convert("RGBA")
-        box = picture.getchannel("A").point(lambda a: 255 * (a > 24)).getbbox()
-        picture = picture.crop(box).convert("RGBa")
-        picture.thumbnail((150, 150), Image.Resampling.LANCZOS)
-        return picture
+        """Load the image of a thing, cropped to its opaque part, with premultiplied colors."""
+        image = Image.open(self.vocabulary.assets / f"{self.things[name].image}.webp").convert("RGBA")
+        box = image.getchannel("A").point(lambda a: 255 * (a > 24)).getbbox()
+        image = image.crop(box).convert("RGBa")
+        image.thumbnail((150, 150), Image.Resampling.LANCZOS)
+        return image
 
     def _resize(self, name: str, width: int, height: int) -> Array:
         return np.asarray(self._crop(name).resize((width, height), Image.Resampling.LANCZOS), np.float32)
@@ -100,13 +100,13 @@ class Scenes:
         return self._sized(name, max(1, round(width * scale)), max(1, round(height * scale)))
 
     @staticmethod
-    def paste(canvas: Array, picture: Array, left: int, top: int) -> None:
+    def paste(canvas: Array, image: Array, left: int, top: int) -> None:
         """Paste a premultiplied image onto the canvas, clipped at its edges."""
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + width, SIZE), min(top + height, SIZE)
         if x0 >= x1 or y0 >= y1:
             return
-        part = picture[y0 - top : y1 - top, x0 - left : x1 - left]
+        part = image[y0 - top : y1 - top, x0 - left : x1 - left]
         view = canvas[y0:y1, x0:x1]
         view *= 1.0 - part[..., 3:] / 255.0
         view += part[..., :3]
@@ -115,15 +115,15 @@ class Scenes:
         """Return a random integer from -most to most."""
         return self.random.randint(-most, most)
 
-    def centred(self, canvas: Array, name: str, longest: int, x: int, y: int) -> None:
-        """Paste a thing onto the canvas with its centre at (x, y), sometimes mirrored."""
-        picture = self.sized(name, longest)
+    def paste_centered(self, canvas: Array, name: str, longest: int, x: int, y: int) -> None:
+        """Paste a thing onto the canvas with its center at (x, y), sometimes mirrored."""
+        image = self.sized(name, longest)
         if self.things[name].mirrored and self.random.random() < 0.3:
-            picture = picture[:, ::-1]
-        self.paste(canvas, picture, x - picture.shape[1] // 2, y - picture.shape[0] // 2)
+            image = image[:, ::-1]
+        self.paste(canvas, image, x - image.shape[1] // 2, y - image.shape[0] // 2)
 
     def wearing(self, canvas: Array, name: str, worn: str, longest: int, dx: int, dy: int) -> None:
-        """Paste a head that wears a hat or glasses onto the centre of the canvas."""
+        """Paste a head that wears a hat or glasses onto the center of the canvas."""
         head = self.sized(name, longest)
         height, width = head.shape[:2]
         worn_w, worn_h = self._crop(worn).size
@@ -131,11 +131,11 @@ class Scenes:
         if worn in V.GLASSES:
             x, y, fit = EYES_OF.get(name, EYES)
             worn_w = round(width * fit)
-            picture = self._sized(worn, worn_w, round(worn_w * aspect))
+            image = self._sized(worn, worn_w, round(worn_w * aspect))
             left, top = (SIZE - width) // 2 + dx, (SIZE - height) // 2 + dy
             self.paste(canvas, head, left, top)
             self.paste(
-                canvas, picture, left + round(width * x) - worn_w // 2, top + round(height * y) - picture.shape[0] // 2
+                canvas, image, left + round(width * x) - worn_w // 2, top + round(height * y) - image.shape[0] // 2
             )
             return
         fit, cover = HAT_FIT[worn]
@@ -155,14 +155,14 @@ class Scenes:
             top + crown + round(worn_h * cover) - worn_h,
         )
 
-    def background(self, colour: str | None) -> Array:
-        """Return a canvas: a colour or a sky, or without `colour` white or a light tint."""
+    def background(self, color: str | None) -> Array:
+        """Return a canvas: a color or a sky, or without `color` white or a light tint."""
         r = self.random
         canvas = np.empty((SIZE, SIZE, 3), np.float32)
-        if colour in V.SKIES:
-            above, below = ((14, 18, 52), (50, 58, 118)) if colour == "night" else ((86, 164, 240), (204, 232, 252))
+        if color in V.SKIES:
+            above, below = ((14, 18, 52), (50, 58, 118)) if color == "night" else ((86, 164, 240), (204, 232, 252))
             canvas[:] = np.linspace(above, below, SIZE)[:, None, :]
-            if colour == "night":
+            if color == "night":
                 for _ in range(18):
                     x, y, size = r.randrange(SIZE - 2), r.randrange(SIZE - 2), r.choice((1, 2, 2))
                     canvas[y : y + size, x : x + size] = (250, 246, 214)
@@ -171,9 +171,9 @@ class Scenes:
                 for x, y in ((r.randrange(8, 44), r.randrange(10, 60)), (r.randrange(84, 120), r.randrange(10, 60))):
                     for dx, dy, radius in ((-12, 3, 8), (0, 0, 12), (12, 3, 8)):
                         canvas[(xs - x - dx) ** 2 + (ys - y - dy) ** 2 < radius**2] = 255
-        elif colour and colour != "white":
-            canvas[:] = [c + self.jitter(9) for c in V.COLOURS[colour]]
-        elif colour is None and r.random() < 0.2:
+        elif color and color != "white":
+            canvas[:] = [c + self.jitter(9) for c in V.COLORS[color]]
+        elif color is None and r.random() < 0.2:
             canvas[:] = [255 - r.choice((0, 8, 16, 24)) for _ in range(3)]
         else:
             canvas[:] = 255
@@ -181,51 +181,51 @@ class Scenes:
 
     # -- captions -------------------------------------------------------------------------------
 
-    def call(self, name: str) -> str:
-        """Return a name for a thing: usually its main name, sometimes with its colour or an adjective."""
+    def name_for(self, name: str) -> str:
+        """Return a name for a thing: usually its main name, sometimes with its color or an adjective."""
         others = self.things[name].aliases
-        said = self.random.choice(others) if others and self.random.random() < 0.1 else name
-        colour = V.OWN_COLOURS.get(name)
-        if colour and said == name != colour and self.random.random() < 0.12:
-            said = f"{colour} {said}"
+        phrase = self.random.choice(others) if others and self.random.random() < 0.1 else name
+        color = V.OWN_COLORS.get(name)
+        if color and phrase == name != color and self.random.random() < 0.12:
+            phrase = f"{color} {phrase}"
         if self.random.random() < 0.05:
-            said = f"{self.random.choice(V.FILLERS)} {said}"
-        return said
+            phrase = f"{self.random.choice(V.FILLERS)} {phrase}"
+        return phrase
 
     def noun(self, name: str) -> str:
         """Return a name for a thing, with or without an article."""
-        said = self.call(name)
+        phrase = self.name_for(name)
         roll = self.random.random()
         if roll < 0.2:
-            return said
+            return phrase
         if roll < 0.3:
-            return f"the {said}"
-        return f"{'an' if said[0] in 'aeio' else 'a'} {said}"
+            return f"the {phrase}"
+        return f"{'an' if phrase[0] in 'aeio' else 'a'} {phrase}"
 
     def unknown(self) -> str:
         """Return a random word without meaning."""
         return "".join(self.random.choices(string.ascii_lowercase, k=self.random.randint(3, 9)))
 
-    def finish(self, text: str, colour: str | None) -> str:
-        """Add the background to a caption, and the noise that real prompts have."""
+    def finish(self, text: str, color: str | None) -> str:
+        """Add the background to a caption, and noise as in real prompts."""
         r = self.random
         if r.random() < 0.10:
             text = f"{r.choice(('a picture of', 'a photo of', 'an image of', 'a drawing of', 'an emoji of'))} {text}"
-        if colour in V.SKIES:
-            text = f"{text} {r.choice(V.SKIES[colour])}"
-        elif colour:
-            for other, meant in V.COLOUR_SYNONYMS.items():
-                if meant == colour and r.random() < 0.25:
-                    colour = other
-            article = "an" if colour[0] == "o" else "a"
+        if color in V.SKIES:
+            text = f"{text} {r.choice(V.SKIES[color])}"
+        elif color:
+            for other, meant in V.COLOR_SYNONYMS.items():
+                if meant == color and r.random() < 0.25:
+                    color = other
+            article = "an" if color[0] == "o" else "a"
             text = r.choices(
                 (
-                    f"{text} on {article} {colour} background",
-                    f"{text} with {article} {colour} background",
-                    f"{text} on {colour}",
-                    f"{text}, {colour} background",
-                    f"{text} in front of {article} {colour} background",
-                    f"{colour} background, {text}",
+                    f"{text} on {article} {color} background",
+                    f"{text} with {article} {color} background",
+                    f"{text} on {color}",
+                    f"{text}, {color} background",
+                    f"{text} in front of {article} {color} background",
+                    f"{color} background, {text}",
                 ),
                 (5, 1.5, 1.5, 1, 1, 0.7),
             )[0]
@@ -237,87 +237,87 @@ class Scenes:
 
     # -- scenes ---------------------------------------------------------------------------------
 
-    def one(self, name: str, colour: str | None = None) -> Scene:
+    def one(self, name: str, color: str | None = None) -> Scene:
         """Compose a single thing."""
-        canvas = self.background(colour)
-        self.centred(canvas, name, 100 + 5 * self.jitter(1), 64 + self.jitter(2), 64 + self.jitter(2))
-        return self._scene(canvas, self.noun(name), (name,), colour)
+        canvas = self.background(color)
+        self.paste_centered(canvas, name, 100 + 5 * self.jitter(1), 64 + self.jitter(2), 64 + self.jitter(2))
+        return self._scene(canvas, self.noun(name), (name,), color)
 
-    def worn(self, name: str, hat: str, colour: str | None = None) -> Scene:
+    def worn(self, name: str, hat: str, color: str | None = None) -> Scene:
         """Compose a head with a hat or glasses."""
-        canvas = self.background(colour)
+        canvas = self.background(color)
         size = (98 if hat in V.GLASSES else 84) + 3 * self.jitter(1)
         self.wearing(canvas, name, hat, size, self.jitter(2), self.jitter(2))
         joint = self.random.choices(("in", "wearing", "with", "that wears", "and"), (5, 5, 2, 0.3, 0.15))[0]
-        what = self.call(hat) if hat in V.GLASSES else self.noun(hat)
-        return self._scene(canvas, f"{self.noun(name)} {joint} {what}", (name, hat), colour)
+        what = self.name_for(hat) if hat in V.GLASSES else self.noun(hat)
+        return self._scene(canvas, f"{self.noun(name)} {joint} {what}", (name, hat), color)
 
-    def pair(self, one: str, two: str, colour: str | None = None) -> Scene:
+    def pair(self, one: str, two: str, color: str | None = None) -> Scene:
         """Compose two things side by side, the first on the left."""
-        canvas = self.background(colour)
+        canvas = self.background(color)
         for name, x in ((one, 33), (two, 95)):
-            self.centred(canvas, name, 57 + 2 * self.jitter(1), x + self.jitter(1), 64 + self.jitter(2))
+            self.paste_centered(canvas, name, 57 + 2 * self.jitter(1), x + self.jitter(1), 64 + self.jitter(2))
         joint = self.random.choices(("and", "next to", "beside", "with", "near", "by"), (7, 2, 1, 0.5, 0.3, 0.3))[0]
-        return self._scene(canvas, f"{self.noun(one)} {joint} {self.noun(two)}", (one, two), colour)
+        return self._scene(canvas, f"{self.noun(one)} {joint} {self.noun(two)}", (one, two), color)
 
-    def several(self, name: str, count: int, colour: str | None = None) -> Scene:
+    def several(self, name: str, count: int, color: str | None = None) -> Scene:
         """Compose two things of a kind side by side, or three with one above the others."""
-        canvas = self.background(colour)
+        canvas = self.background(color)
         places = ((33, 64), (95, 64)) if count == 2 else ((64, 35), (34, 93), (94, 93))
         for x, y in places:
-            self.centred(canvas, name, 57 + self.jitter(1), x + self.jitter(1), y + self.jitter(1))
+            self.paste_centered(canvas, name, 57 + self.jitter(1), x + self.jitter(1), y + self.jitter(1))
         plural = self.random.choice(self.things[name].plurals)
-        said = {2: ("two", "two", "2", "a pair of", "a couple of"), 3: ("three", "three", "three", "3", "some")}[count]
-        text = f"{self.random.choice(said)} {plural}" if self.random.random() < 0.85 or count == 3 else plural
-        return self._scene(canvas, text, (name,) * count, colour)
+        words = {2: ("two", "two", "2", "a pair of", "a couple of"), 3: ("three", "three", "three", "3", "some")}[count]
+        text = f"{self.random.choice(words)} {plural}" if self.random.random() < 0.85 or count == 3 else plural
+        return self._scene(canvas, text, (name,) * count, color)
 
-    def _scene(self, canvas: Array, text: str, things: tuple[str, ...], colour: str | None) -> Scene:
-        return Scene(canvas.clip(0, 255).astype(np.uint8), self.finish(text, colour), things, colour)
+    def _scene(self, canvas: Array, text: str, things: tuple[str, ...], color: str | None) -> Scene:
+        return Scene(canvas.clip(0, 255).astype(np.uint8), self.finish(text, color), things, color)
 
     def _allowed(self, kind: str, one: str, two: str) -> bool:
         return not (self.hold_out and V.held_out(kind, one, two))
 
-    def draw(self) -> Scene:
+    def random_scene(self) -> Scene:
         """Compose a random scene; one caption in ten is empty."""
         r = self.random
         roll = r.random()
-        colour = None
+        color = None
         if roll < 0.30:
-            colour = r.choice(list(V.COLOURS))
+            color = r.choice(list(V.COLORS))
         elif roll < 0.37:
-            colour = r.choice(list(V.SKIES))
+            color = r.choice(list(V.SKIES))
         elif roll < 0.40:
-            colour = "white"
+            color = "white"
         kind = r.random()
         if kind < 0.58:
             name = r.choices(self.names, self.weights)[0]
-            if colour and not self._allowed("on", name, colour):
-                colour = None
-            scene = self.one(name, colour)
+            if color and not self._allowed("on", name, color):
+                color = None
+            scene = self.one(name, color)
         elif kind < 0.79:
             while True:
                 name = r.choices(self.wearers, [V.WEIGHTS.get(name, 1.0) for name in self.wearers])[0]
                 hat = r.choices([*self.hats, *self.glasses], list(V.WORN_WEIGHTS.values()))[0]
                 if self._allowed("in", name, hat):
                     break
-            scene = self.worn(name, hat, colour)
+            scene = self.worn(name, hat, color)
         elif kind < 0.91:
             while True:
                 one, two = r.choices(self.names, self.weights, k=2)
                 if one != two and self._allowed("pair", one, two):
                     break
-            scene = self.pair(one, two, colour)
+            scene = self.pair(one, two, color)
         elif kind < 0.98:
             name = r.choices(self.countable, self.countable_weights)[0]
-            scene = self.several(name, r.choice((2, 3)), colour)
+            scene = self.several(name, r.choice((2, 3)), color)
         else:
-            text = r.choice(("", "nothing", self.unknown())) if colour is None else ""
-            scene = Scene(self.background(colour).astype(np.uint8), self.finish(text, colour).strip(", "), (), colour)
+            text = r.choice(("", "nothing", self.unknown())) if color is None else ""
+            scene = Scene(self.background(color).astype(np.uint8), self.finish(text, color).strip(", "), (), color)
         if r.random() < 0.10:
             scene.caption = ""
         return scene
 
     def batch(self, count: int) -> tuple[Array, list[str]]:
         """Return `count` scenes as one uint8 array (count, 128, 128, 3), and their captions."""
-        scenes = [self.draw() for _ in range(count)]
-        return np.stack([scene.picture for scene in scenes]), [scene.caption for scene in scenes]
+        scenes = [self.random_scene() for _ in range(count)]
+        return np.stack([scene.image for scene in scenes]), [scene.caption for scene in scenes]

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 import vocabulary as V
 from latents import Codec, to_tensor
-from optimiser import Muon, split
+from optimizer import Muon, split
 from parts import Average, load_denoiser, make_scheduler, make_vae, pick_device, save_atomically
 from scenes import Scenes
 from torch import Tensor
@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 
 def image_loss(decoded: Tensor, target: Tensor) -> Tensor:
-    """Return the error of pixels, of edges at two scales, and of the mean colours of 8x8 areas."""
+    """Return the error of pixels, of edges at two scales, and of the mean colors of 8x8 areas."""
     difference = decoded - target
     loss = difference.abs().mean()
     for scale in (1, 2):
@@ -90,24 +90,24 @@ def main() -> None:
     torch.nn.init.dirac_(vae.post_quant_conv.weight)
     torch.nn.init.zeros_(vae.post_quant_conv.bias)
     inner, outer = split(model)
-    optimisers = [Muon(inner, 5 * args.rate), torch.optim.AdamW(outer, args.rate, (0.9, 0.99), weight_decay=0.0)]
-    rates = [[g["lr"] for g in o.param_groups] for o in optimisers]
+    optimizers = [Muon(inner, 5 * args.rate), torch.optim.AdamW(outer, args.rate, (0.9, 0.99), weight_decay=0.0)]
+    rates = [[g["lr"] for g in o.param_groups] for o in optimizers]
     average = Average(model)
     step, spent, earlier = 0, 0.0, 0.0
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device)
         model.load_state_dict(state["model"])
         average.state = state["average"]
-        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         step, spent = state["step"], state["minutes"]
         earlier, spent = (spent, 0.0) if args.restart else (0.0, spent)
     scenes = Scenes(vocabulary, seed=args.seed + 5000 + step)
     predictions = DenoiserPredictions(args.denoiser, device) if args.denoiser else None
 
     def save(minutes: float) -> None:
-        saved = [o.state_dict() for o in optimisers]
-        state = {"model": model.state_dict(), "average": average.state, "optimisers": saved}
+        saved = [o.state_dict() for o in optimizers]
+        state = {"model": model.state_dict(), "average": average.state, "optimizers": saved}
         save_atomically({**state, "step": step, "minutes": earlier + minutes}, checkpoint)
 
     started, saved_at, logged_at, losses = time.monotonic(), 0.0, 0.0, []
@@ -119,8 +119,8 @@ def main() -> None:
             if progress >= 1:
                 break
             factor = min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * progress))
-            for optimiser, initial in zip(optimisers, rates, strict=True):
-                for group, rate in zip(optimiser.param_groups, initial, strict=True):
+            for optimizer, initial in zip(optimizers, rates, strict=True):
+                for group, rate in zip(optimizer.param_groups, initial, strict=True):
                     group["lr"] = rate * factor
             crop = progress < args.crops
             images, texts = scenes.batch(16 if crop else 8)
@@ -139,8 +139,8 @@ def main() -> None:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             if torch.isfinite(loss):
-                for optimiser in optimisers:
-                    optimiser.step()
+                for optimizer in optimizers:
+                    optimizer.step()
             model.zero_grad(set_to_none=True)
             step += 1
             average.update(model, step)

@@ -17,7 +17,7 @@ import torch.distributed as dist
 import vocabulary as V
 from diffusers.models.attention_processor import AttnProcessor
 from latents import Codec, to_tensor
-from optimiser import Muon, split
+from optimizer import Muon, split
 from parts import (
     WIDTH,
     Average,
@@ -59,10 +59,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="total wall-clock time, earlier runs included")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=32, help="scenes per step and process")
-    parser.add_argument("--optimiser", choices=("muon", "adamw"), default="muon")
+    parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon")
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of AdamW; see --muon-rate for Muon's")
     parser.add_argument("--muon-rate", type=float, default=0.015)
-    parser.add_argument("--no-codes", dest="codes", action="store_false", help="initialise all words at random")
+    parser.add_argument("--no-codes", dest="codes", action="store_false", help="initialize all words at random")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
 
@@ -94,12 +94,12 @@ def main() -> None:
     text_encoder.set_attn_implementation("eager")
     model = torch.nn.ModuleDict({"text_encoder": text_encoder, "unet": unet})
     alphas = make_scheduler().alphas_cumprod.to(device)
-    if args.optimiser == "muon":
+    if args.optimizer == "muon":
         inner, outer = split(text_encoder, unet)
-        optimisers = [Muon(inner, args.muon_rate), torch.optim.AdamW(outer, args.rate, (0.9, 0.99), weight_decay=0.01)]
+        optimizers = [Muon(inner, args.muon_rate), torch.optim.AdamW(outer, args.rate, (0.9, 0.99), weight_decay=0.01)]
     else:
-        optimisers = [torch.optim.AdamW(model.parameters(), args.rate, (0.9, 0.99), weight_decay=0.01)]
-    rates = [[g["lr"] for g in o.param_groups] for o in optimisers]
+        optimizers = [torch.optim.AdamW(model.parameters(), args.rate, (0.9, 0.99), weight_decay=0.01)]
+    rates = [[g["lr"] for g in o.param_groups] for o in optimizers]
     average = Average(model)
 
     step, samples, spent = 0, 0, 0.0
@@ -107,8 +107,8 @@ def main() -> None:
         state = torch.load(checkpoint, map_location=device)
         model.load_state_dict(state["model"])
         average.state = state["average"]
-        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         step, samples, spent = state["step"], state["samples"], state["minutes"]
     torch.manual_seed(args.seed + 7919 * step + rank)
     scenes = Scenes(vocabulary, seed=args.seed + 1000 + step + 100_003 * rank)
@@ -118,7 +118,7 @@ def main() -> None:
             {
                 "model": model.state_dict(),
                 "average": average.state,
-                "optimisers": [o.state_dict() for o in optimisers],
+                "optimizers": [o.state_dict() for o in optimizers],
                 "step": step,
                 "samples": samples,
                 "minutes": minutes,
@@ -139,8 +139,8 @@ def main() -> None:
             if minutes >= args.minutes:
                 break
             factor = learning_rate(minutes / args.minutes, step)
-            for optimiser, initial in zip(optimisers, rates, strict=True):
-                for group, rate in zip(optimiser.param_groups, initial, strict=True):
+            for optimizer, initial in zip(optimizers, rates, strict=True):
+                for group, rate in zip(optimizer.param_groups, initial, strict=True):
                     group["lr"] = rate * factor
 
             images, texts = scenes.batch(args.batch)
@@ -164,8 +164,8 @@ def main() -> None:
                 share_gradients(list(model.parameters()), world)
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             if torch.isfinite(norm):
-                for optimiser in optimisers:
-                    optimiser.step()
+                for optimizer in optimizers:
+                    optimizer.step()
             model.zero_grad(set_to_none=True)
             step += 1
             samples += args.batch * world

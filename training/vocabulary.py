@@ -1,4 +1,4 @@
-"""The words that the model learns: things, hats, glasses, background colours, and the other words of captions.
+"""The words that the model learns: things, hats, glasses, background colors, and the other words of captions.
 
 Common things are listed here by hand. `emojibase-data` names all other images of the groups in GROUPS (Unicode's CLDR
 labels and keywords).
@@ -256,8 +256,8 @@ VAGUE: frozenset[str] = frozenset(
     "large tiny huge young mind want need know look looking see watch feel feeling death life angel brother sister".split()
 )
 
-#: Background colours.
-COLOURS: dict[str, tuple[int, int, int]] = {
+#: Background colors.
+COLORS: dict[str, tuple[int, int, int]] = {
     "red": (226, 60, 60),
     "orange": (247, 148, 50),
     "yellow": (252, 216, 72),
@@ -269,16 +269,16 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "grey": (160, 164, 170),
     "black": (32, 32, 38),
 }
-#: Spellings and shades that mean one of the colours above.
-COLOUR_SYNONYMS: dict[str, str] = {"gray": "grey", "violet": "purple"}
+#: Spellings and shades that mean one of the colors above.
+COLOR_SYNONYMS: dict[str, str] = {"gray": "grey", "violet": "purple"}
 #: Skies, and their wordings in captions.
 SKIES: dict[str, tuple[str, ...]] = {
     "night": ("at night", "in the night sky", "under the stars", "in a starry night", "in the dark", "by night"),
     "day": ("in the sky", "by day", "on a sunny day", "under a blue sky", "in the clouds", "in daylight"),
 }
 
-#: Colours of the things themselves, sometimes mentioned in captions.
-OWN_COLOURS: dict[str, str] = {
+#: Colors of the things themselves, sometimes mentioned in captions.
+OWN_COLORS: dict[str, str] = {
     "apple": "red", "strawberry": "red", "tomato": "red", "car": "red", "rose": "red", "heart": "red",
     "balloon": "red", "banana": "yellow", "lemon": "yellow", "star": "yellow", "chick": "yellow",
     "taxi": "yellow", "frog": "green", "tree": "green", "cactus": "green", "alien": "green",
@@ -312,7 +312,7 @@ class Thing:
     """An image with its names."""
 
     name: str
-    picture: str
+    image: str
     aliases: tuple[str, ...]
     plurals: tuple[str, ...]
     common: bool
@@ -338,11 +338,11 @@ class Vocabulary:
         self.assets = modules / "@lobehub" / "fluent-emoji-3d" / "assets"
         listed = json.loads((modules / "emojibase-data" / "en" / "data.json").read_text())
         self._entries = {
-            picture: entry for entry in listed if entry.get("group") is not None and (picture := self._picture(entry))
+            image: entry for entry in listed if entry.get("group") is not None and (image := self._image(entry))
         }
         self.things: dict[str, Thing] = {thing.name: thing for thing in self._things()}
 
-    def _picture(self, entry: dict) -> str | None:
+    def _image(self, entry: dict) -> str | None:
         code = entry["hexcode"].lower()
         names = (code, code.replace("-fe0f", ""), f"{code}-fe0f")
         return next((name for name in names if (self.assets / f"{name}.webp").exists()), None)
@@ -350,55 +350,55 @@ class Vocabulary:
     def _named(self) -> dict[str, tuple[str, tuple[str, ...]]]:
         """Return image -> (name, synonyms from the tables above)."""
         by_hand = {**WEARERS, **THINGS, **HATS, **GLASSES}
-        named = {picture: (name, others) for name, (picture, others) in by_hand.items()}
-        for picture, entry in self._entries.items():
+        named = {image: (name, others) for name, (image, others) in by_hand.items()}
+        for image, entry in self._entries.items():
             label = entry["label"].replace("’", "'")
-            if picture in named or SKIPPED.search(label):
+            if image in named or SKIPPED.search(label):
                 continue
             if label in OTHERS:
-                named[picture] = (OTHERS[label], ())
+                named[image] = (OTHERS[label], ())
             elif entry["group"] in GROUPS:
-                named[picture] = (RENAMED.get(label, label).lower(), ())
-        return {picture: names for picture, names in named.items() if names[0] not in LEFT_OUT}
+                named[image] = (RENAMED.get(label, label).lower(), ())
+        return {image: names for image, names in named.items() if names[0] not in LEFT_OUT}
 
     def _things(self) -> list[Thing]:
         named = self._named()
         by_hand = {**WEARERS, **THINGS, **HATS, **GLASSES}
         taken = {name for name, _ in named.values()} | {other for _, others in named.values() for other in others}
-        taken |= {*COLOURS, *COLOUR_SYNONYMS, *FILLERS, *GRAMMAR}
+        taken |= {*COLORS, *COLOR_SYNONYMS, *FILLERS, *GRAMMAR}
         keywords = {
-            picture: {tag.lower().replace("’", "'") for tag in (self._entries[picture].get("tags") or ())} - taken
-            for picture in named
+            image: {tag.lower().replace("’", "'") for tag in (self._entries[image].get("tags") or ())} - taken
+            for image in named
         }
         shared = Counter(tag for tags in keywords.values() for tag in tags)
-        common = Counter(tag for picture, tags in keywords.items() if named[picture][0] in by_hand for tag in tags)
+        common = Counter(tag for image, tags in keywords.items() if named[image][0] in by_hand for tag in tags)
         import inflect  # needed to build the vocabulary, but not to use the judge
 
         inflected = inflect.engine()
         things, plurals_taken = [], set(taken)
-        labels = Counter(entry["label"].lower() for picture, entry in self._entries.items() if picture in named)
-        for picture, (name, others) in named.items():
-            entry = self._entries[picture]
+        labels = Counter(entry["label"].lower() for image, entry in self._entries.items() if image in named)
+        for image, (name, others) in named.items():
+            entry = self._entries[image]
             label = entry["label"].lower().replace("’", "'")
             own = {label} - taken if labels[label] == 1 else set()
-            for tag in keywords[picture]:
+            for tag in keywords[image]:
                 if shared[tag] == 1 or (shared[tag] <= 4 and common[tag] == 1 and name in by_hand):
                     own.add(tag)
             aliases = (*others, *sorted(tag for tag in own if re.fullmatch(r"[a-z -]{3,}", tag) and tag not in VAGUE))
             plurals = []
-            for said in dict.fromkeys((name, *others, label)):
-                many = inflected.plural(said)
+            for phrase in dict.fromkeys((name, *others, label)):
+                many = inflected.plural(phrase)
                 if (
                     (entry["group"] or name in by_hand)
-                    and len(said.split()) <= 2
-                    and not inflected.singular_noun(said.split()[-1])
+                    and len(phrase.split()) <= 2
+                    and not inflected.singular_noun(phrase.split()[-1])
                     and many not in plurals_taken
                     and many not in own
                 ):
                     plurals.append(many)
                     plurals_taken.add(many)
             things.append(
-                Thing(name, picture, aliases, tuple(plurals), name in by_hand, entry["subgroup"] in MIRRORED_SUBGROUPS)
+                Thing(name, image, aliases, tuple(plurals), name in by_hand, entry["subgroup"] in MIRRORED_SUBGROUPS)
             )
         return things
 
@@ -410,9 +410,9 @@ class Vocabulary:
         `christmas`, means that thing.
         """
         found: dict[str, tuple[str, bool]] = {}
-        for word in (*GRAMMAR, *FILLERS, *COLOURS):
+        for word in (*GRAMMAR, *FILLERS, *COLORS):
             found[word] = (word, False)
-        for word, meant in COLOUR_SYNONYMS.items():
+        for word, meant in COLOR_SYNONYMS.items():
             found[word] = (meant, False)
         for thing in self.things.values():
             found[thing.name] = (thing.name, False)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def orthogonalise(matrix: Tensor, steps: int = 4) -> Tensor:
+def orthogonalize(matrix: Tensor, steps: int = 4) -> Tensor:
     """Return roughly the nearest semi-orthogonal matrix, by Newton-Schulz iterations in bfloat16."""
     x = matrix.bfloat16()
     tall = x.shape[0] > x.shape[1]
@@ -25,9 +25,9 @@ def orthogonalise(matrix: Tensor, steps: int = 4) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum with orthogonalised updates (Jordan and others 2024, https://kellerjordan.github.io/posts/muon).
+    """Momentum with orthogonalized updates (Jordan and others 2024, https://kellerjordan.github.io/posts/muon).
 
-    Convolutions are flattened to matrices. In distributed training, each process orthogonalises a part of the matrices,
+    Convolutions are flattened to matrices. In distributed training, each process orthogonalizes a part of the matrices,
     and the updates are shared.
     """
 
@@ -47,7 +47,7 @@ class Muon(torch.optim.Optimizer):
                 buffer.lerp_(p.grad, 1 - group["momentum"])
                 # All numbers are divided equally among the processes; a matrix belongs to the process where it ends.
                 if (end - 1) * world // ends[-1] == rank:
-                    update = orthogonalise(p.grad.lerp_(buffer, group["momentum"]).flatten(1))
+                    update = orthogonalize(p.grad.lerp_(buffer, group["momentum"]).flatten(1))
                     part.view_as(update).copy_(update * max(1.0, update.shape[0] / update.shape[1]) ** 0.5)
             if world > 1:
                 dist.all_reduce(updates)
