@@ -1,15 +1,18 @@
-"""Fixtures for tests that need AWS, the CDK or a model folder."""
+"""Fixtures for tests that need AWS, the CDK, a simulated deployment or a model folder."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lambdiff.aws.account import Account, open_account
 from lambdiff.aws.deployment import SelectedDeployment, select
+from lambdiff.client.client import Client
 from lambdiff.infra import toolchain
 from support.aws_resources import (
     ERROR_LINE,
@@ -20,6 +23,7 @@ from support.aws_resources import (
     save_deployment,
     write_manifest,
 )
+from support.sweep_cloud import Cloud, Environment
 
 # aws_cdk starts Node when it is imported, and supports only some versions: use that of the wheel.
 os.environ["JSII_NODE"] = toolchain.node().command[0]
@@ -68,3 +72,34 @@ def model(tmp_path: Path) -> Path:
     write_manifest(folder)
     (folder / "notes.txt").write_text("mine")
     return folder
+
+
+@pytest.fixture
+def default_signal_handlers() -> Iterator[None]:
+    """Handle signals as in a terminal, even if the tests were started with some ignored, as by nohup."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def cloud(aws: None, default_signal_handlers: None, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """A deployment with 3,008 MB whose endpoint is this process."""
+    make_stack()
+    make_function()
+    make_logs()
+    save_deployment(memory_mb=3008, architecture="x86_64")
+    cloud = Cloud()
+    original = Account.client
+
+    def client(self: Account, service: str) -> Any:
+        client = original(self, service)
+        client.meta.events.register("before-call.lambda.UpdateFunctionConfiguration", cloud.before_update)
+        client.meta.events.register("after-call.lambda.GetFunction", cloud.after_reading)
+        return client
+
+    monkeypatch.setattr(Account, "client", client)
+    monkeypatch.setattr("lambdiff.client.client.Client", lambda **_: Client(transport=Environment(cloud)))
+    return cloud

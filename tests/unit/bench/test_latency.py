@@ -1,4 +1,4 @@
-"""plan.py, latency.py and latency_report.py, against the real handler with timings that the tests choose."""
+"""Measuring latency, with the real handler and timings that the tests choose (bench/latency.py)."""
 
 from __future__ import annotations
 
@@ -6,106 +6,23 @@ import dataclasses
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from lambdiff import pricing
 from lambdiff.bench.latency import Bench
-from lambdiff.bench.latency_report import ConfigurationResult, StepFit, fit_steps
 from lambdiff.bench.plan import make_plan
 from lambdiff.bench.stats import Stats
-from lambdiff.cli import cli
 from lambdiff.client import progress
 from lambdiff.client.client import Client
 from lambdiff.config import Deployment
-from lambdiff.errors import AccessDenied, EndpointFailed, EndpointRefused, InvalidRequest, LambdiffError
-from lambdiff.handler.app import App
-from lambdiff.protocol.contract import GenerateRequest
-from lambdiff.protocol.headers import TIMING_HEADER, decode_timings, encode_timings
-from lambdiff.protocol.http import HttpRequest, HttpResponse, OnStep
+from lambdiff.errors import AccessDenied, EndpointFailed
+from support.recording_transport import LOAD, NETWORK, PHASES, RecordingTransport
 from support.stub_engine import StubEngine
-
-NETWORK, LOAD = 0.25, 4.0
-"""Seconds that a request spends outside the endpoint, and seconds that loading the model takes."""
-PHASES = {"encode": 0.5, "decode": 0.25, "compress": 0.25}
-"""Seconds of the other phases; each denoising step takes 0.5 s."""
-
-
-class RecordingTransport:
-    """Passes requests to the real handler with the stub engine, on a fake clock, and records them."""
-
-    url = "in process"
-
-    def __init__(self, engine: StubEngine) -> None:
-        self.app = App(lambda: engine, raise_errors=True)
-        self.requests: list[GenerateRequest] = []
-        self.fail: dict[int, LambdiffError] = {}
-        self.now = 0.0
-
-    def clock(self) -> float:
-        """Return the seconds that all requests have taken so far."""
-        return self.now
-
-    def request(self, method: str, body: bytes = b"", on_step: OnStep | None = None) -> HttpResponse:
-        self.now += NETWORK
-        headers = {"content-type": "application/json"}
-        request = HttpRequest(method=method, headers=headers, body=body)
-        return self.generate(request, on_step) if method == "POST" else self.app.handle(request, on_step)
-
-    def generate(self, request: HttpRequest, on_step: OnStep | None) -> HttpResponse:
-        """Let the handler generate an image, and replace its timings."""
-        fields = GenerateRequest.from_json(request.body)
-        self.requests.append(fields)
-        assert fields.num_inference_steps is not None
-        if error := self.fail.get(fields.num_inference_steps):
-            raise error
-        reply = self.app.handle(request, on_step)
-        timings = {**PHASES, "denoise": fields.num_inference_steps / 2}
-        if "load" in decode_timings(reply.headers[TIMING_HEADER]):
-            timings["load"] = LOAD
-        self.now += sum(timings.values())
-        header = encode_timings({"queue": 0.125, **timings})
-        return dataclasses.replace(reply, headers={**reply.headers, TIMING_HEADER: header})
-
-    def close(self) -> None:
-        """Nothing to release."""
-
-    @property
-    def configurations(self) -> list[tuple[int | None, int | None]]:
-        """(steps, width) of each request, in order."""
-        return [(request.num_inference_steps, request.width) for request in self.requests]
-
-
-@pytest.fixture
-def engine() -> StubEngine:
-    """The engine behind the client."""
-    return StubEngine()
-
-
-@pytest.fixture
-def transport(engine: StubEngine) -> RecordingTransport:
-    """The client's transport."""
-    return RecordingTransport(engine)
-
-
-@pytest.fixture
-def client(transport: RecordingTransport) -> Client:
-    """A client of an endpoint whose memory is unknown."""
-    return Client(transport=transport)
 
 
 def make_bench(client: Client, *, rounds: int = 1, **parameters: Any) -> Bench:
     """Return a benchmark on the transport's clock that has not run yet."""
     clock = client.transport.clock
     return Bench(client, make_plan(client, **parameters, clock=clock), rounds=rounds, clock=clock)
-
-
-def result(steps: int, seconds: float | None, width: int = 64) -> ConfigurationResult:
-    """Return a result with the fields that a fit needs."""
-    return ConfigurationResult(
-        num_inference_steps=steps, width=width, height=64, images=1, cold_starts=0, engine_seconds=None,
-        latency_seconds=None if seconds is None else Stats(median=seconds, min=seconds, max=seconds),
-        phase_seconds={}, dollars_per_image=None,
-    )  # fmt: skip
 
 
 def test_each_round_measures_every_configuration(client: Client, transport: RecordingTransport) -> None:
@@ -162,46 +79,6 @@ def test_latency_includes_the_network_and_phases_do_not(client: Client) -> None:
     assert only.latency_seconds == Stats(median=3.75, min=3.75, max=3.75)
 
 
-def test_a_line_is_fitted_through_the_medians() -> None:
-    """Each size with two or more step counts gets a least-squares fit that leaves out failed configurations."""
-    results = [result(4, 1.4), result(8, 2.2), result(12, 3.0), result(4, 9.0, 128), result(8, None, 128)]
-    assert fit_steps(results) == [StepFit(width=64, height=64, fixed_seconds=0.6, seconds_per_step=0.2)]
-    (fit,) = fit_steps([result(1, 1.0), result(2, 2.0), result(3, 6.0)])
-    assert (fit.seconds_per_step, fit.fixed_seconds) == (2.5, -2.0)
-
-
-def test_by_default_the_models_steps_and_half_of_them_are_measured(client: Client) -> None:
-    """By default the plan has the model's size, with its default steps and with half of them."""
-    generations = make_plan(client).generations
-    assert [(each.num_inference_steps, each.width, each.height) for each in generations] == [(1, 64, 64), (2, 64, 64)]
-
-
-def test_duplicates_are_measured_once(client: Client) -> None:
-    """Steps and sizes given twice make one configuration."""
-    assert len(make_plan(client, steps=[2, 2, 1], sizes=[(64, 64)] * 2).generations) == 2
-
-
-@pytest.mark.parametrize(
-    ("wrong", "kind"),
-    [
-        ({"steps": [4, 0]}, InvalidRequest),
-        ({"sizes": [(65, 64)]}, InvalidRequest),
-        ({"prompt": " "}, InvalidRequest),
-        ({"sizes": [(1024, 64)]}, EndpointRefused),
-        ({"scheduler": "pndm"}, EndpointRefused),
-    ],
-)
-def test_bad_values_are_refused_before_an_image(
-    client: Client, transport: RecordingTransport, wrong: dict[str, Any], kind: type[LambdiffError]
-) -> None:
-    """Values outside the contract or the model's limits raise the errors of `Client.generate`, before any request."""
-    with pytest.raises(kind) as planned:
-        make_plan(client, **wrong)
-    assert planned.type is kind
-    assert planned.value.fix or kind is InvalidRequest
-    assert transport.requests == []
-
-
 def test_a_failing_configuration_is_not_retried(client: Client, transport: RecordingTransport) -> None:
     """A failing configuration is requested once and reported with its error, and the others are measured."""
     transport.fail[9] = EndpointFailed("The function's time was almost up.")
@@ -214,18 +91,6 @@ def test_a_failing_configuration_is_not_retried(client: Client, transport: Recor
     assert (failed.images, failed.latency_seconds) == (0, None)
     assert failed.error == "The function's time was almost up."
     assert (measured.images, measured.error) == (2, None)
-
-
-def test_the_command_prints_the_error_and_its_fix(
-    client: Client, transport: RecordingTransport, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A failed configuration is printed with its error and fix, and determines the exit code."""
-    monkeypatch.setattr("lambdiff.client.client.Client", lambda *_, **__: client)
-    transport.fail[9] = EndpointFailed("The function's time was almost up.", fix="Pass fewer `steps=`.")
-    arguments = ["bench", "--local", "--steps", "9,1", "--rounds", "1"]
-    ran = CliRunner().invoke(cli, arguments, standalone_mode=False)
-    assert ran.stderr.endswith("Error: 9 steps, 64x64: The function's time was almost up.\n  Pass fewer --steps.\n")
-    assert ran.return_value == 5
 
 
 def test_nothing_measured_is_an_error(client: Client, transport: RecordingTransport) -> None:
