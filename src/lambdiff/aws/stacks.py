@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lambdiff.aws import outputs
 from lambdiff.aws.account import Account
 from lambdiff.aws.error_mapping import NotFound, translated
 from lambdiff.config import Deployment
 from lambdiff.errors import ConfigurationError, DeployError
+
+if TYPE_CHECKING:
+    from types_boto3_cloudformation.type_defs import ParameterTypeDef
 
 
 @dataclass(frozen=True)
@@ -135,14 +138,17 @@ def update_parameters(account: Account, state: StackState, changes: Mapping[str,
     from botocore.exceptions import WaiterError
 
     client = account.client("cloudformation")
-    kept: list[Any] = [
+    changed: list[ParameterTypeDef] = [
+        {"ParameterKey": name, "ParameterValue": value} for name, value in changes.items()
+    ]
+    kept: list[ParameterTypeDef] = [
         {"ParameterKey": name, "UsePreviousValue": True} for name in state.parameters if name not in changes
     ]
     with translated(f"The stack {state.name}", "updated"):
         client.update_stack(
             StackName=state.name,
             UsePreviousTemplate=True,
-            Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in changes.items()] + kept,
+            Parameters=[*changed, *kept],
             Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
         )
         try:
