@@ -34,6 +34,23 @@ class Keys(NamedTuple):
         return f"Keys(access_key_id={self.access_key_id!r})"
 
 
+def parse_key_pair(text: str) -> Keys:
+    """Parse the text of a deployment's secret: a JSON object with the names of the AWS environment variables.
+
+    Raises:
+        ValueError: it is not JSON, or a half of the pair is missing. The message does not quote the text.
+
+    Example:
+        >>> parse_key_pair('{"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret"}')
+        Keys(access_key_id='AKIDEXAMPLE')
+    """
+    try:
+        pair = json.loads(text)
+        return Keys(str(pair["AWS_ACCESS_KEY_ID"]), str(pair["AWS_SECRET_ACCESS_KEY"]))
+    except (ValueError, KeyError, TypeError):
+        raise ValueError("the secret does not hold AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from None
+
+
 class CredentialSource(Protocol):
     """Provides credentials, and renews them if it can.
 
@@ -135,9 +152,8 @@ class SecretCredentials:
             client = session(self._profile).client("secretsmanager", region_name=self._region)
             text = client.get_secret_value(SecretId=self._arn)["SecretString"]
         try:
-            pair = json.loads(text)
-            return _read_only(pair["AWS_ACCESS_KEY_ID"], pair["AWS_SECRET_ACCESS_KEY"])
-        except (ValueError, KeyError, TypeError):
+            return _read_only(*parse_key_pair(text))
+        except ValueError:
             raise CredentialsError(
                 f"The secret {self._arn} does not hold AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
                 fix="Write a new key pair with `lambdiff rotate`.",

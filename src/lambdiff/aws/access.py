@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from lambdiff.auth.credentials import parse_key_pair
 from lambdiff.aws.account import Account
 from lambdiff.aws.error_mapping import translated
 from lambdiff.errors import CredentialsError
@@ -40,8 +40,8 @@ def key_in_secret(account: Account, secret_arn: str) -> AccessKey:
     with translated(f"The secret {secret_arn}"):
         text = account.client("secretsmanager").get_secret_value(SecretId=secret_arn)["SecretString"]
     try:
-        key_id = str(json.loads(text)["AWS_ACCESS_KEY_ID"])
-    except (ValueError, KeyError, TypeError):
+        key_id = parse_key_pair(text).access_key_id
+    except ValueError:
         raise CredentialsError(
             f"The secret {secret_arn} contains no access key.", fix="Write a new one with `lambdiff rotate`."
         ) from None

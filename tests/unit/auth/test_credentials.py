@@ -12,7 +12,14 @@ from botocore.credentials import Credentials
 from moto import mock_aws
 
 from lambdiff.auth import credentials
-from lambdiff.auth.credentials import CallerCredentials, GivenCredentials, Keys, RoleCredentials, SecretCredentials
+from lambdiff.auth.credentials import (
+    CallerCredentials,
+    GivenCredentials,
+    Keys,
+    RoleCredentials,
+    SecretCredentials,
+    parse_key_pair,
+)
 from lambdiff.errors import CredentialsError
 
 PAIR = {"AWS_ACCESS_KEY_ID": "AKIAINVOKER", "AWS_SECRET_ACCESS_KEY": "invoker-secret"}
@@ -96,6 +103,15 @@ def test_a_secret_without_a_key_pair_is_refused(aws: None, value: object) -> Non
     """The message says which keys are missing and does not show what the secret contains."""
     with pytest.raises(CredentialsError, match="does not hold AWS_ACCESS_KEY_ID"):
         SecretCredentials(secret(value), "eu-west-1").get()
+
+
+@pytest.mark.parametrize("text", ["", "top-secret", "[]", "null", '{"AWS_SECRET_ACCESS_KEY": "top-secret"}'])
+def test_what_is_not_a_key_pair_is_not_quoted(text: str) -> None:
+    """An incomplete pair is refused, and neither the message nor a chained exception contains the secret half."""
+    with pytest.raises(ValueError, match="does not hold") as caught:
+        parse_key_pair(text)
+    assert "top-secret" not in str(caught.value)
+    assert caught.value.__suppress_context__
 
 
 def test_a_missing_secret_suggests_the_region(aws: None) -> None:
