@@ -93,8 +93,7 @@ class Deployments(Struct, kw_only=True, omit_defaults=True):
 
 
 def check_name(name: str) -> str:
-    """Return a deployment's name if it is valid: at most 30 lower-case letters, digits and hyphens, starting with a
-    letter.
+    """Return a deployment's name if it is valid: a lower-case letter, then at most 29 letters, digits and hyphens.
 
     Raises:
         InvalidRequest: it is not valid.

@@ -31,7 +31,7 @@ PEAK_MB = 322
 """Peak memory (VmHWM, in megabytes of 10^6 bytes) of a process that generates the built-in model's default image.
 
 A failing test prints the new figure. It does not depend on the number of threads (one or two) or of steps, and is the
-same within 2 % if limited to AVX2. Measured on x86-64 with CPython 3.11 and openvino 2026.4.
+same within 2% if limited to AVX2. Measured on x86-64 with CPython 3.11 and openvino 2026.4.
 """
 
 CLIENT = {
@@ -189,7 +189,7 @@ def test_the_function_loads_few_packages() -> None:
 @pytest.mark.linux
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the figures are x86-64's")
 def test_peak_memory_is_as_recorded() -> None:
-    """Peak memory is within 10 % of PEAK_MB and below 500 MB."""
+    """Peak memory is within 10% of PEAK_MB and below 500 MB."""
     peak = fresh(PEAK)
     assert peak == pytest.approx(PEAK_MB, rel=0.1), f"now {peak:.0f} MB"
     assert peak < 500

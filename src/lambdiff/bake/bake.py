@@ -59,8 +59,8 @@ def bake(
         out: the folder to create. It appears only when everything in it is complete and checked.
         engine: `openvino`, or `diffusers` to keep the files as they are.
         precision: how weights are stored: `f32`, `f16`, `int8` (the decoder stays f16), `w8a8` (eight-bit activations
-        in the UNet as well, provided that it still generates nearly the same images), or `auto`, which is f16. With the
-            diffusers engine, only `auto`.
+            in the UNet as well, provided that it still generates nearly the same images), or `auto`, which is f16. With
+            the diffusers engine, only `auto`.
         calibration: for `w8a8`, at least 8 distinct prompts like those that the endpoint will receive; by default
             `quantization.PROMPTS`.
         decoder: `full` (the model's own), `tiny` (TAESD, downloaded from the hub), or the folder of an

@@ -56,7 +56,7 @@ CATALOGUE: Final = {
             revision="cad0bd7495fa6c4bcca01b19a723dc91627fe84f",
             license="CreativeML-OpenRAIL-M",
             license_url=_OPENRAIL,
-            about="Stable Diffusion 1.5 with 55 % fewer parameters; needs guidance and about 25 steps.",
+            about="Stable Diffusion 1.5 with 55% fewer parameters; needs guidance and about 25 steps.",
             defaults=Defaults(num_inference_steps=25, guidance_scale=7.5, width=512, height=512, scheduler="dpmpp_2m"),
             pickled=True,
         ),

@@ -71,8 +71,7 @@ class Bench:
         return None if seconds is None or dollars is None else (seconds, dollars)
 
     def run(self, on_image: Callable[[], None] = lambda: None) -> None:
-        """Generate all images, one after the other. If the endpoint fails at a configuration, the configuration is
-        skipped.
+        """Generate all images, one after the other. A configuration at which the endpoint fails is skipped.
 
         Args:
             on_image: called after each image, including those of skipped configurations.

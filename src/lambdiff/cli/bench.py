@@ -90,7 +90,7 @@ def _measure_latency(client: Client, *, rounds: int, as_json: bool, **parameters
     try:
         _run_with_progress(bench)
     finally:
-        # After a failure or an interruption too: these images have been paid for.
+        # Even after a failure or an interrupt, because these images have been billed.
         if bench.started:
             bench_output.show_latency(bench.report(), as_json=as_json)
     return max((series.error.exit_code for series in bench.series if series.error), default=0)

@@ -141,4 +141,4 @@ def _cents(dollars: float | None) -> str:
 
 
 def _change(ratio: float | None) -> str:
-    return "-" if ratio is None else f"{100 * (ratio - 1):+.0f} %"
+    return "-" if ratio is None else f"{100 * (ratio - 1):+.0f}%"

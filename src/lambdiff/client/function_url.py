@@ -71,7 +71,7 @@ class FunctionUrlTransport:
 
         Raises:
             EndpointUnreachable: no connection; nothing ran.
-            EndpointTimeout: no reply in time; the image may have been paid for.
+            EndpointTimeout: no reply in time; the image may have been billed.
             EndpointFailed: the connection broke before the reply was complete.
             CredentialsError: no credentials to sign with.
             ConfigurationError: a proxy or certificate setting is unusable; nothing was sent.
@@ -136,8 +136,7 @@ class FunctionUrlTransport:
 
 
 class _KeepAliveAdapter(HTTPAdapter):
-    """TCP keep-alive every minute: NAT gateways drop connections that are silent for 350 s; an image may take
-    longer."""
+    """TCP keep-alive every minute: NAT gateways drop connections silent for 350 s, and an image may take longer."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         options = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]

@@ -2,8 +2,7 @@
 
 OpenVINO's CPU plugin installs an alternate signal stack for its thread. It removes the stack when the plugin's Core is
 freed, but only if no later Core has installed another one. If Cores are freed in the order of their creation, the
-thread
-keeps a stack that no longer exists, and the next signal crashes the process: Python handles all signals on the
+thread keeps a stack that no longer exists, and the next signal crashes the process: Python handles all signals on the
 alternate stack, so Ctrl-C after the second engine was freed caused a segmentation fault (OpenVINO 2026.4, Linux).
 """
 

@@ -73,8 +73,7 @@ class CachedUNet:
         """Return the UNet's output for call number `call` of the request, counted from 0.
 
         A guided call (batch 2) cannot reuse the features of an unguided one (batch 1). An unguided call can reuse those
-        of a
-        guided one: the features of the conditional pass, which is the last sample.
+        of a guided one: the features of the conditional pass, which is the last sample.
         """
         batch = len(inputs["sample"])
         if call % self._interval == 0 or self._features is None or len(self._features) < batch:

@@ -154,8 +154,7 @@ def read(folder: Path) -> Manifest:
 
     Raises:
         ModelError: the manifest is missing or unreadable, a path leads out of the folder, or a file is missing or has
-        the
-            wrong size.
+            the wrong size.
     """
     path = folder / FILENAME
     try:

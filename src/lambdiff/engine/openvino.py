@@ -41,8 +41,7 @@ class OpenVinoEngine:
         folder: a folder baked for this engine.
         manifest: its manifest.
         precision: the arithmetic, `bf16` or `f32`; by default as in the manifest, where `auto` means `bf16` on
-        processors
-            that support it.
+            processors that support it.
         observe: called before each inference with the part's name and its inputs, for calibration and tests. The input
             arrays may be reused; copy what you keep.
 
@@ -83,8 +82,7 @@ class OpenVinoEngine:
         return cpu.threads()
 
     def load(self) -> None:
-        """Read the model and compile, in parallel, the graphs for a request with its defaults. A second call does
-        nothing.
+        """Read the model and compile, in parallel, its graphs for the default request. A second call does nothing.
 
         Raises:
             ModelError: the folder cannot be loaded.

@@ -148,8 +148,7 @@ class Runtime:
         Args:
             parts: all parts that will be called.
             shapes: by part, the shapes that requests are expected to call it with. Parts without an entry are compiled
-            when
-                they are first called.
+                when they are first called.
             is_static: which shapes of which parts get a graph of their own; by default none.
 
         Raises:
@@ -170,8 +169,7 @@ class Runtime:
         Args:
             part: the part's name.
             shapes: all shapes that the request will call the part with. If each of them has a static graph, these are
-            used;
-                otherwise the dynamic graph is.
+                used; otherwise the dynamic graph is.
         """
         if self._all_static(part, shapes):
             return lambda inputs: self._run(Graph(part, Shape.of(inputs)), inputs)

@@ -37,8 +37,7 @@ class App:
         open_engine: returns the engine; called again after a failure.
         write_log: takes one entry per request.
         raise_errors: raise errors that the request did not cause, instead of answering 500 or 503. For callers in the
-        same
-            process, which can handle a `MissingExtra`.
+            same process, which can handle a `MissingExtra`.
         clock: the monotonic time in seconds; the requests' deadlines refer to it.
 
     Example:

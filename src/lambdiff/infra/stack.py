@@ -181,7 +181,7 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, whi
                 "Duration",
                 self.function.metric_duration(period=period, statistic="Maximum"),
                 slow_ms,
-                "a request took more than 80 % of the timeout",
+                "a request took more than 80% of the timeout",
             ),
         ):
             alarm = cloudwatch.Alarm(

@@ -35,8 +35,7 @@ class Cost(Struct, frozen=True, kw_only=True):
     Attributes:
         images, cold_starts: counted in the log.
         seconds_warm, seconds_cold: median billed seconds of an image with the model in memory, and of one that had to
-        start
-            an environment or load the model.
+            start an environment or load the model.
         dollars_per_image: the mean over all images, cold starts included; None if there were none.
         free_images: images a month that the free tier covers.
         idle: dollars a month when idle, by resource.

@@ -69,7 +69,7 @@ def test_the_callers_values_are_recorded(source, tmp_path):
 
 
 def test_int8_weights_and_a_tiny_decoder(source, tmp_path):
-    """int8 weights take less than 30 % of the space of f32, and an AutoencoderTiny can replace the decoder."""
+    """int8 weights take less than 30% of the space of f32, and an AutoencoderTiny can replace the decoder."""
     tiny = tiny_pipeline.folder(name="tiny_decoder", tiny_decoder=True) / "vae"
     messages: list[str] = []
     manifest = bake(source, tmp_path / "out", precision="int8", decoder=str(tiny), progress=messages.append)

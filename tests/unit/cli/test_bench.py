@@ -38,8 +38,8 @@ def test_bench_memory_prints_the_best_settings(cloud: Cloud) -> None:
     result = run("--memory", "2048,10240", answer="y\n")
     assert result.exception is None, result.output
     assert "2,048 MB" in result.stdout
-    assert "cheapest  2,048 MB: +24 % time, -15 % cost\n" in result.stdout
-    assert "fastest  10,240 MB: -48 % time, +70 % cost\n" in result.stdout
+    assert "cheapest  2,048 MB: +24% time, -15% cost\n" in result.stdout
+    assert "fastest  10,240 MB: -48% time, +70% cost\n" in result.stdout
     assert "The memory is 3,008 MB again" in result.stdout
     assert result.return_value == 0
     cloud.refuse = lambda size, _: ("ValidationException", 400) if size > 3008 else None

@@ -200,7 +200,7 @@ def test_logs_expire_and_have_no_fixed_name(template: Any) -> None:
 
 
 def test_three_alarms_watch_the_function(template: Any) -> None:
-    """Alarms watch for errors, for throttles, and for durations over 80 % of the timeout."""
+    """Alarms watch for errors, for throttles, and for durations over 80% of the timeout."""
     alarms = {alarm["MetricName"]: alarm for alarm in resources(template(timeout_s=100), "AWS::CloudWatch::Alarm")}
     assert set(alarms) == {"Errors", "Throttles", "Duration"}
     assert alarms["Duration"]["Threshold"] == 80_000
@@ -220,7 +220,7 @@ def test_alarms_are_sent_by_email(template: Any) -> None:
 
 
 def test_a_budget_is_optional(template: Any) -> None:
-    """A budget is created on request, with notifications at 80 % spent and at 100 % forecast."""
+    """A budget is created on request, with notifications at 80% spent and at 100% forecast."""
     template().resource_count_is("AWS::Budgets::Budget", 0)
     budget = resources(template(monthly_budget_usd=20.0, alarm_email="ann@example.org"), "AWS::Budgets::Budget")[0]
     assert budget["Budget"]["BudgetLimit"] == {"Amount": 20, "Unit": "USD"}
