@@ -19,7 +19,7 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture(scope="module")
 def client() -> lambdiff.Client:
-    """One engine for all tests in this file."""
+    """One client, and thus one engine, for all tests in this file."""
     return lambdiff.Client(local=True)
 
 

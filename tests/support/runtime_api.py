@@ -1,4 +1,4 @@
-"""Lambda functions in processes of their own, under AWS's runtime client.
+"""Lambda functions in separate processes, under AWS's runtime client.
 
 `Function` serves the Runtime API (https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html) on loopback.
 `EmulatedFunction` runs AWS's Runtime Interface Emulator, whose binary ships in the wheel of `aws-sam-cli`.

@@ -1,4 +1,4 @@
-"""Texts of the library name Python parameters; the command line turns them into flags."""
+"""The library's messages and docstrings name Python parameters, which the command line turns into flags."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lambdiff.cli.flags import PARAMETER
 
 SOURCES = Path(lambdiff.__file__).parent
 PROGRAMS = r"\b(?:lambdiff [a-z]+|aws|cdk|docker|finch|npm|pip|podman)\b"
-"""What a flag may follow on its line: the command lines of a reader's shell."""
+"""Programs whose command lines may contain flags."""
 
 
 class Texts(ast.NodeVisitor):
-    """Collects string literals with their lines; values inside f-strings become `{}`.
+    """Collects string literals with their line numbers; values inside f-strings become `{}`.
 
     Attributes:
-        docstrings: those that are statements of their own.
-        messages: all others.
+        docstrings: literals that are statements.
+        messages: all other literals.
     """
 
     def __init__(self) -> None:
@@ -31,14 +31,14 @@ class Texts(ast.NodeVisitor):
         self.messages: list[tuple[int, str]] = []
 
     def visit_Expr(self, node: ast.Expr) -> None:
-        """Keep a docstring."""
+        """Record a docstring."""
         if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             self.docstrings.append((node.lineno, node.value.value))
         else:
             self.generic_visit(node)
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
-        """Keep an f-string in one piece."""
+        """Record an f-string as one text."""
         parts = (str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
         self.messages.append((node.lineno, "".join(parts)))
         for part in node.values:
@@ -46,13 +46,13 @@ class Texts(ast.NodeVisitor):
                 self.visit(part.value)
 
     def visit_Constant(self, node: ast.Constant) -> None:
-        """Keep any other string."""
+        """Record any other string."""
         if isinstance(node.value, str):
             self.messages.append((node.lineno, node.value))
 
 
 def library() -> Iterator[tuple[str, ast.Module]]:
-    """The name and the syntax tree of each module outside cli/."""
+    """Yield the name and the syntax tree of each module outside cli/."""
     for path in sorted(SOURCES.rglob("*.py")):
         name = path.relative_to(SOURCES).as_posix()
         if not name.startswith("cli/"):
@@ -60,16 +60,16 @@ def library() -> Iterator[tuple[str, ast.Module]]:
 
 
 def library_texts(*, docstrings: bool) -> Iterator[tuple[str, str]]:
-    """The place and the text of each string literal outside cli/."""
+    """Yield the location and the text of each string literal outside cli/."""
     for name, tree in library():
         texts = Texts()
         texts.visit(tree)
-        found = [*texts.messages, *(texts.docstrings if docstrings else [])]
-        yield from ((f"{name}:{line}", text) for line, text in found)
+        literals = [*texts.messages, *(texts.docstrings if docstrings else [])]
+        yield from ((f"{name}:{line}", text) for line, text in literals)
 
 
 def parameters() -> Iterator[click.Parameter]:
-    """The parameters of all commands."""
+    """Yield the parameters of all commands."""
     for name in COMMANDS:
         command = cli.get_command(click.Context(cli), name)
         assert command is not None
@@ -77,9 +77,9 @@ def parameters() -> Iterator[click.Parameter]:
 
 
 def test_only_the_command_line_names_flags() -> None:
-    """Callers of the library do not have flags, except in a command line that they can paste.
+    """No text of the library names a flag, except in a command line that can be pasted.
 
-    A string that is nothing but a flag is an argument of another program.
+    A string that consists of a flag only is an argument of another program.
     """
     ours = {flag for parameter in parameters() for flag in (*parameter.opts, *parameter.secondary_opts)}
     named = [
@@ -93,7 +93,7 @@ def test_only_the_command_line_names_flags() -> None:
 
 
 def test_parameters_in_texts_exist() -> None:
-    """Each parameter in backticks is one of a public function, or of a command."""
+    """Each parameter in backticks belongs to a public function or to a command."""
     public = {parameter.name for parameter in parameters()}
     for _, tree in library():
         for node in ast.walk(tree):

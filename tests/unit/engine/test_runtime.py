@@ -26,7 +26,7 @@ def folder(tmp_path):
 
 
 def loaded(folder, static=(), shapes=(DEFAULT,), **options):
-    """Return a loaded runtime; the shapes in `static` get graphs of their own."""
+    """Return a loaded runtime in which each shape in `static` has a separate graph."""
     runtime = Runtime(folder, precision="f32", threads=1, **options)
     runtime.load([Part("half")], {"half": shapes}, is_static=lambda part, shape: shape in static)
     return runtime

@@ -29,7 +29,7 @@ def quiet() -> Stages:
 
 
 def test_stack_logs_and_saved_deployment_are_deleted(deployed: SelectedDeployment) -> None:
-    """The stack, and each resource that CloudFormation retains, is deleted after a question of its own."""
+    """The stack and each resource that CloudFormation retains are deleted, after one question for each."""
     questions: list[str] = []
 
     def confirm(question: str) -> bool:
