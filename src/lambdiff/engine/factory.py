@@ -9,12 +9,11 @@ from lambdiff.engine.base import Engine
 from lambdiff.errors import MissingExtra
 
 
-def open_engine(folder: Path, engine: str | None = None) -> Engine:
-    """Return the engine for a baked folder. It is not loaded yet.
+def open_engine(folder: Path) -> Engine:
+    """Return the engine that the manifest of a baked folder names. It is not loaded yet.
 
     Args:
         folder: a folder with a manifest.
-        engine: overrides the manifest's engine; `diffusers` needs a folder with the original files.
 
     Raises:
         ModelError: the folder is unusable.
@@ -28,7 +27,7 @@ def open_engine(folder: Path, engine: str | None = None) -> Engine:
         (256, 256, 3)
     """
     manifest = manifests.read(folder)
-    if (engine or manifest.engine) == "diffusers":
+    if manifest.engine == "diffusers":
         try:
             from lambdiff.engine.diffusers import DiffusersEngine
         except ImportError:

@@ -89,7 +89,7 @@ class Approximations(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         start, stop = self.guidance_interval
         if not 0 <= start < stop <= 1:
-            raise ValueError("guidance_interval must be two increasing fractions in 0..1")
+            raise ValueError("`guidance_interval=` must be two increasing fractions in 0..1")
 
     def guides(self, call: int, calls: int) -> bool:
         """Whether call number `call` of a guided request's `calls` UNet calls, counted from 0, is guided.
@@ -162,7 +162,7 @@ def read(folder: Path) -> Manifest:
     except OSError as error:
         raise ModelError(
             f"{folder} is not a baked model: {FILENAME} cannot be read ({error.strerror}).",
-            fix="Create one with `lambdiff bake`, or set LAMBDIFF_MODEL_DIR to another folder.",
+            fix="Create one with `lambdiff bake`, or choose another folder with `model_dir=` or LAMBDIFF_MODEL_DIR.",
         ) from None
     except NOT_JSON as error:
         raise ModelError(f"{path} is not a manifest: {error}.", fix="Bake the model again.") from None

@@ -26,6 +26,9 @@ BUILDING = "Building the image"
 PUSHING = "Pushing the image"
 STACK = "Updating the stack"
 
+_SECONDS_TO_END = 5
+"""How long a process may take to end after a signal."""
+
 
 class Cdk:
     """The CDK CLI for one account.
@@ -160,8 +163,8 @@ def detail_of(line: str) -> str | None:
     return None
 
 
-def stop(process: subprocess.Popen[Any], patience: float = 5) -> None:
-    """End a process and its children: SIGTERM first, SIGKILL after `patience` seconds.
+def stop(process: subprocess.Popen[Any]) -> None:
+    """End a process and its children: SIGTERM first, SIGKILL if that is not enough.
 
     Not SIGINT, because the CDK CLI ignores it until it has finished.
     """
@@ -174,4 +177,4 @@ def stop(process: subprocess.Popen[Any], patience: float = 5) -> None:
             else:
                 process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(patience)
+            process.wait(_SECONDS_TO_END)

@@ -19,6 +19,7 @@ def test_a_missing_model_raises(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is not a baked model") as error:
         transport.request("POST", b'{"prompt": "a cat"}')
     assert "lambdiff bake" in error.value.fix
+    assert "`model_dir=`" in error.value.fix
     transport.close()
 
 
