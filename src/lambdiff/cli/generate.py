@@ -21,6 +21,7 @@ from lambdiff.cli.options import (
     scheduler_option,
 )
 from lambdiff.cli.results import Results
+from lambdiff.cli.text import NO_DEPLOYMENT
 from lambdiff.client.batch import Failure
 from lambdiff.client.client import Client
 from lambdiff.client.image import GeneratedImage
@@ -103,7 +104,7 @@ def generate(
     results = Results(plan, request["seed"])
     with Client(url, region=region, deployment=deployment, profile=profile, local=local, model_dir=model_dir) as client:
         if client.endpoint.local and not (local or quiet):
-            click.echo("No deployment is configured: using the built-in model on this machine.", err=True)
+            click.echo(NO_DEPLOYMENT, err=True)
         try:
             _generate(client, request, count, workers, results, quiet=quiet)
         except KeyboardInterrupt:

@@ -1,6 +1,10 @@
-"""Wording of printed numbers."""
+"""Wording that several commands share."""
 
 from __future__ import annotations
+
+from typing import Final
+
+NO_DEPLOYMENT: Final = "No deployment is configured: using the built-in model on this machine."
 
 
 def counted(number: int, noun: str) -> str:

@@ -7,6 +7,7 @@ import click
 from lambdiff.cli import echo_json
 from lambdiff.cli.flags import with_flags
 from lambdiff.cli.options import endpoint_options, json_option
+from lambdiff.cli.text import NO_DEPLOYMENT
 
 
 @click.command()
@@ -36,11 +37,13 @@ def warm(
 
     stages = Stages()
     with Client(url=url, region=region, profile=profile, deployment=deployment) as client:
+        if client.endpoint.local:
+            click.echo(NO_DEPLOYMENT, err=True)
         warmed = warming.warm(client, count, stages)
     if as_json:
         echo_json(warmed)
     else:
         stages.say(f"{warmed.answered} of {warmed.requested} requests succeeded; {warmed.loaded} loaded the model.")
         for message in warmed.failed:
-            stages.say(with_flags(f"  {message}"))
+            stages.say(with_flags(f"Error: {message}").replace("\n", "\n  "))
     return 0 if warmed.answered == warmed.requested else 5

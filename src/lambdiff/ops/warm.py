@@ -19,7 +19,7 @@ class WarmResult(Struct, frozen=True, kw_only=True):
         answered: requests that succeeded.
         loaded: environments that had to load the model; the others already had it in memory.
         seconds: until the last reply.
-        failed: the distinct messages of failed requests.
+        failed: the distinct errors of failed requests, each a message and, on the next line, its fix.
     """
 
     requested: int
@@ -38,7 +38,7 @@ def warm(client: Client, count: int, stages: Stages) -> WarmResult:
     stages.stage(f"Warming {count} environment{'' if count == 1 else 's'}")
     start = time.monotonic()
     results = list(client.generate_many(["warm"] * count, max_workers=count, num_inference_steps=1))
-    failed = [str(each.error.message) for each in results if isinstance(each, Failure)]
+    failed = [str(each.error) for each in results if isinstance(each, Failure)]
     loaded = sum("load" in each.timings for each in results if not isinstance(each, Failure))
     stages.done()
     return WarmResult(
