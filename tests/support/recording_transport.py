@@ -6,9 +6,9 @@ import dataclasses
 
 from lambdiff.errors import LambdiffError
 from lambdiff.handler.app import App
-from lambdiff.protocol.contract import GenerateRequest
+from lambdiff.protocol.contract import GenerateRequest, OnStep
 from lambdiff.protocol.headers import TIMING_HEADER, decode_timings, encode_timings
-from lambdiff.protocol.http import HttpRequest, HttpResponse, OnStep
+from lambdiff.protocol.http import HttpRequest, HttpResponse
 from support.stub_engine import StubEngine
 
 NETWORK, LOAD = 0.25, 4.0

@@ -11,8 +11,7 @@ import numpy as np
 from lambdiff.engine.base import EngineOutput
 from lambdiff.engine.manifest import Manifest
 from lambdiff.errors import Cancelled
-from lambdiff.protocol.contract import Defaults, Generation, Limits
-from lambdiff.protocol.http import OnStep
+from lambdiff.protocol.contract import Defaults, Generation, Limits, OnStep
 
 MANIFEST = Manifest(
     format=1,

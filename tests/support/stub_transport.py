@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lambdiff.handler.app import App
-from lambdiff.protocol.http import HttpRequest, HttpResponse, OnStep
+from lambdiff.protocol.contract import OnStep
+from lambdiff.protocol.http import HttpRequest, HttpResponse
 from support.stub_engine import StubEngine
 
 

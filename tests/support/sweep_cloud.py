@@ -18,7 +18,8 @@ import boto3
 from lambdiff.bench.memory_sweep import MemorySweep
 from lambdiff.handler.app import App
 from lambdiff.protocol import headers
-from lambdiff.protocol.http import HttpRequest, HttpResponse, OnStep
+from lambdiff.protocol.contract import OnStep
+from lambdiff.protocol.http import HttpRequest, HttpResponse
 from lambdiff.stages import Stages
 from support.aws_resources import OUTPUTS, REGION
 from support.stub_engine import StubEngine

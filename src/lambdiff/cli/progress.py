@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from lambdiff.protocol.http import OnStep
+from lambdiff.protocol.contract import OnStep
 
 
 @contextlib.contextmanager

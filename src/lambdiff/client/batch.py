@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from lambdiff.client.image import GeneratedImage
 from lambdiff.client.parameters import GenerationParameters
 from lambdiff.errors import LambdiffError
-from lambdiff.protocol.http import OnStep
+from lambdiff.protocol.contract import OnStep
 
 
 @dataclass(frozen=True)

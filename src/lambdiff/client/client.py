@@ -16,8 +16,7 @@ from lambdiff.client.image import GeneratedImage
 from lambdiff.client.parameters import GenerationParameters, build_request
 from lambdiff.client.transport import Transport
 from lambdiff.errors import NOT_JSON, ConfigurationError, EndpointFailed
-from lambdiff.protocol.contract import Health, ImageFormat, SchedulerName
-from lambdiff.protocol.http import OnStep
+from lambdiff.protocol.contract import Health, ImageFormat, OnStep, SchedulerName
 
 
 class Client:

@@ -17,9 +17,9 @@ from lambdiff.auth.credentials import CredentialSource
 from lambdiff.auth.signing import FunctionUrlAuth
 from lambdiff.client.network_errors import NotStarted, timed_out, translate
 from lambdiff.errors import EndpointFailed
-from lambdiff.protocol.contract import MAX_PAYLOAD
+from lambdiff.protocol.contract import MAX_PAYLOAD, OnStep
 from lambdiff.protocol.headers import JSON
-from lambdiff.protocol.http import HttpResponse, OnStep
+from lambdiff.protocol.http import HttpResponse
 
 ATTEMPTS: Final = 6
 _MAX_IDLE_S: Final = 50.0

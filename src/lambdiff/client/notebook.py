@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from lambdiff.protocol.http import OnStep
+from lambdiff.protocol.contract import OnStep
 
 
 @contextlib.contextmanager

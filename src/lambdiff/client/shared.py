@@ -9,8 +9,7 @@ from lambdiff import config
 from lambdiff.client import notebook
 from lambdiff.client.client import Client
 from lambdiff.client.image import GeneratedImage
-from lambdiff.protocol.contract import ImageFormat, SchedulerName
-from lambdiff.protocol.http import OnStep
+from lambdiff.protocol.contract import ImageFormat, OnStep, SchedulerName
 
 _clients: dict[tuple[object, ...], Client] = {}
 _lock = threading.Lock()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from lambdiff.protocol.http import HttpResponse, OnStep
+from lambdiff.protocol.contract import OnStep
+from lambdiff.protocol.http import HttpResponse
 
 
 class Transport(Protocol):

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lambdiff.engine import manifest as manifests
 from lambdiff.errors import Cancelled
-from lambdiff.protocol.contract import Generation
-from lambdiff.protocol.http import OnStep
+from lambdiff.protocol.contract import Generation, OnStep
 
 if TYPE_CHECKING:
     import numpy as np

@@ -35,8 +35,7 @@ from lambdiff.engine.manifest import Diffusion, Manifest
 from lambdiff.engine.pixels import to_pixels
 from lambdiff.engine.tokenizer import PromptTokenizer
 from lambdiff.errors import ModelError
-from lambdiff.protocol.contract import Generation
-from lambdiff.protocol.http import OnStep
+from lambdiff.protocol.contract import Generation, OnStep
 
 _NOT_LOADED: Final = ("safety_checker", "feature_extractor", "image_encoder")
 _SCHEDULE_FIELDS: Final = ("prediction_type", "beta_schedule", "beta_start", "beta_end", "num_train_timesteps")

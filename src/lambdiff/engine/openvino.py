@@ -28,8 +28,7 @@ from lambdiff.engine.pixels import to_pixels
 from lambdiff.engine.runtime import Observer, Part, Runtime, Shape
 from lambdiff.engine.timing import timed
 from lambdiff.errors import ModelError
-from lambdiff.protocol.contract import GenerateRequest, Generation
-from lambdiff.protocol.http import OnStep
+from lambdiff.protocol.contract import GenerateRequest, Generation, OnStep
 
 _DECODER: Final = "decoder"
 

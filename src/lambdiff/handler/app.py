@@ -21,9 +21,9 @@ from lambdiff.handler import event, request_log
 from lambdiff.handler.call import Call
 from lambdiff.handler.refusal import Refusal
 from lambdiff.handler.responses import encode_image, health_response, image_response, problem_response
-from lambdiff.protocol.contract import MAX_BODY, MAX_PAYLOAD, GenerateRequest, Generation
+from lambdiff.protocol.contract import MAX_BODY, MAX_PAYLOAD, GenerateRequest, Generation, OnStep
 from lambdiff.protocol.headers import JSON
-from lambdiff.protocol.http import HttpRequest, HttpResponse, OnStep, media_type
+from lambdiff.protocol.http import HttpRequest, HttpResponse, media_type
 
 METHODS: Final = "GET, POST"
 

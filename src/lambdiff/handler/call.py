@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from lambdiff.protocol.http import HttpRequest, OnStep
+from lambdiff.protocol.contract import OnStep
+from lambdiff.protocol.http import HttpRequest
 
 MAX_MARGIN: Final = 1.5
 """Maximum seconds reserved before the function's timeout for encoding and sending the reply."""

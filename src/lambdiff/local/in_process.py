@@ -8,8 +8,9 @@ from pathlib import Path
 from lambdiff.engine.factory import open_engine
 from lambdiff.handler.app import App
 from lambdiff.local import builtin
+from lambdiff.protocol.contract import OnStep
 from lambdiff.protocol.headers import JSON
-from lambdiff.protocol.http import HttpRequest, HttpResponse, OnStep
+from lambdiff.protocol.http import HttpRequest, HttpResponse
 
 
 class InProcessTransport:

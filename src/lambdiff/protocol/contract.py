@@ -11,6 +11,7 @@ and is recorded in the image.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
@@ -28,6 +29,8 @@ MAX_PAYLOAD: Final = 6_291_556
 
 SchedulerName = Literal["ddim", "dpmpp_2m", "euler", "lcm", "pndm"]
 ImageFormat = Literal["png", "jpeg", "webp"]
+OnStep = Callable[[int, int], bool | None]
+"""Called after each denoising step with (steps done, steps in total); return True to cancel the request."""
 
 Prompt = Annotated[
     str,

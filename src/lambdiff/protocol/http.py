@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-OnStep = Callable[[int, int], bool | None]
-"""Called after each denoising step with (steps done, steps in total); return True to cancel the request."""
 
 
 @dataclass(frozen=True)

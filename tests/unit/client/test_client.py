@@ -8,7 +8,8 @@ from lambdiff.client.client import Client
 from lambdiff.client.parameters import GenerationParameters
 from lambdiff.config import Sourced
 from lambdiff.errors import Cancelled, ConfigurationError, EndpointFailed, InvalidRequest
-from lambdiff.protocol.http import HttpResponse, OnStep
+from lambdiff.protocol.contract import OnStep
+from lambdiff.protocol.http import HttpResponse
 from support.stub_engine import StubEngine
 from support.stub_transport import StubTransport
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from lambdiff.engine.manifest import Manifest
 from lambdiff.engine.runtime import Part, Runtime, Shape
-from lambdiff.protocol.contract import Generation
-from lambdiff.protocol.http import OnStep
+from lambdiff.protocol.contract import Generation, OnStep
 
 Array = NDArray[np.float32]
 

@@ -23,8 +23,7 @@ from lambdiff.engine.pipelines.base import Array, Conditioning
 from lambdiff.engine.pipelines.unet import UNetDenoiser
 from lambdiff.engine.runtime import Part, Runtime, Shape
 from lambdiff.engine.tokenizer import PromptTokenizer
-from lambdiff.protocol.contract import Generation
-from lambdiff.protocol.http import OnStep
+from lambdiff.protocol.contract import Generation, OnStep
 
 TOKENIZER: Final = "tokenizer.json"
 CACHED_PROMPTS: Final = 32

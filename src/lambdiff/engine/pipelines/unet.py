@@ -18,8 +18,7 @@ from lambdiff.engine.deepcache import CachedUNet
 from lambdiff.engine.manifest import Manifest
 from lambdiff.engine.pipelines.base import Array, Conditioning
 from lambdiff.engine.runtime import Part, Runtime, Shape
-from lambdiff.protocol.contract import Generation
-from lambdiff.protocol.http import OnStep
+from lambdiff.protocol.contract import Generation, OnStep
 
 _WHOLE_INTERVAL = (0.0, 1.0)
 
