@@ -1,4 +1,4 @@
-"""The saved deployment that a command works on, and the account that it is in."""
+"""Deployments: the saved one that a command works on, with its account, and one that another machine created."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lambdiff import config
 from lambdiff.aws import account as accounts
 from lambdiff.aws import function as functions
+from lambdiff.aws import stacks
 from lambdiff.aws.account import Account
 from lambdiff.aws.function import Function
 from lambdiff.config import Deployment, Sourced
@@ -70,6 +71,26 @@ def select_saved(name: str | None = None) -> Sourced[Deployment]:
             fix="Run `lambdiff deploy`, or `lambdiff configure --stack NAME` for an existing stack.",
         )
     return chosen
+
+
+def from_stack(stack: str, *, name: str, region: str | None = None, profile: str | None = None) -> Deployment:
+    """Read the outputs of a stack that exists, and return the deployment that they describe, not yet saved.
+
+    Args:
+        stack: the name of the stack.
+        name: the name to save the deployment under.
+        region: the stack's region; by default as in `open_account`.
+        profile: the AWS profile to read the stack with and to save with the deployment.
+
+    Raises:
+        InvalidRequest: the name is not valid.
+        ConfigurationError: there is no such stack, or lambdiff did not create it; the region is unknown.
+        CredentialsError, DeployError: the stack cannot be read.
+    """
+    config.check_name(name)
+    account = accounts.open_account(profile, region)
+    state = stacks.require(account, stack)
+    return stacks.to_deployment(stack, state.outputs, name=name, region=account.region.value, profile=profile)
 
 
 def require_explicit_name(name: str | None) -> None:

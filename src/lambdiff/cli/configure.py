@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from lambdiff import config
-from lambdiff.aws import stacks
-from lambdiff.aws.account import open_account
+from lambdiff.aws.deployment import from_stack
 from lambdiff.cli import echo_json
 from lambdiff.cli.options import json_option, profile_option, region_option
 from lambdiff.client import endpoint
@@ -36,28 +35,16 @@ def configure(
         lambdiff configure --stack lambdiff --region eu-central-1
         lambdiff configure --url https://abc.lambda-url.eu-central-1.on.aws/
     """
-    if bool(url) == bool(stack):
-        raise click.UsageError("Give either --url or --stack.")
-    if stack and (secret_arn or role_arn):
-        raise click.UsageError("--secret and --role require --url; a stack has its own in its outputs.")
-    config.check_name(name)
-    if stack:
-        account = open_account(profile, region)
-        state = stacks.require(account, stack)
-        deployment = stacks.to_deployment(stack, state.outputs, name=name, region=account.region.value, profile=profile)
-    else:
-        target = endpoint.resolve(url=url, region=region, profile=profile)
-        assert target.url is not None  # noqa: S101 (a URL was given)
-        assert target.region is not None  # noqa: S101
-        deployment = config.Deployment(
-            name=name,
-            url=target.url.value,
-            region=target.region.value,
-            auth="key-pair" if secret_arn else "role" if role_arn else "caller",
-            secret_arn=secret_arn,
-            role_arn=role_arn,
-            profile=profile,
+    if stack and not url:
+        if secret_arn or role_arn:
+            raise click.UsageError("--secret and --role require --url; a stack has its own in its outputs.")
+        deployment = from_stack(stack, name=name, region=region, profile=profile)
+    elif url and not stack:
+        deployment = endpoint.from_url(
+            url, name=name, region=region, profile=profile, secret_arn=secret_arn, role_arn=role_arn
         )
+    else:
+        raise click.UsageError("Give either --url or --stack.")
     path = config.save(deployment)
     if as_json:
         echo_json(deployment)

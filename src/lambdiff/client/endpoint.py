@@ -127,6 +127,46 @@ def resolve(
     )
 
 
+def from_url(
+    url: str,
+    *,
+    name: str,
+    region: str | None = None,
+    profile: str | None = None,
+    secret_arn: str | None = None,
+    role_arn: str | None = None,
+) -> Deployment:
+    """Return the deployment for a URL that exists, not yet saved.
+
+    Args:
+        url: the Function URL.
+        name: the name to save the deployment under.
+        region: the function's region; by default as in `choose_region`.
+        profile: the AWS profile to save with the deployment.
+        secret_arn: the secret with the key pair that signs requests; takes precedence over `role_arn`.
+        role_arn: the role to assume for each request. Without both, the caller's own credentials sign it.
+
+    Raises:
+        InvalidRequest: the name is not valid.
+        ConfigurationError: the URL is invalid, or the region is unknown.
+
+    Example:
+        >>> from_url("https://abc123.lambda-url.eu-west-1.on.aws", name="prod").region
+        'eu-west-1'
+    """
+    config.check_name(name)
+    address = _checked_url(Sourced(url, "`url=`"))
+    return Deployment(
+        name=name,
+        url=address,
+        region=choose_region(region, url=address, profile=profile).value,
+        auth="key-pair" if secret_arn else "role" if role_arn else "caller",
+        secret_arn=secret_arn,
+        role_arn=role_arn,
+        profile=profile,
+    )
+
+
 def _refuse_contradictions(
     *, url: str | None, deployment: str | None, local: bool, model_dir: str | Path | None
 ) -> None:

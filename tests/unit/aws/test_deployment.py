@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lambdiff.aws.deployment import require_explicit_name, select
-from lambdiff.errors import ConfigurationError
-from support.aws_resources import OUTPUTS, make_function, save_deployment
+from lambdiff.aws.deployment import from_stack, require_explicit_name, select
+from lambdiff.errors import ConfigurationError, InvalidRequest
+from support.aws_resources import OUTPUTS, make_function, make_stack, save_deployment
 
 
 def test_without_a_deployment_both_commands_are_named(aws: None) -> None:
@@ -42,3 +42,16 @@ def test_one_of_several_deployments_must_be_named(aws: None, monkeypatch: pytest
     require_explicit_name("other")
     monkeypatch.setenv("LAMBDIFF_DEPLOYMENT", "other")
     require_explicit_name(None)
+
+
+def test_the_outputs_of_a_stack_become_a_deployment(aws: None) -> None:
+    """The deployment of a stack has the URL, the secret and the function that the stack's outputs name."""
+    make_stack()
+    found = from_stack("lambdiff", name="prod")
+    assert (found.name, found.stack, found.region) == ("prod", "lambdiff", "us-east-1")
+    assert (found.url, found.secret_arn) == (OUTPUTS["LambdaUrl"], OUTPUTS["SecretArn"])
+    assert found.function_name == OUTPUTS["FunctionName"]
+    with pytest.raises(ConfigurationError, match="no stack none"):
+        from_stack("none", name="prod")
+    with pytest.raises(InvalidRequest):
+        from_stack("lambdiff", name="Not Valid")

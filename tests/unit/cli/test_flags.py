@@ -75,7 +75,8 @@ def test_errors_name_the_flags_of_the_command(monkeypatch: pytest.MonkeyPatch) -
     def fail(*_: Any, **__: Any) -> None:
         raise ConfigurationError("`region=` is missing.", fix="Pass `region=us-east-1` or `name=`.")
 
-    monkeypatch.setattr("lambdiff.client.endpoint.resolve", fail)
+    for function in ("resolve", "from_url"):
+        monkeypatch.setattr(f"lambdiff.client.endpoint.{function}", fail)
     for arguments, fix in (
         (["generate", "a cat"], "Pass --region us-east-1 or `name=`."),
         (["configure", "--url", "https://a"], "Pass --region us-east-1 or --name."),

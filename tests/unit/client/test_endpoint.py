@@ -8,7 +8,7 @@ from lambdiff import config
 from lambdiff.auth.credentials import CallerCredentials, GivenCredentials, Keys, RoleCredentials, SecretCredentials
 from lambdiff.client import endpoint
 from lambdiff.config import Deployment
-from lambdiff.errors import ConfigurationError
+from lambdiff.errors import ConfigurationError, InvalidRequest
 
 URL = "https://abc123.lambda-url.eu-west-1.on.aws/"
 
@@ -113,3 +113,28 @@ def test_the_environments_identity_beats_the_saved_profile(monkeypatch: pytest.M
     assert endpoint.resolve(profile="mine").credentials.source == "profile mine"
     monkeypatch.setenv("AWS_PROFILE", "other")
     assert endpoint.resolve().credentials.source == "your AWS credentials"
+
+
+@pytest.mark.parametrize(
+    ("more", "auth"),
+    [
+        ({}, "caller"),
+        ({"role_arn": "arn:aws:iam::1:role/invoker"}, "role"),
+        ({"secret_arn": "arn:aws:secretsmanager:eu-west-1:1:secret:x"}, "key-pair"),
+    ],
+)
+def test_a_url_becomes_a_deployment(more: dict[str, str], auth: str) -> None:
+    """The deployment of a URL has the URL's region, and the kind of credentials that was passed."""
+    deployment = endpoint.from_url(URL.rstrip("/"), name="prod", profile="work", **more)
+    assert deployment == Deployment(name="prod", url=URL, region="eu-west-1", profile="work", auth=auth, **more)
+    assert endpoint.from_url(URL, name="prod", region="us-west-2").region == "us-west-2"
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "error"),
+    [("http://example.org", "prod", ConfigurationError), (URL, "Not Valid", InvalidRequest)],
+)
+def test_an_invalid_url_or_name_is_not_a_deployment(url: str, name: str, error: type[Exception]) -> None:
+    """`from_url` checks the URL as `resolve` does, and the name as `config.save` does."""
+    with pytest.raises(error):
+        endpoint.from_url(url, name=name)
