@@ -12,9 +12,6 @@ from __future__ import annotations
 from typing import Final
 
 import aws_cdk as cdk
-from aws_cdk import aws_budgets as budgets
-from aws_cdk import aws_cloudwatch as cloudwatch
-from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_ecr_assets as assets
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
@@ -22,11 +19,10 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_secretsmanager as secretsmanager
-from aws_cdk import aws_sns as sns
-from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
 from lambdiff.aws import outputs
+from lambdiff.infra import monitoring
 from lambdiff.infra.settings import StackSettings
 
 # Architecture and platform belong together: on an arm64 laptop, the default platform would produce an image that an
@@ -72,12 +68,11 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, whi
             self._invoker_role()
         else:
             self._invoker_user()
-        topic = self._topic()
-        self._alarms(topic)
+        monitoring.add_alarms(self, self.function, settings)
         if settings.keep_warm_minutes:
             self._keep_warm(settings.keep_warm_minutes)
         if settings.monthly_budget_usd:
-            self._budget(settings.monthly_budget_usd)
+            monitoring.add_budget(self, settings.monthly_budget_usd, settings.alarm_email or "")
         self._outputs()
         for key, value in {"lambdiff:deployment": settings.name, **settings.tags}.items():
             cdk.Tags.of(self).add(key, value)
@@ -155,48 +150,6 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, whi
         self.url.grant_invoke_url(role)
         self._output(outputs.INVOKER_ROLE_ARN, role.role_arn, "Role that callers assume")
 
-    def _topic(self) -> sns.Topic | None:
-        if not self.settings.alarm_email:
-            return None
-        topic = sns.Topic(self, "Alarms", enforce_ssl=True)
-        # Enforcing TLS replaces the topic's default policy, and with it the permission of alarms to publish.
-        topic.add_to_resource_policy(
-            iam.PolicyStatement(
-                actions=["sns:Publish"],
-                principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
-                resources=[topic.topic_arn],
-                conditions={"StringEquals": {"aws:SourceAccount": self.settings.account}},
-            )
-        )
-        topic.add_subscription(subscriptions.EmailSubscription(self.settings.alarm_email))
-        return topic
-
-    def _alarms(self, topic: sns.Topic | None) -> None:
-        period = cdk.Duration.minutes(5)
-        slow_ms = int(self.settings.timeout_s * 800)
-        for name, metric, threshold, text in (
-            ("Errors", self.function.metric_errors(period=period, statistic="Sum"), 1, "requests failed"),
-            ("Throttles", self.function.metric_throttles(period=period, statistic="Sum"), 1, "requests were throttled"),
-            (
-                "Duration",
-                self.function.metric_duration(period=period, statistic="Maximum"),
-                slow_ms,
-                "a request took more than 80% of the timeout",
-            ),
-        ):
-            alarm = cloudwatch.Alarm(
-                self,
-                f"{name}Alarm",
-                metric=metric,
-                threshold=threshold,
-                evaluation_periods=1,
-                comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
-                treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
-                alarm_description=f"lambdiff endpoint {self.settings.name}: {text}",
-            )
-            if topic is not None:
-                alarm.add_alarm_action(actions.SnsAction(topic))
-
     def _keep_warm(self, minutes: int) -> None:
         event = {
             "version": "2.0",
@@ -215,31 +168,6 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, whi
             schedule=events.Schedule.rate(cdk.Duration.minutes(minutes)),
             targets=[
                 targets.LambdaFunction(self.target, event=events.RuleTargetInput.from_object(event), retry_attempts=0)
-            ],
-        )
-
-    def _budget(self, dollars: float) -> None:
-        subscriber = budgets.CfnBudget.SubscriberProperty(
-            address=self.settings.alarm_email or "", subscription_type="EMAIL"
-        )
-        budgets.CfnBudget(
-            self,
-            "Budget",
-            budget=budgets.CfnBudget.BudgetDataProperty(
-                budget_type="COST",
-                time_unit="MONTHLY",
-                budget_limit=budgets.CfnBudget.SpendProperty(amount=dollars, unit="USD"),
-                # All Lambda usage: a filter by tag matches nothing until the tag is activated in Billing.
-                cost_filters={"Service": ["AWS Lambda"]},
-            ),
-            notifications_with_subscribers=[
-                budgets.CfnBudget.NotificationWithSubscribersProperty(
-                    notification=budgets.CfnBudget.NotificationProperty(
-                        comparison_operator="GREATER_THAN", notification_type=kind, threshold=percent
-                    ),
-                    subscribers=[subscriber],
-                )
-                for kind, percent in (("ACTUAL", 80), ("FORECASTED", 100))
             ],
         )
 
