@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from lambdiff.auth.botocore_errors import Meaning, code_and_text, meaning
 from lambdiff.errors import CredentialsError
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class CallerCredentials:
     def get(self) -> ReadOnlyCredentials:
         """Return the caller's credentials, renewed by botocore."""
         self._session = self._session or session(self._profile)
-        with _translated_errors("Your AWS identity"):
+        with _translated_errors("Your AWS identity", _ASK_FOR_ROLE):
             found = self._session.get_credentials()
             if found is None:
                 raise CredentialsError(
@@ -148,7 +149,7 @@ class SecretCredentials:
         return True
 
     def _read(self) -> ReadOnlyCredentials:
-        with _translated_errors(f"The secret {self._arn}"):
+        with _translated_errors(f"The secret {self._arn}", "Ask for secretsmanager:GetSecretValue on this secret."):
             client = session(self._profile).client("secretsmanager", region_name=self._region)
             text = client.get_secret_value(SecretId=self._arn)["SecretString"]
         try:
@@ -173,7 +174,7 @@ class RoleCredentials:
         """Return the role's credentials; botocore renews them fifteen minutes before they expire."""
         from botocore.credentials import RefreshableCredentials
 
-        with self._lock, _translated_errors(f"The role {self._arn}"):
+        with self._lock, _translated_errors(f"The role {self._arn}", _ASK_FOR_ROLE):
             if self._credentials is None:
                 self._credentials = RefreshableCredentials.create_from_metadata(
                     self._assume(), refresh_using=self._assume, method="sts-assume-role"
@@ -219,8 +220,8 @@ def session(profile: str | None = None) -> boto3.Session:
 
 
 @contextlib.contextmanager
-def _translated_errors(subject: str) -> Iterator[None]:
-    """Raise botocore's errors as a `CredentialsError` that says what to do next."""
+def _translated_errors(subject: str, if_denied: str) -> Iterator[None]:
+    """Raise botocore's errors as a `CredentialsError`; `if_denied` is the fix if a permission is missing."""
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
     try:
@@ -231,24 +232,20 @@ def _translated_errors(subject: str) -> Iterator[None]:
             fix="Sign in first: `aws sso login`, `aws configure`, or pass `profile=`.",
         ) from None
     except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "unknown error")
-        raise CredentialsError(
-            f"{subject} cannot be used: {code}.", fix=_ADVICE.get(code, "Run `lambdiff doctor`.")
-        ) from None
+        code, kind = code_and_text(error)[0] or "unknown error", meaning(error)
+        fix = if_denied if kind is Meaning.DENIED else _ADVICE.get(kind, "Run `lambdiff doctor`.")
+        raise CredentialsError(f"{subject} cannot be used: {code}.", fix=fix) from None
     except BotoCoreError as error:
         raise CredentialsError(
             f"{subject} cannot be used: {error}", fix="Check the profile and the network, or sign in again."
         ) from None
 
 
+_ASK_FOR_ROLE: Final = "Ask for sts:AssumeRole, and to be added to the role's trust policy."
 _ADVICE: Final = {
-    "AccessDeniedException": "Ask for secretsmanager:GetSecretValue on this secret.",
-    "AccessDenied": "Ask for sts:AssumeRole, and to be added to the role's trust policy.",
-    "ResourceNotFoundException": "The deployment may have been deleted, or be in another region: `lambdiff status`.",
-    "ExpiredToken": "Your AWS session has expired: sign in again.",
-    "ExpiredTokenException": "Your AWS session has expired: sign in again.",
-    "UnrecognizedClientException": "Your AWS keys are not valid: sign in again.",
-    "InvalidClientTokenId": "Your AWS keys are not valid: sign in again.",
+    Meaning.NOT_FOUND: "The deployment may have been deleted, or be in another region: `lambdiff status`.",
+    Meaning.EXPIRED: "Your AWS session has expired: sign in again.",
+    Meaning.INVALID_KEYS: "Your AWS keys are not valid: sign in again.",
 }
 
 

@@ -1,5 +1,5 @@
 """Typed functions for the AWS services that lambdiff uses: accounts, stacks, functions, logs, images and access keys.
 
-Translates botocore's exceptions to `LambdiffError`; besides `auth`, no other package handles them. Never imports
-`client`, `local`, `infra`, `ops`, `bench` or `cli`.
+They raise a `LambdiffError` instead of botocore's exceptions, which `lambdiff.auth.botocore_errors` classifies. Never
+imports `client`, `local`, `infra`, `ops`, `bench` or `cli`.
 """

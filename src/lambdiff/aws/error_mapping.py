@@ -1,4 +1,6 @@
-"""Translates botocore's exceptions into lambdiff's, for all calls to AWS.
+"""Translates botocore's exceptions into lambdiff's, for all calls to AWS in this package.
+
+`lambdiff.auth.botocore_errors` classifies them; this module chooses the error and its words.
 
 ::
 
@@ -17,6 +19,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from lambdiff.auth.botocore_errors import Meaning, code_and_text, meaning
 from lambdiff.errors import CredentialsError, DeployError
 
 if TYPE_CHECKING:
@@ -85,39 +88,26 @@ def translated(subject: str, action: str = "read") -> Iterator[None]:
 
 def translate(error: ClientError, subject: str, action: str) -> CredentialsError | DeployError:
     """Return the error for a call that AWS rejected or failed to complete; see `translated`."""
-    code = error.response.get("Error", {}).get("Code", "")
-    text = error.response.get("Error", {}).get("Message", "") or str(error)
-    reason = f"{code}: {text}"
+    code, text = code_and_text(error)
+    reason = f"{code}: {text or error}"
     message = f"{subject} could not be {action}. AWS says: {reason}"
-    if code in _EXPIRED_OR_INVALID:
+    kind = meaning(error)
+    if kind in (Meaning.EXPIRED, Meaning.INVALID_KEYS, Meaning.INVALID_SIGNATURE):
         return CredentialsError(message, fix=SIGN_IN)
-    if code in _DENIED:
+    if kind is Meaning.DENIED:
         return PermissionDenied(
             message, fix="Ask for the permission that AWS names; docs/deploy.md lists those that lambdiff needs."
         )
     retry = "Try again; `lambdiff doctor` checks the account and the deployment."
-    rejection = _rejection(code, text, error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500))
+    rejection = _REJECTIONS.get(kind)
     return rejection(message, fix=retry, reason=reason) if rejection else DeployError(message, fix=retry)
 
 
-def _rejection(code: str, text: str, status: int) -> type[Rejected] | None:
-    # CloudFormation has no code of its own for a stack that does not exist.
-    if code in _NOT_FOUND or (code == "ValidationError" and "does not exist" in text):
-        return NotFound
-    if code == "ResourceConflictException":
-        return Conflict
-    if code in _INVALID:
-        return InvalidValue
-    return Rejected if status < 500 else None
-
-
 def _not_sent(error: BotoCoreError) -> CredentialsError | DeployError:
-    from botocore.exceptions import ConnectionError as NoConnection
-    from botocore.exceptions import HTTPClientError, NoCredentialsError
-
-    if isinstance(error, NoCredentialsError):
+    kind = meaning(error)
+    if kind is Meaning.NO_CREDENTIALS:
         return no_credentials()
-    if isinstance(error, NoConnection | HTTPClientError):
+    if kind is Meaning.UNREACHABLE:
         return DeployError(f"AWS cannot be reached: {error}", fix="Check the network and try again.")
     return CredentialsError(f"The call to AWS could not be made: {error}", fix=SIGN_IN)
 
@@ -127,24 +117,9 @@ def no_credentials() -> CredentialsError:
     return CredentialsError("There are no AWS credentials.", fix=SIGN_IN)
 
 
-_DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
-_EXPIRED_OR_INVALID: Final = frozenset(
-    {
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "InvalidClientTokenId",
-        "RequestExpired",
-        "SignatureDoesNotMatch",
-        "UnrecognizedClientException",
-    }
-)
-_INVALID: Final = frozenset({"ValidationException", "InvalidParameterValueException"})
-_NOT_FOUND: Final = frozenset(
-    {
-        "ImageNotFoundException",
-        "NoSuchEntity",
-        "ParameterNotFound",
-        "RepositoryNotFoundException",
-        "ResourceNotFoundException",
-    }
-)
+_REJECTIONS: Final = {
+    Meaning.NOT_FOUND: NotFound,
+    Meaning.CONFLICT: Conflict,
+    Meaning.INVALID_VALUE: InvalidValue,
+    Meaning.REJECTED: Rejected,
+}

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import boto3
 import pytest
+from botocore.client import BaseClient
 from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from lambdiff.auth import credentials
@@ -119,6 +121,36 @@ def test_a_missing_secret_suggests_the_region(aws: None) -> None:
     with pytest.raises(CredentialsError, match="ResourceNotFoundException") as caught:
         SecretCredentials("arn:aws:secretsmanager:eu-west-1:123456789012:secret:gone", "eu-west-1").get()
     assert "lambdiff status" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("code", "of_secret", "of_role"),
+    [
+        ("AccessDeniedException", "secretsmanager:GetSecretValue", "sts:AssumeRole"),
+        ("AccessDenied", "secretsmanager:GetSecretValue", "sts:AssumeRole"),
+        ("ExpiredTokenException", "has expired", "has expired"),
+        ("InvalidClientTokenId", "not valid", "not valid"),
+        ("SignatureDoesNotMatch", "lambdiff doctor", "lambdiff doctor"),
+        ("InternalFailure", "lambdiff doctor", "lambdiff doctor"),
+    ],
+)
+def test_the_fix_depends_on_the_error_and_the_source(
+    aws: None, monkeypatch: pytest.MonkeyPatch, code: str, of_secret: str, of_role: str
+) -> None:
+    """A denial names the permission that the source needs; for other errors the fix is the same for all sources."""
+
+    def refuse(*_: object) -> None:
+        raise ClientError({"Error": {"Code": code}}, "Operation")
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", refuse)
+    sources = {
+        SecretCredentials("arn:aws:secretsmanager:eu-west-1:123456789012:secret:x", "eu-west-1"): of_secret,
+        RoleCredentials("arn:aws:iam::123456789012:role/lambdiff-invoker", "eu-west-1"): of_role,
+    }
+    for source, fix in sources.items():
+        with pytest.raises(CredentialsError, match=f"cannot be used: {code}") as caught:
+            source.get()
+        assert fix in caught.value.fix
 
 
 def test_a_role_is_assumed(aws: None) -> None:
