@@ -24,9 +24,11 @@ from lambdiff.bake import (
     scheduler_config,
     sources,
 )
+from lambdiff.bake.manifest_builder import Choices
 from lambdiff.bake.parameters import DefaultOverrides, Precision, Progress
+from lambdiff.bake.pipeline_folder import ModelTraits
 from lambdiff.engine import manifest as manifests
-from lambdiff.engine.manifest import EngineName, InferencePrecision, Manifest
+from lambdiff.engine.manifest import Approximations, EngineName, InferencePrecision, Manifest
 
 
 def bake(
@@ -103,6 +105,16 @@ def bake(
         parameters.check_unconverted(precision, decoder, approximations, static_shapes, inference_precision)
     output_folder.check_destination(out, force=force)
     parameters.check_libraries(engine)
+    choices = Choices(
+        engine=engine,
+        approximations=approximations,
+        static_shapes=parameters.choose_static_shapes(static_shapes, engine, precision, approximations, native_size),
+        inference_precision=inference_precision,
+        native_size=native_size,
+        defaults=defaults,
+        vocabulary=vocabulary,
+        notes=notes,
+    )
 
     with output_folder.scratch_folder(out) as scratch:
         model = sources.resolve(source, revision, scratch, progress)
@@ -115,39 +127,36 @@ def bake(
         if convert is None:
             traits = pipeline_folder.copy(model.folder, folder, index, progress)
         else:
-            traits = convert(
-                model.folder,
-                folder,
-                precision="f16" if precision == "auto" else precision,
-                tiny_decoder=_fetch_tiny_decoder(decoder, scratch, progress),
-                deepcache=deepcache_interval > 1,
-                progress=progress,
-            )
+            traits = _convert(convert, model.folder, folder, precision, decoder, approximations, progress)
         facts = provenance.complete(model, name, revision, license, origin, decoder)
         provenance.write_notice(facts, model, folder)
-        manifest = manifest_builder.build_manifest(
-            facts,
-            traits,
-            scheduler,
-            engine=engine,
-            approximations=approximations,
-            static_shapes=parameters.choose_static_shapes(
-                static_shapes, engine, precision, approximations, native_size
-            ),
-            inference_precision=inference_precision,
-            native_size=native_size,
-            defaults=manifest_builder.default_parameters(model.entry, traits, scheduler, native_size, defaults),
-            vocabulary=vocabulary,
-            notes=notes,
-        )
+        manifest = manifest_builder.build_manifest(facts, traits, scheduler, choices, model.entry)
         _warn_if_unguided(manifest, progress)
         if precision == "w8a8":
             _quantize(folder, manifest, calibration, progress)
-        progress("hashing")
-        manifest = msgspec.structs.replace(manifest, files=manifests.describe_files(folder))
-        (folder / manifests.FILENAME).write_bytes(manifest.to_json())
+        manifest = _write_manifest(folder, manifest, progress)
         output_folder.move_into_place(folder, out)
     return manifest
+
+
+def _convert(
+    convert: families.Converter,
+    pipeline: Path,
+    folder: Path,
+    precision: Precision,
+    decoder: str | Path,
+    approximations: Approximations,
+    progress: Progress,
+) -> ModelTraits:
+    """Convert `pipeline` into `folder`, after downloading the tiny decoder if it is not on this machine."""
+    return convert(
+        pipeline,
+        folder,
+        precision="f16" if precision == "auto" else precision,
+        tiny_decoder=_fetch_tiny_decoder(decoder, folder.parent, progress),
+        deepcache=approximations.deepcache_interval > 1,
+        progress=progress,
+    )
 
 
 def _fetch_tiny_decoder(decoder: str | Path, scratch: Path, progress: Progress) -> Path | None:
@@ -171,3 +180,11 @@ def _quantize(folder: Path, manifest: Manifest, calibration: Sequence[str] | Non
 
     prompts = tuple(dict.fromkeys(calibration or quantization.PROMPTS))
     quantization.quantize_unet(folder, manifest, prompts, progress)
+
+
+def _write_manifest(folder: Path, manifest: Manifest, progress: Progress) -> Manifest:
+    """Write the manifest with the hashes of all other files, and return it."""
+    progress("hashing")
+    manifest = msgspec.structs.replace(manifest, files=manifests.describe_files(folder))
+    (folder / manifests.FILENAME).write_bytes(manifest.to_json())
+    return manifest
