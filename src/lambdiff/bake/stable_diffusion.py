@@ -78,33 +78,12 @@ def convert(
     weights = _WEIGHTS[precision]
     examples = _ExampleInputs(configuration, max_length)
 
-    convert_module(
-        modules.TextEncoder(modules.load(transformers.CLIPTextModel, folder / "text_encoder")),
-        examples.text_encoder(),
-        destination / "text_encoder.xml",
-        weights.text_encoder,
-        rewrites=(),
-        progress=progress,
-    )
-    convert_module(
-        modules.UNet(modules.load(diffusers.UNet2DConditionModel, folder / "unet")),
-        examples.unet(),
-        destination / "unet.xml",
-        weights.unet,
-        rewrites=(graph_rewrites.merge_upsampling, _share_guidance),
-        progress=progress,
-    )
+    _convert_text_encoder(folder, destination, examples.text_encoder(), weights.text_encoder, progress)
+    _convert_unet(folder, destination, examples.unet(), weights.unet, progress)
     if deepcache:
         _check_deepcache(destination / "unet.xml")
-    autoencoder_class = diffusers.AutoencoderTiny if configuration.tiny_decoder else diffusers.AutoencoderKL
-    convert_module(
-        modules.Decoder(modules.load(autoencoder_class, autoencoder)),
-        examples.decoder(),
-        destination / "decoder.xml",
-        weights.decoder,
-        rewrites=(graph_rewrites.merge_upsampling,),
-        progress=progress,
-    )
+    is_tiny = configuration.tiny_decoder
+    _convert_decoder(autoencoder, destination, examples.decoder(), weights.decoder, progress, is_tiny=is_tiny)
     return ModelTraits(
         precision=precision,
         latents=configuration.latents,
@@ -113,6 +92,36 @@ def convert(
         guidance_embedding=configuration.unet.get("time_cond_proj_dim"),
         tiny_decoder=configuration.tiny_decoder,
     )
+
+
+def _convert_text_encoder(
+    folder: Path, destination: Path, inputs: dict[str, Tensor], weights: WeightFormat, progress: Progress
+) -> None:
+    module = modules.TextEncoder(modules.load(transformers.CLIPTextModel, folder / "text_encoder"))
+    convert_module(module, inputs, destination / "text_encoder.xml", weights, rewrites=(), progress=progress)
+
+
+def _convert_unet(
+    folder: Path, destination: Path, inputs: dict[str, Tensor], weights: WeightFormat, progress: Progress
+) -> None:
+    module = modules.UNet(modules.load(diffusers.UNet2DConditionModel, folder / "unet"))
+    rewrites = (graph_rewrites.merge_upsampling, _share_guidance)
+    convert_module(module, inputs, destination / "unet.xml", weights, rewrites=rewrites, progress=progress)
+
+
+def _convert_decoder(
+    autoencoder: Path,
+    destination: Path,
+    inputs: dict[str, Tensor],
+    weights: WeightFormat,
+    progress: Progress,
+    *,
+    is_tiny: bool,
+) -> None:
+    autoencoder_class = diffusers.AutoencoderTiny if is_tiny else diffusers.AutoencoderKL
+    module = modules.Decoder(modules.load(autoencoder_class, autoencoder))
+    rewrites = (graph_rewrites.merge_upsampling,)
+    convert_module(module, inputs, destination / "decoder.xml", weights, rewrites=rewrites, progress=progress)
 
 
 class _ExampleInputs:
