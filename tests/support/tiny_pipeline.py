@@ -43,19 +43,19 @@ def _scratch() -> Path:
     return Path(path)
 
 
-@functools.cache
 def folder(*, name: str = "tiny", tiny_decoder: bool = False, **changes: Any) -> Path:
     """Return a saved pipeline. Each set of changes needs its own name."""
-    return save(_scratch() / name, tiny_decoder=tiny_decoder, **changes)
+    path = _scratch() / name
+    return path if path.exists() else save(path, tiny_decoder=tiny_decoder, **changes)
 
 
-@functools.cache
 def baked(engine: str = "openvino", *, precision: str = "auto", name: str = "tiny", **changes: Any) -> Path:
     """Return a model folder baked from `folder(name=name, **changes)`; the first call takes about ten seconds."""
     from lambdiff.bake.bake import bake
 
     out = _scratch() / f"{name}-{engine}-{precision}"
-    bake(folder(name=name, **changes), out, engine=engine, precision=precision, name=name, license="MIT")
+    if not out.exists():
+        bake(folder(name=name, **changes), out, engine=engine, precision=precision, name=name, license="MIT")
     return out
 
 
