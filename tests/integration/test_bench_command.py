@@ -19,6 +19,8 @@ from lambdiff.handler.app import App
 from lambdiff.local.server import FunctionUrlServer
 from support.stub_engine import StubEngine
 
+pytestmark = pytest.mark.slow
+
 KEYS = Keys("AKIDEXAMPLE", "very-secret-key")
 SMALL = ("--size", "64x64", "--rounds", "1")
 

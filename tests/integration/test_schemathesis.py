@@ -26,6 +26,8 @@ from lambdiff.protocol.contract import Limits
 from lambdiff.protocol.openapi import openapi
 from support.stub_engine import MANIFEST, StubEngine
 
+pytestmark = pytest.mark.slow
+
 KEYS = Keys("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
 AUTH = FunctionUrlAuth(lambda: ReadOnlyCredentials(*KEYS), "us-east-1")
 CHECKS = [

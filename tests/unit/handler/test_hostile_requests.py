@@ -84,6 +84,7 @@ JSON_VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=10), JSON_VALUES, max_size=8))
 @settings(max_examples=400, deadline=None)
 def test_any_object_gets_an_image_or_a_4xx(fields: dict[str, Any]) -> None:
@@ -107,6 +108,7 @@ def test_any_bytes_get_a_4xx(body: bytes) -> None:
     assert engine.loads == 0
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(
         st.sampled_from(["version", "rawPath", "headers", "requestContext", "body", "isBase64Encoded"])
