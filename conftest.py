@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import os
+import platform
 import re
 import signal
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from lambdiff.engine import cpu
 from support.keys import SECRETS
 
 ROOT = Path(__file__).parent
@@ -58,7 +60,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect what cannot run here, and doctests of which every line is skipped."""
-    impossible = {"sigv4_suite": config.getoption("--sigv4-suite") is None, "linux": sys.platform != "linux"}
+    impossible = {
+        "sigv4_suite": config.getoption("--sigv4-suite") is None,
+        "linux": sys.platform != "linux",
+        "x86_64": platform.machine() != "x86_64",
+        "bf16": not cpu.has_bf16(),
+    }
 
     def cannot_run(item: pytest.Item) -> bool:
         if examples := _examples(item):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -187,7 +186,7 @@ def test_the_function_loads_few_packages() -> None:
 
 
 @pytest.mark.linux
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="the figures are x86-64's")
+@pytest.mark.x86_64
 def test_peak_memory_is_as_recorded() -> None:
     """Peak memory is within 10% of PEAK_MB and below 500 MB."""
     peak = fresh(PEAK)

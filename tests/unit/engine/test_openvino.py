@@ -14,6 +14,7 @@ import pytest
 
 from lambdiff.engine import cpu
 from lambdiff.engine import manifest as manifests
+from lambdiff.engine.core import core
 from lambdiff.engine.manifest import Approximations
 from lambdiff.engine.mapped_weights import MappedWeights
 from lambdiff.engine.openvino import OpenVinoEngine
@@ -73,7 +74,7 @@ def test_a_folder_without_a_part_is_a_model_error(folder, manifest, tmp_path):
 @pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16"), (False, "f32")])
 def test_the_precision_depends_on_the_processor(folder, manifest, monkeypatch, has_bf16, precision):
     """The engine computes in bf16 if the processor supports it and OpenVINO lists it, and otherwise in f32."""
-    if has_bf16 and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if has_bf16 and "BF16" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         precision = "f32"
     monkeypatch.setattr(cpu, "has_bf16", lambda: has_bf16)
     engine = OpenVinoEngine(folder, manifest)
@@ -185,12 +186,10 @@ def test_weights_are_in_memory_once(folder, manifest, other):
 
 
 @OTHER_SHAPES
-@pytest.mark.parametrize("precision", ["f32", "bf16"])
+@pytest.mark.parametrize("precision", ["f32", pytest.param("bf16", marks=pytest.mark.bf16)])
 @pytest.mark.parametrize("static_shapes", [True, False], ids=["static", "dynamic"])
 def test_pixels_do_not_depend_on_earlier_requests(folder, manifest, monkeypatch, static_shapes, precision, other):
     """A request gives the same pixels whatever shapes the engine has served before."""
-    if precision == "bf16" and not cpu.has_bf16():
-        pytest.skip("this processor has no bf16")
     monkeypatch.setattr(cpu, "threads", lambda: 1)  # OpenVINO's bf16 sums may depend on the order of its threads
     manifest = msgspec.structs.replace(manifest, static_shapes=static_shapes)
     requests = [request(manifest), request(manifest, **other)]
