@@ -31,12 +31,20 @@ from typing import Final
 
 import msgspec
 
+from lambdiff.printable import printable
+
 NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What `msgspec.json.decode` raises for bytes that are not JSON of the expected type."""
+
+MAX_TEXT: Final = 2_000
+"""Maximum characters of an error's message, and of its fix."""
 
 
 class LambdiffError(Exception):
     """The base of all errors.
+
+    Both texts are safe to print, even if they quote somebody else: control characters are escaped, and what is longer
+    than 2,000 characters is cut.
 
     Args:
         message: what is wrong; never contains a secret or a prompt.
@@ -46,9 +54,9 @@ class LambdiffError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, fix: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.fix = fix
+        self.message = printable(message, MAX_TEXT, multiline=True)
+        self.fix = printable(fix, MAX_TEXT, multiline=True)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.fix}" if self.fix else self.message

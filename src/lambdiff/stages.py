@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TextIO
 
+from lambdiff.printable import printable
+
 if TYPE_CHECKING:
     from rich.status import Status
 
@@ -66,13 +68,16 @@ class Stages:
     def detail(self, text: str) -> None:
         """Show on a terminal what the current stage is doing."""
         if self._status is not None:
-            self._status.update(f"{self._name}: {text[:100]}")
+            from rich.text import Text
+
+            # Not a string, in which rich would read brackets as markup.
+            self._status.update(Text(f"{self._name}: {printable(text, 100)}"))
 
     def say(self, text: str) -> None:
         """Print a line."""
         if not self.quiet:
             with contextlib.suppress(*_CLOSED):
-                print(text, file=self.stream, flush=True)
+                print(printable(text, 2_000, multiline=True), file=self.stream, flush=True)
 
     def done(self) -> None:
         """End the current stage, if any."""

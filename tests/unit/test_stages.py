@@ -55,3 +55,18 @@ def test_a_closed_stream_does_not_stop_the_work(kind: str) -> None:
     assert list(stages.times) == ["one", "two"]
     with contextlib.suppress(OSError):
         stream.close()
+
+
+def test_details_are_shown_as_they_are() -> None:
+    """A tool's output is neither read as rich's markup nor as control sequences."""
+    reader, writer = os.openpty()
+    with os.fdopen(writer, "w", buffering=1) as stream:
+        stages = Stages(stream)
+        stages.stage("Building")
+        stages.detail("RUN [/nope] [red]\x1b]0;title\x07")
+        stages.done()
+        stages.say("\x9b2J")
+        shown = os.read(reader, 65536).decode()
+    os.close(reader)
+    assert r"RUN [/nope] [red]\x1b]0;title\x07" in shown
+    assert r"\x9b2J" in shown

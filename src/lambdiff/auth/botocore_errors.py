@@ -8,6 +8,8 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final
 
+from lambdiff.printable import printable
+
 if TYPE_CHECKING:
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -56,9 +58,9 @@ def meaning(error: ClientError | BotoCoreError) -> Meaning:
 
 
 def code_and_text(error: ClientError) -> tuple[str, str]:
-    """Return AWS's error code and message; each is empty if the reply has none."""
+    """Return AWS's error code and message, safe to print; each is empty if the reply has none."""
     details = error.response.get("Error", {})
-    return details.get("Code", ""), details.get("Message", "")
+    return printable(details.get("Code") or "", 100), printable(details.get("Message") or "", 1_000)
 
 
 def _meaning_of_reply(error: ClientError) -> Meaning:

@@ -15,6 +15,7 @@ import click
 
 from lambdiff._version import __version__
 from lambdiff.cli.flags import with_flags, with_flags_in
+from lambdiff.printable import printable_json
 
 # name -> (module:function, the first line of its help), so that `--help` imports none of the modules
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -111,4 +112,4 @@ def echo_json(value: Any) -> None:
     import msgspec
 
     document = with_flags_in(msgspec.to_builtins(value))
-    click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2))
+    click.echo(printable_json(msgspec.json.format(msgspec.json.encode(document), indent=2).decode()))

@@ -10,6 +10,7 @@ import click
 from lambdiff.cli import echo_json
 from lambdiff.cli.flags import with_flags
 from lambdiff.cli.text import counted
+from lambdiff.printable import printable
 
 if TYPE_CHECKING:
     from lambdiff.bench.latency import Bench
@@ -40,7 +41,8 @@ def show_latency(report: LatencyReport, *, as_json: bool) -> None:
         echo_json(report)
         return
     startup = report.startup
-    click.echo(f"{report.model}, {report.engine}, {report.threads} threads: {with_flags(report.endpoint)}")
+    server = f"{printable(report.model)}, {printable(report.engine)}, {report.threads} threads"
+    click.echo(f"{server}: {with_flags(report.endpoint)}")
     rounds = counted(report.rounds, "round")
     click.echo(f"{report.scheduler}, guidance {report.guidance_scale:g}; medians of {rounds}, in seconds")
     if startup.first_image_seconds is not None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from lambdiff.cli import echo_json
 from lambdiff.cli.flags import with_flags
 from lambdiff.cli.options import json_option, make_confirm, profile_option, region_option, yes_option
+from lambdiff.printable import printable
 
 if TYPE_CHECKING:
     from lambdiff.infra.deploy import DeployResult
     from lambdiff.infra.preflight import DeployOptions
     from lambdiff.stages import Stages
+
+_MAX_DIFF: Final = 1_000_000
 
 
 @click.command()
@@ -126,7 +129,7 @@ def _dry_run(options: DeployOptions, stages: Stages, *, as_json: bool) -> None:
     else:
         for text in (plan.summary, *plan.notes):
             click.echo(with_flags(text))
-        click.echo(plan.diff, nl=False)
+        click.echo(printable(plan.diff, _MAX_DIFF, multiline=True), nl=False)
 
 
 def _report(result: DeployResult, name: str, stages: Stages) -> None:

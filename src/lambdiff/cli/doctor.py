@@ -7,6 +7,7 @@ import click
 from lambdiff.cli import echo_json
 from lambdiff.cli.flags import with_flags
 from lambdiff.cli.options import json_option, region_option, stack_options
+from lambdiff.printable import printable
 
 
 @click.command()
@@ -31,9 +32,9 @@ def doctor(deployment: str | None, profile: str | None, *, region: str | None, a
     for result in checking.diagnose(deployment, profile, region):
         results.append(result)
         if not as_json:
-            click.echo(with_flags(f"{result.status:<5} {result.check}: {result.detail}"))
+            click.echo(f"{result.status:<5} {result.check}: {printable(with_flags(result.detail), 2_000)}")
             if result.fix and result.status != "ok":
-                click.echo(with_flags(f"      {result.fix}"))
+                click.echo(f"      {printable(with_flags(result.fix), 2_000)}")
     if as_json:
         echo_json(results)
     return 3 if any(result.status == "error" for result in results) else 0

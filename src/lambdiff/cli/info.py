@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import click
 import msgspec
 
 from lambdiff.cli import echo_json
 from lambdiff.cli.options import json_option
+from lambdiff.printable import printable
 from lambdiff.protocol import metadata
+
+_MAX_VALUE: Final = 10_000
+"""Characters of a prompt. Prompts of other tools may be longer than lambdiff's."""
 
 
 @click.command()
@@ -32,12 +37,7 @@ def info(file: Path, as_json: bool) -> None:
         return
     for name, value in msgspec.structs.asdict(stored.request).items():
         if value not in {None, ""}:
-            click.echo(f"{name:20} {_printable(str(value))}")
+            click.echo(f"{name:20} {printable(value, _MAX_VALUE, multiline=True)}")
     for name in ("model", "revision", "version"):
         if value := getattr(stored, name):
-            click.echo(f"{name:20} {_printable(value)}")
-
-
-def _printable(text: str) -> str:
-    """Escape control characters, which a terminal would act on: the file may come from anybody."""
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
+            click.echo(f"{name:20} {printable(value)}")

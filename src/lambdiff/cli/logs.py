@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, Final
 
 import click
 import msgspec
 
 from lambdiff.cli.options import json_option, since_option, stack_options
+from lambdiff.printable import printable, printable_json
+
+if TYPE_CHECKING:
+    from lambdiff.aws.logs import Line
+
+_MAX_LINE: Final = 10_000
+"""Characters of a message that are printed; --json prints all of them."""
 
 
 @click.command()
@@ -38,6 +46,11 @@ def logs(
     group = target.read_function().log_group
     read = reading.follow if follow else reading.read
     for line in read(target.account, group, since=start, request_id=request_id):
-        click.echo(msgspec.json.encode(line).decode() if as_json else f"{line.time}  {line.text}")
+        click.echo(printable_json(msgspec.json.encode(line).decode()) if as_json else _text(line))
         if follow:
             sys.stdout.flush()
+
+
+def _text(line: Line) -> str:
+    """The line with its time. Further lines of a message are indented, so that none can pass for another message."""
+    return f"{line.time}  {printable(line.text, _MAX_LINE, multiline=True)}".replace("\n", "\n    ")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 import click
 
 from lambdiff.cli.flags import with_flags
+from lambdiff.printable import printable
 from lambdiff.protocol import contract
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def make_confirm(*, yes: bool, as_json: bool) -> Callable[[str], bool]:
     """
 
     def confirm(question: str) -> bool:
-        question = with_flags(question)
+        question = printable(with_flags(question), 2_000)
         if yes:
             click.echo(f"{question} yes", err=True)
             return True

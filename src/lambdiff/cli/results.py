@@ -13,6 +13,7 @@ from lambdiff.client.batch import Failure
 from lambdiff.client.endpoint import Endpoint
 from lambdiff.client.image import GeneratedImage
 from lambdiff.errors import LambdiffError
+from lambdiff.printable import printable
 
 
 class Results:
@@ -63,7 +64,7 @@ class Results:
         """Print each distinct warning and every failure to stderr."""
         if not quiet:
             for warning in self._warnings:
-                click.echo(f"Note: {with_flags(warning)}", err=True)
+                click.echo(f"Note: {printable(with_flags(warning))}", err=True)
         for index, error in self._failures.items():
             click.echo(with_flags(f"Error: seed {self.seed + index}: {error.message}\n  {error.fix}"), err=True)
 

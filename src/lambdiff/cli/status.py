@@ -7,6 +7,7 @@ import click
 from lambdiff.cli import echo_json
 from lambdiff.cli.flags import with_flags
 from lambdiff.cli.options import json_option, stack_options
+from lambdiff.printable import printable
 
 
 @click.command()
@@ -33,8 +34,8 @@ def status(deployment: str | None, profile: str | None, *, as_json: bool) -> int
     else:
         width = max(len(name) for name in report.facts)
         for name, fact in report.facts.items():
-            click.echo(f"{name:<{width}}  {fact.value}  ({with_flags(fact.source)})")
+            click.echo(f"{name:<{width}}  {printable(fact.value)}  ({with_flags(fact.source)})")
         for line in report.errors:
-            click.echo(f"{'error':<{width}}  {line}")
+            click.echo(f"{'error':<{width}}  {printable(line, 2_000)}")
         click.echo(f"{'healthy':<{width}}  {'yes' if report.healthy else 'no'}")
     return 0 if report.healthy else 5

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import boto3
 import pytest
 from click.testing import CliRunner, Result
 
 from lambdiff.cli import cli
 from lambdiff.errors import ConfigurationError
-from support.aws_resources import OUTPUTS, make_function, make_logs, make_stack, save_deployment
+from support.aws_resources import OUTPUTS, REGION, make_function, make_logs, make_stack, save_deployment
 
 
 def run(*arguments: str, answer: str | None = None) -> Result:
@@ -51,6 +52,24 @@ def test_logs_prints_lines_or_json() -> None:
     assert "REPORT RequestId: r" in run("logs").stdout
     lines = [json.loads(line) for line in run("logs", "--json", "--since", "5m").stdout.splitlines()]
     assert [set(line) for line in lines] == [{"time", "stream", "text"}] * 2
+
+
+HOSTILE = '{"level":"ERROR"} \x1b]0;title\x07\x9b2J\u202e\n2026-01-01T00:00:00.000+00:00  forged'
+
+
+def test_foreign_text_in_the_log_does_not_reach_the_terminal() -> None:
+    """Control characters are escaped, and a line break cannot forge another line; JSON keeps the text."""
+    boto3.client("logs", REGION).delete_log_group(logGroupName=OUTPUTS["LogGroup"])
+    make_logs(HOSTILE)
+    for command in ("logs", "status"):
+        shown = run(command).stdout
+        assert r"\x1b]0;title\x07\x9b2J\u202e" in shown
+        assert all(line.isprintable() for line in shown.splitlines())
+        assert "\n2026-01-01T00" not in shown
+        shown = run(command, "--json").stdout
+        assert all(line.isprintable() for line in shown.splitlines())
+    assert HOSTILE in [json.loads(line)["text"] for line in run("logs", "--json").stdout.splitlines()]
+    assert HOSTILE in document("status")["errors"][0]
 
 
 def test_cost_prints_the_cost_of_an_image_and_of_a_month() -> None:
