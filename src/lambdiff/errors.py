@@ -26,8 +26,9 @@
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -60,6 +61,11 @@ class LambdiffError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.fix}" if self.fix else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default, an exception is pickled and copied by calling its class with `args`, which `__init__` of these
+        # classes does not accept. All fields are in the dictionary.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class InvalidRequest(LambdiffError):

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import msgspec
 
@@ -216,6 +216,12 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "A Client cannot be pickled or copied, because it has connections, credentials or a model. Create one in "
+            "each process, or call lambdiff.generate, which does that."
+        )
 
     def __repr__(self) -> str:
         return f"Client({self.endpoint})"

@@ -222,6 +222,10 @@ class GeneratedImage:
             "cost": self.cost,
         }
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What is decoded from `content` is decoded again, so that a pickle is not many times as large.
+        return {name: value for name, value in vars(self).items() if name not in ("image", "metadata")}
+
     def _encode(self, image_format: ImageFormat) -> bytes:
         from lambdiff.protocol import metadata
 
