@@ -27,7 +27,7 @@
 from __future__ import annotations
 
 import copyreg
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -39,6 +39,19 @@ NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 MAX_TEXT: Final = 2_000
 """Maximum characters of an error's message, and of its fix."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean X?` for the known word that resembles `word` most; empty if none does.
+
+    Example:
+        >>> did_you_mean("eular", ["ddim", "euler", "lcm"])
+        '; did you mean euler?'
+    """
+    import difflib
+
+    close = difflib.get_close_matches(word[:100].lower(), known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 class LambdiffError(Exception):

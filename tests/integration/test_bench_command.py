@@ -140,10 +140,10 @@ def test_an_interruption_prints_the_report_so_far(deployment: str, engine: StubE
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("--steps", "0"), 2, "num_inference_steps"),
-        (("--steps", "4,x"), 2, "'x' is not a valid integer"),
+        (("--steps", "0"), 2, "--steps must be a whole number in 1..100"),
+        (("--steps", "4,x"), 2, "--steps must be a whole number in 1..100, not 'x'"),
         (("--size", "big"), 2, "512x512"),
-        (("--size", "1024x1024"), 4, "this model supports 64 to 512"),
+        (("--size", "1024x1024"), 4, "64..512 with this model"),
         (("--prompt", ""), 2, "prompt"),
         (("--deployment", "none"), 3, "no deployment 'none'"),
         (("--model-dir", "x"), 3, "--local"),

@@ -108,7 +108,7 @@ def parse_time(text: str, now: float | None = None) -> float:
         parsed = datetime.datetime.fromisoformat(text)
     except ValueError:
         raise InvalidRequest(
-            f"{text!r} is not a time.", fix="Write an age such as 10m, 2h or 3d, or a time such as 2026-09-01T12:00."
+            f"`since=` must be an age such as 10m, 2h or 3d, or a time such as 2026-09-01T12:00, not {text[:40]!r}."
         ) from None
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.UTC)).timestamp()
 

@@ -99,7 +99,7 @@ def bake(
         'int8'
     """
     parameters.check_calibration(calibration, precision)
-    parameters.check_defaults(defaults)
+    defaults = parameters.check_defaults(defaults)
     approximations = parameters.make_approximations(guidance_interval, deepcache_interval)
     if engine == "diffusers":
         parameters.check_unconverted(precision, decoder, approximations, static_shapes, inference_precision)

@@ -6,13 +6,12 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Literal, TypedDict
-
-import msgspec
+from typing import Final, Literal, TypedDict, cast
 
 from lambdiff.engine.manifest import Approximations, EngineName
 from lambdiff.errors import InvalidRequest, MissingExtra, ModelError
 from lambdiff.protocol.contract import Defaults, SchedulerName
+from lambdiff.protocol.validation import raise_for, validate_fields
 
 StoragePrecision = Literal["f32", "f16", "int8", "w8a8"]
 """How weights are stored."""
@@ -60,17 +59,17 @@ def check_calibration(calibration: Sequence[str] | None, precision: Precision) -
         )
 
 
-def check_defaults(overrides: DefaultOverrides | None) -> None:
-    """Reject defaults that the contract does not allow.
+def check_defaults(overrides: DefaultOverrides | None) -> DefaultOverrides:
+    """Return the defaults that the caller chose, validated.
 
     Raises:
         InvalidRequest: a field is unknown or out of range.
     """
-    complete = {"num_inference_steps": 1, "guidance_scale": 0.0, "width": 64, "height": 64, "scheduler": "euler"}
-    try:
-        msgspec.convert(complete | dict(overrides or {}), Defaults)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"The defaults are not valid: {error}.", fix="Correct `defaults=`.") from None
+    values, problems = validate_fields(Defaults, dict(overrides or {}))
+    if problems:
+        details = "; ".join(f"{name} {detail}" for name, detail in problems)
+        raise InvalidRequest(f"The defaults are not valid: {details}.", fix="Correct `defaults=`.", problems=problems)
+    return cast(DefaultOverrides, values)
 
 
 def make_approximations(guidance_interval: tuple[float, float], deepcache_interval: int) -> Approximations:
@@ -79,11 +78,13 @@ def make_approximations(guidance_interval: tuple[float, float], deepcache_interv
     Raises:
         InvalidRequest: a value is out of range.
     """
-    values = {"guidance_interval": guidance_interval, "deepcache_interval": deepcache_interval}
+    given = {"guidance_interval": guidance_interval, "deepcache_interval": deepcache_interval}
+    values, problems = validate_fields(Approximations, given)
+    raise_for(problems)
     try:
-        return msgspec.convert(values, Approximations)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"{error}.", fix="See `lambdiff bake --help`.") from None
+        return Approximations(**values)
+    except ValueError as error:
+        raise InvalidRequest(f"{error}.") from None
 
 
 def check_unconverted(

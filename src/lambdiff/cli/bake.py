@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import click
 
 from lambdiff.bake.parameters import Precision
 from lambdiff.cli import echo_json
 from lambdiff.cli.options import json_option
+from lambdiff.cli.value_types import Value, number, whole
 from lambdiff.engine.manifest import EngineName, InferencePrecision
 
 
@@ -30,14 +30,14 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
 )
 @click.option(
     "--engine",
-    type=click.Choice(get_args(EngineName)),
+    type=Value(EngineName),
     default="openvino",
     show_default=True,
     help="Engine that will run the model; diffusers keeps the original files.",
 )
 @click.option(
     "--precision",
-    type=click.Choice(get_args(Precision)),
+    type=Value(Precision),
     default="auto",
     show_default=True,
     help="Format of the weights; auto means f16. w8a8 also computes the UNet with 8-bit activations, and fails if that "
@@ -59,7 +59,7 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
 )
 @click.option(
     "--guidance-interval",
-    type=(float, float),
+    type=(number(0, 1), number(0, 1)),
     metavar="FROM TO",
     default=(0.0, 1.0),
     show_default=True,
@@ -68,7 +68,7 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
 @click.option(
     "--deepcache",
     "deepcache_interval",
-    type=click.IntRange(min=1),
+    type=whole(1, 100),
     default=1,
     metavar="N",
     show_default=True,
@@ -82,7 +82,7 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
 )
 @click.option(
     "--inference-precision",
-    type=click.Choice(get_args(InferencePrecision)),
+    type=Value(InferencePrecision),
     default="auto",
     show_default=True,
     help="Arithmetic: bf16 if the processor supports it, or always f32.",

@@ -9,8 +9,6 @@ import click
 
 from lambdiff.cli import bench_output
 from lambdiff.cli.options import (
-    CommaSeparated,
-    Size,
     endpoint_options,
     guidance_option,
     json_option,
@@ -20,6 +18,8 @@ from lambdiff.cli.options import (
     scheduler_option,
     yes_option,
 )
+from lambdiff.cli.value_types import CommaSeparated, Size, Value, whole
+from lambdiff.protocol import contract
 
 if TYPE_CHECKING:
     from lambdiff.bench.latency import Bench
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "--steps", "--num-inference-steps", "steps", type=CommaSeparated(click.INT), metavar="N,...",
+    "--steps", "--num-inference-steps", "steps", type=CommaSeparated(Value(contract.Steps)), metavar="N,...",
     help="Numbers of denoising steps.  [default: half of the model's, and the model's]",
 )  # fmt: skip
 @click.option(
     "--size", "sizes", type=CommaSeparated(Size()), metavar="WxH,...", help="Image sizes.  [default: the model's]"
 )
 @click.option(
-    "--rounds", default=3, show_default=True, type=click.IntRange(1, 100), metavar="N",
+    "--rounds", default=3, show_default=True, type=whole(1, 100), metavar="N",
     help="Images of each configuration, after one to warm up.",
 )  # fmt: skip
 @click.option(
-    "--memory", "memory", type=CommaSeparated(click.IntRange(128, 10_240)), metavar="MB,...",
+    "--memory", "memory", type=CommaSeparated(whole(128, 10_240)), metavar="MB,...",
     help="Find the cheapest and the fastest memory setting: try these on the deployment, then restore its own.",
 )  # fmt: skip
 @click.option("--prompt", metavar="TEXT", help="Prompt of every image.  [default: a cat in a top hat]")

@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from lambdiff.aws.function import Architecture
 from lambdiff.cli import echo_json
 from lambdiff.cli.flags import with_flags
 from lambdiff.cli.options import json_option, make_confirm, profile_option, region_option, yes_option
+from lambdiff.cli.value_types import Value
+from lambdiff.engine.manifest import EngineName
+from lambdiff.infra import settings
 from lambdiff.printable import printable
 
 if TYPE_CHECKING:
@@ -30,38 +34,48 @@ _MAX_DIFF: Final = 1_000_000
 )  # fmt: skip
 @region_option
 @profile_option
-@click.option("--memory", "memory_mb", type=int, metavar="MB", help="Memory, 128 to 10240.  [default: 10240]")
-@click.option("--timeout", "timeout_s", type=int, metavar="SECONDS", help="Timeout, 1 to 900.  [default: 600]")
-@click.option("--tmp", "tmp_mb", type=int, metavar="MB", help="Size of /tmp, 512 to 10240.  [default: 512]")
-@click.option("--engine", type=click.Choice(["openvino", "diffusers"]), help="Inference engine.  [default: openvino]")
 @click.option(
-    "--arch", "architecture", type=click.Choice(["x86_64", "arm64"]),
+    "--memory", "memory_mb", type=Value(settings.MemoryMb), metavar="MB", help="Memory, 128 to 10240.  [default: 10240]"
+)
+@click.option(
+    "--timeout", "timeout_s", type=Value(settings.TimeoutS), metavar="SECONDS",
+    help="Timeout, 1 to 900.  [default: 600]",
+)  # fmt: skip
+@click.option(
+    "--tmp", "tmp_mb", type=Value(settings.TmpMb), metavar="MB", help="Size of /tmp, 512 to 10240.  [default: 512]"
+)
+@click.option("--engine", type=Value(EngineName), help="Inference engine.  [default: openvino]")
+@click.option(
+    "--arch", "architecture", type=Value(Architecture),
     help="Processor architecture; arm64 requires --engine diffusers.  [default: x86_64]",
 )  # fmt: skip
 @click.option("--base-image", metavar="IMAGE", help="AWS's base image for Python, by tag or by digest.")
 @click.option(
-    "--auth", type=click.Choice(["key-pair", "role"]),
+    "--auth", type=Value(settings.Auth),
     help="How callers sign: with an IAM user's key pair from a secret, or by assuming a role.  [default: key-pair]",
 )  # fmt: skip
 @click.option(
-    "--principal", "principals", multiple=True, metavar="ARN",
+    "--principal", "principals", multiple=True, type=Value(settings.PrincipalArn), metavar="ARN",
     help="With --auth role: who may assume the role; repeatable.  [default: your identity]",
 )  # fmt: skip
 @click.option(
-    "--concurrency", "reserved_concurrency", type=int, metavar="N",
+    "--concurrency", "reserved_concurrency", type=Value(settings.Concurrency), metavar="N",
     help="Concurrent requests; 0 turns the endpoint off.  [default: 10]",
 )  # fmt: skip
 @click.option(
-    "--log-days", "log_retention_days", type=int, metavar="DAYS",
+    "--log-days", "log_retention_days", type=Value(settings.RetentionDays), metavar="DAYS",
     help="Log retention: 1, 3, 7, 14, 30, 90, 180 or 365.  [default: 30]",
 )  # fmt: skip
-@click.option("--alarm-email", metavar="ADDRESS", help="Send alarms about errors, throttles and slow requests here.")
 @click.option(
-    "--budget", "monthly_budget_usd", type=float, metavar="USD",
+    "--alarm-email", type=Value(settings.Email), metavar="ADDRESS",
+    help="Send alarms about errors, throttles and slow requests here.",
+)  # fmt: skip
+@click.option(
+    "--budget", "monthly_budget_usd", type=Value(settings.Dollars), metavar="USD",
     help="Monthly budget for all Lambda functions of the account; requires --alarm-email.",
 )  # fmt: skip
 @click.option(
-    "--keep-warm", "keep_warm_minutes", type=int, metavar="MINUTES",
+    "--keep-warm", "keep_warm_minutes", type=Value(settings.WarmMinutes), metavar="MINUTES",
     help="Invoke every N minutes to keep one environment warm.",
 )  # fmt: skip
 @click.option(

@@ -38,7 +38,9 @@ def with_flags(text: str, command: click.Command | None = None) -> str:
         if context is None:
             return text
         command = context.command
-    parameters = {parameter.name: parameter for parameter in command.params}
+    # By its own name, or by a spelling of its flag: `bench` takes several values of `num_inference_steps` as `steps`.
+    parameters = {flag.lstrip("-").replace("-", "_"): each for each in command.params for flag in each.opts}
+    parameters |= {parameter.name: parameter for parameter in command.params if parameter.name}
 
     def spell(match: re.Match[str]) -> str:
         parameter = parameters.get(match[1])
@@ -47,10 +49,15 @@ def with_flags(text: str, command: click.Command | None = None) -> str:
     return PARAMETER.sub(spell, text)
 
 
+def flag_of(parameter: click.Parameter) -> str:
+    """Return the name of a parameter as a user types it."""
+    return _long(parameter.opts) if isinstance(parameter, click.Option) else parameter.human_readable_name
+
+
 def _spell(parameter: click.Parameter, value: str) -> str | None:
     """The parameter with its value, as a user types it; None if it has no flag for this value."""
     if not isinstance(parameter, click.Option):
-        return parameter.human_readable_name
+        return flag_of(parameter)
     if not parameter.is_flag:
         return " ".join(filter(None, (_long(parameter.opts), value)))
     if value in ("", "True"):

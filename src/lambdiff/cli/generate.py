@@ -5,13 +5,12 @@ from __future__ import annotations
 import secrets
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
 from lambdiff.cli import output, progress
 from lambdiff.cli.options import (
-    Size,
     endpoint_options,
     force_option,
     guidance_option,
@@ -22,6 +21,7 @@ from lambdiff.cli.options import (
 )
 from lambdiff.cli.results import Results
 from lambdiff.cli.text import NO_DEPLOYMENT
+from lambdiff.cli.value_types import Size, Value, whole
 from lambdiff.client.batch import Failure
 from lambdiff.client.client import Client
 from lambdiff.client.image import GeneratedImage
@@ -41,30 +41,34 @@ _MAX_IMAGES = 1_000
     "--negative", "--negative-prompt", "negative_prompt", metavar="TEXT", help="What to keep out of the image."
 )
 @click.option(
-    "--steps", "--num-inference-steps", "num_inference_steps", type=int, metavar="N",
+    "--steps", "--num-inference-steps", "num_inference_steps", type=Value(contract.Steps), metavar="N",
     help="Denoising steps, 1 to 100.  [default: the model's]",
 )  # fmt: skip
 @guidance_option
 @click.option(
     "--size", type=Size(), metavar="WxH", help="Width and height in pixels, such as 512x512.  [default: the model's]"
 )
-@click.option("--width", type=int, metavar="PIXELS", help="Width, a multiple of 8.  [default: the model's]")
-@click.option("--height", type=int, metavar="PIXELS", help="Height, a multiple of 8.  [default: the model's]")
 @click.option(
-    "--seed", type=int, metavar="N",
+    "--width", type=Value(contract.Pixels), metavar="PIXELS", help="Width, a multiple of 8.  [default: the model's]"
+)
+@click.option(
+    "--height", type=Value(contract.Pixels), metavar="PIXELS", help="Height, a multiple of 8.  [default: the model's]"
+)
+@click.option(
+    "--seed", type=Value(contract.Seed), metavar="N",
     help="0 to 4294967295; the same seed gives the same image.  [default: random]",
 )  # fmt: skip
 @scheduler_option
 @click.option(
-    "--format", "image_format", type=click.Choice(get_args(contract.ImageFormat)),
+    "--format", "image_format", type=Value(contract.ImageFormat),
     help="File format.  [default: by the suffix of -o, otherwise png]",
 )  # fmt: skip
 @click.option(
-    "-n", "--count", default=1, show_default=True, type=click.IntRange(1, _MAX_IMAGES), metavar="N",
+    "-n", "--count", default=1, show_default=True, type=whole(1, _MAX_IMAGES), metavar="N",
     help="Number of images, with consecutive seeds.",
 )  # fmt: skip
 @click.option(
-    "--workers", default=8, show_default=True, type=click.IntRange(1, 256), metavar="N",
+    "--workers", default=8, show_default=True, type=whole(1, 256), metavar="N",
     help="Concurrent requests with -n.",
 )  # fmt: skip
 @click.option(

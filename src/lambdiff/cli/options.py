@@ -1,50 +1,19 @@
-"""Options and parameter types that several commands share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
+from typing import Any, Final, TypeVar
 
 import click
 
 from lambdiff.cli.flags import with_flags
+from lambdiff.cli.value_types import Value
 from lambdiff.printable import printable
 from lambdiff.protocol import contract
 
-if TYPE_CHECKING:
-    _SizeBase = click.ParamType[tuple[int, int]]
-    _ListBase = click.ParamType[list[Any]]
-else:
-    _SizeBase = _ListBase = click.ParamType  # not generic at run time before click 8.4
-
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Size(_SizeBase):
-    """A size in pixels, such as `512x512`."""
-
-    name = "WxH"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """Return (width, height)."""
-        match = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", str(value))  # noqa: RUF001 (a cross is accepted, too)
-        if not match:
-            self.fail(f"{value!r} is not a size such as 512x512", param, ctx)
-        return int(match[1]), int(match[2])
-
-
-class CommaSeparated(_ListBase):
-    """Several values of one type, separated by commas."""
-
-    def __init__(self, item: Any) -> None:
-        self.item = item
-        self.name = f"{item.name},..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[Any]:
-        """Return the values in order."""
-        return [self.item.convert(part.strip(), param, ctx) for part in str(value).split(",")]
 
 
 json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -66,18 +35,26 @@ model_dir_option: Final = click.option(
     help="With --local: folder of a baked model; the built-in model by default.  [env var: LAMBDIFF_MODEL_DIR]",
 )
 guidance_option: Final = click.option(
-    "--guidance", "--guidance-scale", "guidance_scale", type=float, metavar="SCALE",
+    "--guidance", "--guidance-scale", "guidance_scale", type=Value(contract.Guidance), metavar="SCALE",
     help="Guidance scale, 0 to 30. 1 or less disables guidance, which halves the work.  [default: the model's]",
 )  # fmt: skip
 scheduler_option: Final = click.option(
-    "--scheduler", type=click.Choice(get_args(contract.SchedulerName)), help="Sampler.  [default: the model's]"
+    "--scheduler", type=Value(contract.SchedulerName), help="Sampler.  [default: the model's]"
 )
+
+
+def _check_time(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
+    """Refuse a bad time before anything else is checked."""
+    from lambdiff.aws import logs
+
+    logs.parse_time(text)
+    return text
 
 
 def since_option(default: str) -> Callable[[F], F]:
     """Return the option for the time from which a log is read."""
     return click.option(
-        "--since", default=default, show_default=True, metavar="TIME",
+        "--since", default=default, show_default=True, metavar="TIME", callback=_check_time,
         help="Read the log from this time on: 10m, 2h or 3d ago, or an ISO 8601 time.",
     )  # fmt: skip
 

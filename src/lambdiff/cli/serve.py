@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from lambdiff.cli.value_types import number, whole
+
 if TYPE_CHECKING:
     from lambdiff.auth.credentials import Keys
     from lambdiff.handler.app import App
@@ -37,7 +39,7 @@ This key pair is valid until the server stops:
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=9000, show_default=True, metavar="PORT",
+    "--port", type=whole(0, 65_535), default=9000, show_default=True, metavar="PORT",
     help="Port to listen on; 0 picks a free one.",
 )  # fmt: skip
 @click.option(
@@ -45,11 +47,11 @@ This key pair is valid until the server stops:
     default="us-east-1", show_default=True, metavar="REGION", help="AWS region that requests must be signed for.",
 )  # fmt: skip
 @click.option(
-    "--concurrency", type=click.IntRange(1, 1000), default=1, show_default=True, metavar="N",
+    "--concurrency", type=whole(1, 1_000), default=1, show_default=True, metavar="N",
     help="Concurrent requests; further ones are answered with 429.",
 )  # fmt: skip
 @click.option(
-    "--timeout", type=click.FloatRange(1, 900), default=600, show_default=True, metavar="SECONDS",
+    "--timeout", type=number(1, 900), default=600, show_default=True, metavar="SECONDS",
     help="Time after which a request is answered with 502.",
 )  # fmt: skip
 @click.option(

@@ -8,11 +8,12 @@ from lambdiff.cli import echo_json
 from lambdiff.cli.flags import with_flags
 from lambdiff.cli.options import endpoint_options, json_option
 from lambdiff.cli.text import NO_DEPLOYMENT
+from lambdiff.cli.value_types import whole
 
 
 @click.command()
 @click.option(
-    "-n", "--count", default=1, show_default=True, type=click.IntRange(1, 256), metavar="N",
+    "-n", "--count", default=1, show_default=True, type=whole(1, 256), metavar="N",
     help="Number of environments.",
 )  # fmt: skip
 @endpoint_options

@@ -65,7 +65,7 @@ def _refusal(reply: HttpResponse, problem: Problem | None, detail: str) -> Lambd
             fix="Use the address it redirects to, if you trust it.",
             status=status,
         )
-    fields = "; ".join(f"{error.field}: {error.detail}" for error in problem.errors) if problem else ""
+    fields = "; ".join(f"`{error.field}=` {error.detail}" for error in problem.errors) if problem else ""
     return EndpointRefused(
         f"The endpoint refused the request ({status}): {fields or detail}",
         fix="Change these values; `Client.health()` shows what the model supports."

@@ -89,7 +89,7 @@ class Approximations(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         start, stop = self.guidance_interval
         if not 0 <= start < stop <= 1:
-            raise ValueError("`guidance_interval=` must be two increasing fractions in 0..1")
+            raise ValueError("`guidance_interval=` must be two increasing numbers in 0..1")
 
     def guides(self, call: int, calls: int) -> bool:
         """Whether call number `call` of a guided request's `calls` UNet calls, counted from 0, is guided.

@@ -46,7 +46,9 @@ class Refusal(Exception):
             case MalformedRequest():
                 return cls("malformed-request", error.message, error.problems)
             case InvalidRequest():
-                return cls("invalid-value", error.message[:_MAX_DETAIL], error.problems)
+                # In the words of the document, whose fields are not Python parameters.
+                detail = "; ".join(f"{name} {problem}" for name, problem in error.problems) or error.message
+                return cls("invalid-value", detail[:_MAX_DETAIL], error.problems)
             case ConfigurationError():
                 return cls("model-unavailable", " ".join((error.message, error.fix)).strip())
         return cls("internal-error", f"The function's log has details under request id {request_id}.")

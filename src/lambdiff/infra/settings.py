@@ -16,6 +16,7 @@ from lambdiff.aws.function import Architecture
 from lambdiff.config import NAME_PATTERN
 from lambdiff.engine.manifest import EngineName
 from lambdiff.errors import ConfigurationError
+from lambdiff.protocol.validation import validate_fields
 
 VARIABLE: Final = "LAMBDIFF_STACK_SETTINGS"
 DEFAULT_NAME: Final = "lambdiff"
@@ -26,16 +27,24 @@ Auth = Literal["key-pair", "role"]
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
 RetentionDays = Literal[1, 3, 7, 14, 30, 90, 180, 365]
 
-Name = Annotated[str, Meta(pattern=NAME_PATTERN, description="Lower-case letters, digits and hyphens.")]
+Name = Annotated[str, Meta(pattern=NAME_PATTERN, examples=["my-model"])]
 MemoryMb = Annotated[int, Meta(ge=128, le=10_240)]
 TimeoutS = Annotated[int, Meta(ge=1, le=900)]
 TmpMb = Annotated[int, Meta(ge=512, le=10_240)]
 Concurrency = Annotated[int, Meta(ge=0, le=100_000)]
-PrincipalArn = Annotated[str, Meta(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:(root|(user|role)/[\w+=,.@/-]+)\Z")]
-Email = Annotated[str, Meta(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+\Z")]
+PrincipalArn = Annotated[
+    str,
+    Meta(
+        pattern=r"^arn:aws[a-z-]*:iam::\d{12}:(root|(user|role)/[\w+=,.@/-]+)\Z",
+        examples=["arn:aws:iam::123456789012:role/NAME"],
+    ),
+]
+Email = Annotated[str, Meta(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+\Z", examples=["ann@example.org"])]
 WarmMinutes = Annotated[int, Meta(ge=1, le=60)]
 Dollars = Annotated[float, Meta(ge=1, le=1_000_000)]
-TagText = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[\w\s.:/=+@-]+\Z")]
+TagText = Annotated[
+    str, Meta(min_length=1, max_length=128, pattern=r"^[\w\s.:/=+@-]+\Z", examples=["a-z A-Z 0-9 _.:/=+@-"])
+]
 
 
 class StackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -64,8 +73,8 @@ class StackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         fingerprint: identifies settings and content; see `preflight.fingerprint`.
     """
 
-    account: Annotated[str, Meta(pattern=r"^\d{12}\Z")]
-    region: Annotated[str, Meta(pattern=r"^[a-z]{2}(-[a-z]+)+-\d\Z")]
+    account: Annotated[str, Meta(pattern=r"^\d{12}\Z", examples=["123456789012"])]
+    region: Annotated[str, Meta(pattern=r"^[a-z]{2}(-[a-z]+)+-\d\Z", examples=["eu-central-1"])]
     context: str
     name: Name = DEFAULT_NAME
     model: str = ""
@@ -97,10 +106,10 @@ class StackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Raises:
             ConfigurationError: a value is out of range, or values contradict each other; every problem is named.
         """
-        try:
-            msgspec.convert(msgspec.to_builtins(self), StackSettings)
-        except msgspec.ValidationError as error:
-            raise ConfigurationError(f"The settings of the deployment are not valid: {_plain(error)}.") from None
+        _, wrong = validate_fields(StackSettings, msgspec.structs.asdict(self))
+        if wrong:
+            details = "; ".join(f"`{name}=` {detail}" for name, detail in wrong)
+            raise ConfigurationError(f"The settings of the deployment are not valid: {details}.")
         problems = []
         if self.architecture == "arm64" and self.engine == "openvino":
             problems.append(

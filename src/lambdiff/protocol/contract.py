@@ -17,8 +17,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 import msgspec
 from msgspec import Meta, Struct
 
-from lambdiff.errors import InvalidRequest
-from lambdiff.protocol.validation import parse_object, validate_fields
+from lambdiff.protocol.validation import parse_object, raise_for, validate_fields
 
 MAX_PROMPT: Final = 2_000
 MAX_SEED: Final = 2**32 - 1
@@ -83,7 +82,7 @@ class GenerateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             problems.append(("prompt", "is required"))
         elif "prompt" in values and not values["prompt"].strip():
             problems.append(("prompt", "is blank"))
-        _raise_for(problems)
+        raise_for(problems)
         return cls(**values)
 
     @classmethod
@@ -148,14 +147,14 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             InvalidRequest: with one entry in `problems` for each bad field.
         """
         problems = [
-            (name, f"is {value}; this model supports {self.min_size} to {self.max_size} pixels")
+            (name, f"must be {self.min_size}..{self.max_size} with this model, not {value}")
             for name, value in (("width", generation.width), ("height", generation.height))
             if not self.min_size <= value <= self.max_size
         ]
         if generation.scheduler not in self.schedulers:
             supported = ", ".join(self.schedulers)
-            problems.append(("scheduler", f"is {generation.scheduler}; this model supports {supported}"))
-        _raise_for(problems)
+            problems.append(("scheduler", f"must be one of {supported} with this model, not {generation.scheduler}"))
+        raise_for(problems)
 
 
 class Generation(Struct, frozen=True, kw_only=True):
@@ -198,8 +197,3 @@ class Health(Struct, frozen=True, kw_only=True):
     limits: Limits
     loaded: bool
     status: Literal["ok"] = "ok"
-
-
-def _raise_for(problems: list[tuple[str, str]]) -> None:
-    if problems:
-        raise InvalidRequest("; ".join(f"{field}: {detail}" for field, detail in problems), problems=problems)

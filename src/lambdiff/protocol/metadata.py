@@ -54,14 +54,16 @@ class ImageMetadata(Struct, frozen=True, kw_only=True):
         """The complete parameters.
 
         Raises:
-            MetadataError: another tool's text lacks some, or has values that lambdiff does not support.
+            MetadataError: another tool's text lacks some; the message names them.
         """
-        try:
-            return msgspec.convert(msgspec.structs.asdict(self.request), type=Generation)
-        except msgspec.ValidationError as error:
+        # The web UI leaves out a negative prompt that is empty.
+        fields = {**msgspec.structs.asdict(self.request), "negative_prompt": self.request.negative_prompt or ""}
+        if missing := [name for name, value in fields.items() if value is None]:
             raise MetadataError(
-                f"The image does not record all of its parameters: {error}.", fix="Use `request`, which has the others."
-            ) from None
+                f"The image does not record all of its parameters: {', '.join(missing)} missing.",
+                fix="Use `metadata.request`, which has the others.",
+            )
+        return Generation(**fields)
 
 
 class _Record(Struct, frozen=True, kw_only=True):

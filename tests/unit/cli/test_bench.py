@@ -75,8 +75,8 @@ def test_an_interrupted_command_prints_the_figures_so_far(cloud: Cloud) -> None:
         (("--memory", "2048", "--url", "https://a"), "needs a deployment"),
         (("--memory", "2048", "--steps", "1,2"), "one number of steps"),
         (("--memory", "2048", "--size", "64x64,128x64"), "one size"),
-        (("--memory", "64"), "not in the range"),
-        (("--memory", "2048,"), "not a valid integer"),
+        (("--memory", "64"), "128..10240, not 64"),
+        (("--memory", "2048,"), "128..10240, not ''"),
     ],
 )
 def test_invalid_usage_is_refused(cloud: Cloud, arguments: tuple[str, ...], words: str) -> None:

@@ -128,10 +128,10 @@ def test_doctor_prints_one_line_for_each_check() -> None:
     ("arguments", "words"),
     [
         (("deploy", "--tag", "nothing"), "not KEY=VALUE"),
-        (("deploy", "--memory", "lots"), "not a valid integer"),
-        (("logs", "--since", "yesterday"), "is not a time"),
+        (("deploy", "--memory", "lots"), "128..10240, not 'lots'"),
+        (("logs", "--since", "yesterday"), "must be an age such as 10m"),
         (("status", "--deployment", "none"), "There is no deployment 'none'"),
-        (("warm", "-n", "0"), "not in the range"),
+        (("warm", "-n", "0"), "1..256, not 0"),
     ],
 )
 def test_invalid_usage_is_refused(arguments: tuple[str, ...], words: str) -> None:

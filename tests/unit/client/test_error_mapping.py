@@ -35,7 +35,7 @@ def test_a_success_raises_nothing() -> None:
     ("response", "error", "exit_code"),
     [
         (
-            problem("invalid-value", errors=[("width", "is 8; this model supports 64 to 512 pixels")]),
+            problem("invalid-value", errors=[("width", "must be 64..512 with this model, not 8")]),
             errors.EndpointRefused,
             4,
         ),
@@ -64,7 +64,7 @@ def test_each_status_raises_its_error(
 
 def test_invalid_fields_are_named() -> None:
     """Values that the model does not support are reported by field."""
-    with pytest.raises(errors.EndpointRefused, match="width: is 8"):
+    with pytest.raises(errors.EndpointRefused, match="`width=` is 8"):
         raise_for_problem(problem("invalid-value", errors=[("width", "is 8")]))
 
 

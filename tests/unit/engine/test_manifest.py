@@ -117,6 +117,6 @@ def test_the_family_defaults_to_stable_diffusion(folder):
 
 @pytest.mark.parametrize("interval", [(0.5, 0.5), (0.8, 0.2), (-0.1, 1.0), (0.0, 1.1)])
 def test_a_guidance_interval_is_two_increasing_fractions(interval):
-    """A guidance interval other than two increasing fractions from 0 to 1 is refused."""
-    with pytest.raises(ValueError, match="two increasing fractions"):
+    """A guidance interval other than two increasing numbers from 0 to 1 is refused."""
+    with pytest.raises(ValueError, match="two increasing numbers"):
         manifests.Approximations(guidance_interval=interval)

@@ -33,9 +33,9 @@ class LCM(SchedulerBase):
     def __init__(self, diffusion: Diffusion, steps: int, noise: np.random.Generator) -> None:
         original = diffusion.original_inference_steps
         if steps > original:
-            detail = f"is {steps}; the scheduler lcm supports at most {original} with this model"
+            detail = f"must be 1..{original} with this model and the scheduler lcm, not {steps}"
             raise InvalidRequest(
-                f"num_inference_steps: {detail}",
+                f"`num_inference_steps=` {detail}.",
                 fix="Request fewer steps (4 is common), or choose another scheduler.",
                 problems=[("num_inference_steps", detail)],
             )
