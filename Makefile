@@ -19,6 +19,11 @@ lint:
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The lock files of the images, from PyPI and PyTorch's index; torch in the version of the `dev` extra.
+.PHONY: lock
+lock:
+	$(BIN)/python docker/lock.py
+
 # Benchmarks: Linux on x86-64, Python 3.11, about 17 GB of disk. `make bench` takes about 50 minutes on two idle cores
 # once environments and models exist (an hour the first time), and `make bench-check` four.
 PYTHON ?= python3.11

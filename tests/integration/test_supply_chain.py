@@ -8,9 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-DOCKER = Path(__file__).parents[2] / "docker"
 # Permissive licenses, and weak copyleft for files that are used unchanged (MPL: certifi, tqdm).
 ALLOWED = re.compile(
     r"MIT|BSD|Apache|Python Software Foundation|PSF|HPND|MPL|Mozilla|ISC|0BSD|Zlib|CC0|Unlicense|ZPL|Zope"
@@ -22,17 +19,6 @@ def tool(name: str, *args: str | Path) -> str:
     done = subprocess.run([Path(sys.executable).with_name(name), *args], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-@pytest.mark.parametrize("engine", ["openvino", "diffusers"])
-def test_the_requirements_of_the_image_are_locked_and_hashed(engine: str) -> None:
-    """Each package has an exact version and the hashes of its files."""
-    lines = (DOCKER / f"requirements-{engine}.txt").read_text().replace("\\\n", " ").splitlines()
-    packages = [line for line in lines if line.strip() and not line.lstrip().startswith(("#", "--"))]
-    assert len(packages) >= 5
-    for line in packages:
-        assert re.match(r"[a-z0-9._-]+(\[[a-z,]+\])?==\S+.* --hash=sha256:[0-9a-f]{64}", line), line
-    assert engine == "diffusers" or not any(line.startswith("torch") for line in packages)
 
 
 def test_every_license_is_permissive(python: Path) -> None:

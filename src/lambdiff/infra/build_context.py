@@ -26,6 +26,11 @@ IMAGE_PACKAGES: Final = ("protocol", "engine", "handler")
 IMAGE_MODULES: Final = ("__init__.py", "_version.py", "errors.py", "printable.py")
 """The image contains these modules and the packages above. An import-linter contract in pyproject.toml lists the same
 names and forbids them to import anything else."""
+LOCKS: Final[dict[EngineName, tuple[str, ...]]] = {
+    "openvino": ("requirements-openvino.txt",),
+    "diffusers": ("requirements-torch.txt", "requirements-diffusers.txt"),
+}
+"""The files in `docker/` from which the Dockerfile installs an engine's packages."""
 _EPOCH: Final = 315_532_800
 """1980-01-01, the earliest time that every archive format can represent."""
 _DAY: Final = 86_400
@@ -110,9 +115,9 @@ def prune(keep: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _files(model: Path, manifest: Manifest, engine: str) -> Iterator[tuple[str, Path]]:
+def _files(model: Path, manifest: Manifest, engine: EngineName) -> Iterator[tuple[str, Path]]:
     docker = docker_folder()
-    for name in ("Dockerfile", f"requirements-{engine}.txt"):
+    for name in ("Dockerfile", "install-packages.sh", *LOCKS[engine]):
         yield name, docker / name
     packaged = (path for name in IMAGE_PACKAGES for path in sorted((PACKAGE / name).rglob("*.py")))
     for path in (*(PACKAGE / name for name in IMAGE_MODULES), *packaged):

@@ -153,8 +153,8 @@ def detail_of(line: str) -> str | None:
     Example:
         >>> detail_of("lambdiff |  4/13 | 11:45:42 PM | CREATE_COMPLETE | AWS::IAM::Policy | Invoker/DefaultPolicy (I)")
         '4/13 AWS::IAM::Policy'
-        >>> detail_of("[2/5] STEP 3/4: RUN /tmp/install -r /tmp/requirements-openvino.txt")
-        'RUN /tmp/install -r /tmp/requirements-openvino.txt'
+        >>> detail_of("[2/5] STEP 3/4: RUN sh /tmp/install-packages.sh /tmp/requirements-openvino.txt")
+        'RUN sh /tmp/install-packages.sh /tmp/requirements-openvino.txt'
     """
     if match := re.search(r"\|\s*(\d+/\d+)\s*\|[^|]*\|[^|]*\|\s*([\w:]+)", line):
         return f"{match[1]} {match[2]}"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import lambdiff
+from lambdiff.engine.manifest import EngineName
 from lambdiff.errors import ModelError
 from lambdiff.infra import build_context
 from support.aws_resources import write_manifest
@@ -33,6 +34,7 @@ def test_the_context_contains_what_the_image_needs_and_nothing_else(model: Path)
     assert {name for name in staged if name.startswith("lambdiff/")} == expected
     assert {name for name in staged if not name.startswith("lambdiff/")} == {
         "Dockerfile",
+        "install-packages.sh",
         "requirements-openvino.txt",
         "model/manifest.json",
         "model/unet/model.bin",
@@ -117,13 +119,21 @@ def test_no_file_contains_a_local_path(model: Path, tmp_path: Path) -> None:
         assert str(Path(lambdiff.__file__).parent).encode() not in content
 
 
-@pytest.mark.parametrize("engine", ["openvino", "diffusers"])
-def test_every_requirement_is_pinned_and_hashed(engine: str) -> None:
+@pytest.mark.parametrize("lock", sorted({lock for locks in build_context.LOCKS.values() for lock in locks}))
+def test_every_requirement_is_pinned_and_hashed(lock: str) -> None:
     """Each requirement of the image has an exact version and hashes, as pip requires during a build."""
-    text = (build_context.docker_folder() / f"requirements-{engine}.txt").read_text()
+    text = (build_context.docker_folder() / lock).read_text()
     entries = re.split(r"\n(?=\S)", "\n".join(line for line in text.splitlines() if not line.startswith("#")))
-    assert len(entries) >= 5
+    assert len(entries) == 1 if lock == "requirements-torch.txt" else len(entries) >= 5
     for entry in entries:
-        assert re.match(r"^[a-z0-9-]+==[\w.]+", entry), entry
+        assert re.match(r"^[a-z0-9-]+==[\w.+]+ ", entry), entry
         assert "--hash=sha256:" in entry
-    assert ("torch==" in text) == (engine == "diffusers")
+    assert ("torch==" in text) == (lock == "requirements-torch.txt")
+
+
+@pytest.mark.parametrize("engine", build_context.LOCKS)
+def test_the_dockerfile_copies_what_is_staged(engine: EngineName) -> None:
+    """The stage of an engine copies exactly the lock files that are staged for it."""
+    text = (build_context.docker_folder() / "Dockerfile").read_text()
+    stage = text.partition(f"FROM packages AS packages-{engine}\n")[2].partition("FROM ")[0]
+    assert tuple(re.findall(r"requirements-\w+\.txt", stage.partition("RUN")[0])) == build_context.LOCKS[engine]
