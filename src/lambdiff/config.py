@@ -7,8 +7,10 @@ over the environment, the environment over the file, and the file over the defau
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Generic, Literal, TypeVar
@@ -17,6 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from lambdiff.errors import NOT_JSON, ConfigurationError, InvalidRequest, OutputError
+from lambdiff.file_locks import locked
 from lambdiff.files import write_atomically
 
 T = TypeVar("T")
@@ -140,16 +143,35 @@ def load() -> Deployments:
         ) from None
 
 
+@contextlib.contextmanager
+def change() -> Iterator[Deployments]:
+    """Yield the saved deployments, and write them when the block ends. Other processes wait, so no change is lost.
+
+    Raises:
+        ConfigurationError: the file cannot be read or written.
+    """
+    try:
+        with locked(path()):
+            saved = load()
+            yield saved
+            content = msgspec.json.format(msgspec.json.encode(saved), indent=2) + b"\n"
+            write_atomically(path(), content, force=True, mode=0o600)
+    except OutputError as error:
+        raise ConfigurationError(
+            error.message, fix="Try again, or set LAMBDIFF_HOME to a folder that you can write to."
+        ) from None
+
+
 def save(deployment: Deployment) -> Path:
     """Add or replace a deployment, make it the default, and return the file's path.
 
     Raises:
         ConfigurationError: the file cannot be read or written.
     """
-    saved = load()
-    saved.deployments[deployment.name] = deployment
-    saved.default = deployment.name
-    return _write(saved)
+    with change() as saved:
+        saved.deployments[deployment.name] = deployment
+        saved.default = deployment.name
+    return path()
 
 
 def remove(name: str) -> None:
@@ -158,11 +180,10 @@ def remove(name: str) -> None:
     Raises:
         ConfigurationError: the file cannot be read or written.
     """
-    saved = load()
-    saved.deployments.pop(name, None)
-    if saved.default == name:
-        saved.default = next(iter(saved.deployments), None)
-    _write(saved)
+    with change() as saved:
+        saved.deployments.pop(name, None)
+        if saved.default == name:
+            saved.default = next(iter(saved.deployments), None)
 
 
 def choose_deployment(name: str | None = None) -> Sourced[Deployment] | None:
@@ -177,11 +198,3 @@ def choose_deployment(name: str | None = None) -> Sourced[Deployment] | None:
         return Sourced(load().get(name), "LAMBDIFF_DEPLOYMENT")
     saved = load()
     return Sourced(saved.get(saved.default), str(path())) if saved.default else None
-
-
-def _write(deployments: Deployments) -> Path:
-    content = msgspec.json.format(msgspec.json.encode(deployments), indent=2) + b"\n"
-    try:
-        return write_atomically(path(), content, force=True, mode=0o600)
-    except OutputError as error:
-        raise ConfigurationError(error.message, fix="Set LAMBDIFF_HOME to a folder that you can write to.") from None

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from lambdiff import config
 from lambdiff.errors import NOT_JSON
+from lambdiff.file_locks import locked
 from lambdiff.files import write_atomically
+
+_KEPT: Final = 50
+"""How many endpoints are remembered. `lambdiff serve --port 0` is another one each time."""
 
 
 def expected_seconds(url: str) -> float | None:
@@ -19,9 +24,11 @@ def expected_seconds(url: str) -> float | None:
 
 def remember_seconds(url: str, seconds: float) -> None:
     """Save the duration of an image as the expectation for the next one. A failure to save is ignored."""
-    content = msgspec.json.encode({**_read(), url: round(seconds, 2)})
-    with contextlib.suppress(Exception):
-        write_atomically(_path(), content, force=True, mode=0o600)
+    with contextlib.suppress(Exception), locked(_path(), patience=1.0):
+        known = _read()
+        known.pop(url, None)
+        latest = dict([*known.items(), (url, round(seconds, 2))][-_KEPT:])
+        write_atomically(_path(), msgspec.json.encode(latest), force=True, mode=0o600)
 
 
 def _read() -> dict[str, float]:
