@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from lambdiff.cli.value_types import Size, Value, whole
 from lambdiff.client.batch import Failure
 from lambdiff.client.client import Client
 from lambdiff.client.image import GeneratedImage
+from lambdiff.client.parameters import consecutive_seeds
 from lambdiff.client.progress import expected_seconds, remember_seconds
 from lambdiff.protocol import contract
 
@@ -65,7 +65,7 @@ _MAX_IMAGES = 1_000
 )  # fmt: skip
 @click.option(
     "-n", "--count", default=1, show_default=True, type=whole(1, _MAX_IMAGES), metavar="N",
-    help="Number of images, with consecutive seeds.",
+    help="Number of images, with the seeds SEED, SEED+1, ...; 0 follows 4294967295.",
 )  # fmt: skip
 @click.option(
     "--workers", default=8, show_default=True, type=whole(1, 256), metavar="N",
@@ -102,10 +102,11 @@ def generate(
     """
     if out == "-" and (as_json or open_it or count > 1):
         raise click.UsageError("-o - writes a single image to stdout: omit --json, --open and -n.")
-    request = _complete(_request(prompt, size, like, parameters), out, count)
+    request = _complete(_request(prompt, size, like, parameters), out)
+    seeds = consecutive_seeds(request["seed"], count)
     plan = output.OutputPlan(out, request["prompt"], request["image_format"], count, force=force)
-    plan.check([request["seed"] + i for i in range(count)])
-    results = Results(plan, request["seed"])
+    plan.check(seeds)
+    results = Results(plan, seeds)
     with Client(url, region=region, deployment=deployment, profile=profile, local=local, model_dir=model_dir) as client:
         if client.endpoint.local and not (local or quiet):
             click.echo(NO_DEPLOYMENT, err=True)
@@ -151,17 +152,16 @@ def _stored_parameters(file: Path) -> dict[str, Any]:
     return {name: value for name, value in stored.items() if value is not None}
 
 
-def _complete(request: dict[str, Any], out: str | None, count: int) -> dict[str, Any]:
+def _complete(request: dict[str, Any], out: str | None) -> dict[str, Any]:
     """The request with format and seed, validated.
 
     The seed is chosen here rather than by the endpoint, so that all file names can be checked before anything is
     billed.
     """
     image_format = output.choose_format(out, request.get("image_format"))
-    request = {"seed": secrets.randbelow(contract.MAX_SEED + 2 - count), **request, "image_format": image_format}
+    (seed,) = consecutive_seeds(None, 1)
+    request = {"seed": seed, **request, "image_format": image_format}
     contract.GenerateRequest.from_fields(request)
-    if request["seed"] + count - 1 > contract.MAX_SEED:
-        raise click.UsageError(f"With -n {count} the last seed would exceed {contract.MAX_SEED}.")
     return request
 
 
@@ -183,5 +183,5 @@ def _generate(
             results.add(0, image)
             remember_seconds(url, image.timings["total"])
         else:
-            requests: list[Any] = [{**request, "seed": request["seed"] + index} for index in range(count)]
-            client.generate_many(requests, max_workers=workers, on_result=on_result)
+            prompt: Any = request
+            client.generate_many([prompt], n=count, max_workers=workers, on_result=on_result)

@@ -21,12 +21,12 @@ class Results:
 
     Args:
         plan: the name of each file.
-        seed: the seed of the first image; each further image adds one.
+        seeds: the seed of each image.
     """
 
-    def __init__(self, plan: OutputPlan, seed: int) -> None:
+    def __init__(self, plan: OutputPlan, seeds: list[int]) -> None:
         self.plan = plan
-        self.seed = seed
+        self.seeds = seeds
         self._images: dict[int, dict[str, Any]] = {}
         self._failures: dict[int, LambdiffError] = {}
         self._warnings: dict[str, None] = {}
@@ -47,7 +47,7 @@ class Results:
         Raises:
             OutputError: it could not be written.
         """
-        file = self.plan.write(image, index, self.seed + index)
+        file = self.plan.write(image, index, self.seeds[index])
         self._images[index] = {"file": file, **image.to_dict()}
         self._warnings.update(dict.fromkeys(image.warnings))
 
@@ -66,7 +66,7 @@ class Results:
             for warning in self._warnings:
                 click.echo(f"Note: {printable(with_flags(warning))}", err=True)
         for index, error in self._failures.items():
-            click.echo(with_flags(f"Error: seed {self.seed + index}: {error.message}\n  {error.fix}"), err=True)
+            click.echo(with_flags(f"Error: seed {self.seeds[index]}: {error.message}\n  {error.fix}"), err=True)
 
     def print(self, endpoint: Endpoint, *, as_json: bool) -> None:
         """Print the names of the files, or the complete report, to stdout."""
@@ -74,7 +74,7 @@ class Results:
         if as_json:
             failures = [
                 {
-                    "seed": self.seed + index,
+                    "seed": self.seeds[index],
                     "error": error.message,
                     "fix": error.fix,
                     "exit_code": error.exit_code,

@@ -6,11 +6,16 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final, SupportsIndex, overload
 
 from lambdiff.client.image import GeneratedImage
 from lambdiff.client.parameters import GenerationParameters
 from lambdiff.errors import LambdiffError
+from lambdiff.printable import printable
 from lambdiff.protocol.contract import OnStep
+
+_MAX_REASONS: Final = 3
+"""The number of failures that `repr` explains."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,7 @@ class Failure:
     """A request of `generate_many` that failed.
 
     Attributes:
-        index: its position among the prompts, from 0.
+        index: its position in the results, from 0.
         request: its parameters, which can be passed to `generate_many` again.
         error: why it failed.
     """
@@ -28,12 +33,21 @@ class Failure:
     error: LambdiffError
 
 
-@dataclass(frozen=True)
-class Batch:
+@dataclass(frozen=True, repr=False)
+class Batch(Sequence[GeneratedImage | Failure]):
     """The results of `generate_many` in the order of the prompts, each an image or a `Failure`.
 
+    A batch is a sequence: `batch[0]` is a result and `batch[:8]` is a batch. Notebooks display it as a grid.
+
+    Attributes:
+        results: the same as a list.
+
     Example:
-        >>> batch = client.generate_many(["a cat", "a dog"])
+        >>> batch = client.generate_many(["a cat"], n=3, seed=7)
+        >>> batch
+        <Batch: 3 images>
+        >>> batch.images[-1].save("last.png")
+        PosixPath('last.png')
         >>> for failure in batch.failures:
         ...     print(failure.index, failure.error)
     """
@@ -50,11 +64,34 @@ class Batch:
         """The failures, in order."""
         return [result for result in self.results if isinstance(result, Failure)]
 
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> GeneratedImage | Failure: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Batch: ...
+
+    def __getitem__(self, index: SupportsIndex | slice) -> GeneratedImage | Failure | Batch:
+        return Batch(self.results[index]) if isinstance(index, slice) else self.results[index]
+
     def __iter__(self) -> Iterator[GeneratedImage | Failure]:
         return iter(self.results)
 
     def __len__(self) -> int:
         return len(self.results)
+
+    def __repr__(self) -> str:
+        images, failures = self.images, self.failures
+        text = f"{len(images):,} image{'' if len(images) == 1 else 's'}"
+        if failures:
+            reasons = [f"{failure.index}: {printable(failure.error.message, 200)}" for failure in failures]
+            shown = "; ".join(reasons[:_MAX_REASONS] + ["..."] * (len(reasons) > _MAX_REASONS))
+            text += f", {len(failures):,} failure{'' if len(failures) == 1 else 's'} ({shown})"
+        return f"<Batch: {text}>"
+
+    def _repr_html_(self) -> str:
+        from lambdiff.client import gallery
+
+        return gallery.grid(self.results)
 
 
 OnResult = Callable[[int, GeneratedImage | Failure], object]

@@ -2,7 +2,7 @@
 
 # Annotations are evaluated here, so that `help()` shows the values of a Literal instead of the name of its alias.
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -13,7 +13,7 @@ from lambdiff.client import endpoint as endpoints
 from lambdiff.client.batch import Batch, OnResult, run_batch
 from lambdiff.client.error_mapping import raise_for_problem
 from lambdiff.client.image import GeneratedImage
-from lambdiff.client.parameters import GenerationParameters, build_request
+from lambdiff.client.parameters import GenerationParameters, at_least_one, build_request, build_requests
 from lambdiff.client.transport import Transport
 from lambdiff.errors import NOT_JSON, ConfigurationError, EndpointFailed
 from lambdiff.protocol.contract import Health, ImageFormat, OnStep, SchedulerName
@@ -132,8 +132,9 @@ class Client:
 
     def generate_many(
         self,
-        prompts: Sequence[str | GenerationParameters],
+        prompts: Iterable[str | GenerationParameters],
         *,
+        n: int = 1,
         max_workers: int = 8,
         on_result: OnResult | None = None,
         negative_prompt: str | None = None,
@@ -152,21 +153,24 @@ class Client:
 
         Args:
             prompts: strings, or mappings with the parameters of `generate`, which take precedence over those below.
+            n: images of each prompt. With more than one, the first has `seed` (by default a random one), and each
+                further one the next seed; 0 follows 2**32 - 1. The results are ordered by prompt, then by seed.
             max_workers: how many requests run at once. On this machine they run one after the other.
             on_result: called with (index, result) as each request ends, in the calling thread.
             negative_prompt, num_inference_steps, guidance_scale, width, height, seed, scheduler, image_format: as for
                 `generate`, for all images.
 
         Raises:
-            InvalidRequest: a request is not valid; nothing was sent.
+            InvalidRequest: a request is not valid, and the message has its index; nothing was sent.
 
         Example:
+            >>> [image.seed for image in client.generate_many(["a cat"], n=3, seed=7).images]
+            [7, 8, 9]
             >>> batch = client.generate_many(["a cat", {"prompt": "a dog", "seed": 8}], seed=7)
             >>> [image.save(f"{number}.png").name for number, image in enumerate(batch.images)]
             ['0.png', '1.png']
         """
-        shared: GenerationParameters = {
-            "prompt": "",
+        shared = {
             "negative_prompt": negative_prompt,
             "num_inference_steps": num_inference_steps,
             "guidance_scale": guidance_scale,
@@ -176,15 +180,12 @@ class Client:
             "scheduler": scheduler,
             "image_format": image_format,
         }
-        requests: list[GenerationParameters] = [
-            {**shared, "prompt": each} if isinstance(each, str) else {**shared, **each} for each in prompts
-        ]
-        for request in requests:
-            build_request(**request)
+        requests = build_requests(prompts, shared, n)
+        workers = at_least_one("max_workers", max_workers)
         return run_batch(
             requests,
             lambda request, on_step: self.generate(**request, on_step=on_step),
-            max_workers=max_workers,
+            max_workers=workers,
             on_result=on_result,
         )
 

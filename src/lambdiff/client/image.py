@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from lambdiff.protocol.headers import (
 )
 
 if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
     from PIL.Image import Image
 
     from lambdiff.protocol.contract import Generation, ImageFormat
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from lambdiff.protocol.metadata import ImageMetadata
 
 SUFFIXES: Final[dict[str, ImageFormat]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+_MAX_FILE: Final = 64 * 1024 * 1024
+"""Maximum bytes of a file that `GeneratedImage.open` reads."""
 _FORMATS: Final[dict[str, ImageFormat]] = {media_type: name for name, media_type in MEDIA_TYPES.items()}
 
 
@@ -131,9 +135,34 @@ class GeneratedImage:
         generated.image  # noqa: B018 (decodes it now, so that a truncated image is an error here and not later)
         return generated
 
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> GeneratedImage:
+        """Read an image file with the parameters inside it, from lambdiff or from another tool.
+
+        Any PNG, JPEG or WebP file can be opened. What it does not record is an error only when it is used: `seed`,
+        `parameters` and `metadata` say what is missing. Files record no engine, timings, warnings and cost.
+
+        Raises:
+            MetadataError: the file cannot be read, is damaged, or is no such image.
+
+        Example:
+            >>> path = lambdiff.generate("a cat in a top hat", seed=7).save("cat.png")
+            >>> lambdiff.GeneratedImage.open(path).parameters.seed
+            7
+        """
+        content = _read_file(Path(path).expanduser())
+        opened = cls(content, format=_format_of_content(content), model="", engine="", timings={}, warnings=[])
+        try:
+            opened.image  # noqa: B018 (decodes it now, like `from_reply`)
+        except EndpointFailed:
+            raise MetadataError(f"{path} is damaged.", fix="Use the original file.") from None
+        with contextlib.suppress(MetadataError):
+            opened.model = "@".join(filter(None, (opened.metadata.model, opened.metadata.revision)))
+        return opened
+
     @cached_property
     def image(self) -> Image:
-        """The image as a `PIL.Image.Image`, mode RGB."""
+        """The image as a `PIL.Image.Image`. What lambdiff generates has the mode RGB."""
         from PIL import Image
 
         try:
@@ -169,8 +198,22 @@ class GeneratedImage:
 
     @property
     def seed(self) -> int:
-        """The seed that was used, from the reply or else from the image file."""
-        return self.parameters.seed if self._seed is None else self._seed
+        """The seed that was used, from the reply or else from the image file.
+
+        Raises:
+            MetadataError: neither has it.
+        """
+        seed = self.metadata.request.seed if self._seed is None else self._seed
+        if seed is None:
+            raise MetadataError(
+                "The image does not record its seed.", fix="Use `metadata.request`, which has what it does."
+            )
+        return seed
+
+    @property
+    def media_type(self) -> str:
+        """The content type of `content`, such as `image/png`."""
+        return MEDIA_TYPES[self.format]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -211,7 +254,7 @@ class GeneratedImage:
         except MetadataError:
             parameters = None
         return {
-            "seed": parameters["seed"] if parameters else self._seed,
+            "seed": self._known_seed,
             "parameters": parameters,
             "model": self.model,
             "engine": self.engine,
@@ -231,12 +274,57 @@ class GeneratedImage:
 
         return metadata.encode(self.image, self.metadata, image_format)
 
-    def _repr_png_(self) -> bytes:
-        return self.content if self.format == "png" else self._encode("png")
+    @property
+    def _known_seed(self) -> int | None:
+        try:
+            return self.seed
+        except MetadataError:
+            return None
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """The pixels as a numpy array of shape (height, width, 3), for instance for `np.asarray(image)`."""
+        import numpy as np
+
+        if copy is False:  # numpy's protocol requires this error; pixels of Pillow cannot be shared
+            raise ValueError("A GeneratedImage cannot become an array without copying its pixels.")
+        return np.array(self.image, dtype=dtype)
+
+    def _repr_png_(self) -> bytes | None:
+        if self.format == "jpeg":
+            return None  # see `_repr_jpeg_`
+        if self.format == "png":
+            return self.content
+        stream = io.BytesIO()  # not every notebook displays WebP
+        self.image.save(stream, "PNG")
+        return stream.getvalue()
+
+    def _repr_jpeg_(self) -> bytes | None:
+        return self.content if self.format == "jpeg" else None
 
     def __repr__(self) -> str:
         width, height = self.size
-        return (
-            f"<GeneratedImage {width}x{height} {self.format} seed={self.to_dict()['seed']} model={self.model!r} "
-            f"{self.timings.get('total', 0):.1f} s>"
-        )
+        model = f" model={self.model!r}" if self.model else ""
+        seconds = f" {self.timings['total']:.1f} s" if "total" in self.timings else ""
+        return f"<GeneratedImage {width}x{height} {self.format} seed={self._known_seed}{model}{seconds}>"
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(_MAX_FILE + 1)
+    except (OSError, ValueError) as error:  # ValueError: the path contains NUL
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise MetadataError(f"{path} cannot be read: {reason}.", fix="Pass an image file.") from None
+    if len(content) > _MAX_FILE:
+        raise MetadataError(f"{path} is larger than {_MAX_FILE >> 20} MiB.", fix="Use the original file.")
+    return content
+
+
+def _format_of_content(content: bytes) -> ImageFormat:
+    if content.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if content.startswith(b"\xff\xd8"):
+        return "jpeg"
+    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
+        return "webp"
+    raise MetadataError("The file is not a PNG, JPEG or WebP image.", fix="Pass an image file.")

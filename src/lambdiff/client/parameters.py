@@ -6,9 +6,18 @@ them with the contract.
 """
 
 # Annotations are evaluated here, so that `Required` works at run time too.
-from typing import Required, TypedDict, Unpack
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Final, Required, TypedDict, Unpack, cast
 
-from lambdiff.protocol.contract import GenerateRequest, ImageFormat, SchedulerName
+from msgspec import Meta
+
+from lambdiff.errors import InvalidRequest
+from lambdiff.protocol.contract import MAX_SEED, GenerateRequest, ImageFormat, SchedulerName
+from lambdiff.protocol.validation import BadValue, convert, raise_for
+
+_MAX_NAMED: Final = 3
+"""The number of bad prompts that a message names."""
 
 
 class GenerationParameters(TypedDict, total=False):
@@ -40,3 +49,87 @@ def build_request(**parameters: Unpack[GenerationParameters]) -> GenerateRequest
         b'{"prompt":"a cat in a top hat"}'
     """
     return GenerateRequest.from_fields({name: value for name, value in parameters.items() if value is not None})
+
+
+def build_requests(
+    prompts: Iterable[str | GenerationParameters], shared: dict[str, Any], n: int = 1
+) -> list[GenerationParameters]:
+    """Return the parameters of `n` images of each prompt, validated.
+
+    Args:
+        prompts: strings, or mappings whose parameters take precedence over the shared ones.
+        shared: parameters for all images.
+        n: images of each prompt. With more than one, their seeds are consecutive.
+
+    Raises:
+        InvalidRequest: a request is not valid. The message and `problems` name its index.
+
+    Example:
+        >>> [request["seed"] for request in build_requests(["a cat", "a dog"], {"seed": 7}, n=2)]
+        [7, 8, 7, 8]
+    """
+    count = at_least_one("n", n)
+    build_request(**{"prompt": "any", **shared})  # a mistake in these is not that of the first prompt
+    requests: list[GenerationParameters] = []
+    failed: list[tuple[int, InvalidRequest]] = []
+    for index, prompt in enumerate(_checked_list(prompts)):
+        try:
+            given = {"prompt": prompt} if isinstance(prompt, str) else prompt
+            if not isinstance(given, Mapping):
+                raise_for([("prompt", f"must be text or a mapping, not {type(prompt).__name__}")])
+            fields = {**shared, **given}
+            request = GenerateRequest.from_fields({name: value for name, value in fields.items() if value is not None})
+        except InvalidRequest as error:
+            failed.append((index, error))
+            continue
+        seeds = [request.seed] if count == 1 else consecutive_seeds(request.seed, count)
+        requests += [cast(GenerationParameters, {**fields, "seed": seed}) for seed in seeds]
+    if failed:
+        named = "; ".join(f"prompts[{index}]: {error.message.rstrip('.')}" for index, error in failed[:_MAX_NAMED])
+        rest = len(failed) - _MAX_NAMED
+        message = f"{named}; and {rest:,} more prompts" if rest > 0 else named
+        raise InvalidRequest(
+            message if message.endswith("?") else f"{message}.",
+            problems=[(f"prompts[{index}].{name}", detail) for index, each in failed for name, detail in each.problems],
+        )
+    return requests
+
+
+def consecutive_seeds(seed: int | None, n: int) -> list[int]:
+    """Return the seeds of `n` images of one prompt: each is one more than the last, and 0 follows 2**32 - 1.
+
+    Args:
+        seed: the first; None for a random one.
+        n: how many.
+
+    Example:
+        >>> consecutive_seeds(2**32 - 2, 3)
+        [4294967294, 4294967295, 0]
+    """
+    first = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
+    return [(first + index) % (MAX_SEED + 1) for index in range(n)]
+
+
+def at_least_one(name: str, value: Any) -> int:
+    """Return a whole number that is 1 or more.
+
+    Raises:
+        InvalidRequest: it is not; the message names the parameter.
+    """
+    try:
+        return cast(int, convert(value, Annotated[int, Meta(ge=1)]))
+    except BadValue as error:
+        raise_for([(name, str(error))])
+        raise
+
+
+def _checked_list(prompts: Any) -> Iterable[Any]:
+    """Refuse a single prompt: a string would be read as one prompt for each of its characters."""
+    if isinstance(prompts, str | bytes | Mapping) or not isinstance(prompts, Iterable):
+        kind = "text" if isinstance(prompts, str) else type(prompts).__name__
+        raise InvalidRequest(
+            f"`prompts=` must be a list of prompts, not {kind}.",
+            fix='Pass a list, as in generate_many(["a cat"]); `n=4` gives four images of each prompt.',
+            problems=[("prompts", f"must be a list of prompts, not {kind}")],
+        )
+    return prompts

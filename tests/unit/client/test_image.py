@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from lambdiff.client.client import Client
-from lambdiff.errors import InvalidRequest, OutputError
+from lambdiff.client.image import GeneratedImage, format_of
+from lambdiff.errors import InvalidRequest, MetadataError, OutputError
 from support.stub_engine import pattern
 
 
@@ -37,4 +42,86 @@ def test_an_image_is_saved_in_the_format_of_the_suffix(client: Client, tmp_path:
         image.save(tmp_path / "a.png")
     with pytest.raises(InvalidRequest):
         image.save(tmp_path / "a.tiff")
-    assert image._repr_png_() == image.content
+
+
+def test_a_notebook_gets_the_bytes_of_the_file(client: Client) -> None:
+    """PNG and JPEG are displayed as they are, and WebP as PNG, because not every notebook displays it."""
+    png, jpeg, webp = (client.generate("a cat", seed=7, image_format=each) for each in ("png", "jpeg", "webp"))
+    assert (png._repr_png_(), png._repr_jpeg_()) == (png.content, None)
+    assert (jpeg._repr_png_(), jpeg._repr_jpeg_()) == (None, jpeg.content)
+    shown = webp._repr_png_()
+    assert shown is not None
+    assert Image.open(io.BytesIO(shown)).tobytes() == webp.image.tobytes()
+    assert [each.media_type for each in (png, jpeg, webp)] == ["image/png", "image/jpeg", "image/webp"]
+
+
+def test_an_image_is_an_array(client: Client) -> None:
+    """numpy gets (height, width, 3) bytes, in the type that it asks for, as a copy that may be changed."""
+    image = client.generate("a cat", seed=7, width=128, height=64)
+    pixels = np.asarray(image)
+    assert (pixels.shape, pixels.dtype) == ((64, 128, 3), np.uint8)
+    assert (pixels == pattern(7, 128, 64)).all()
+    pixels[:] = 0
+    assert np.asarray(image).any()
+    assert np.asarray(image, dtype=np.float32).dtype == np.float32
+    assert np.array(image, copy=True).shape == pixels.shape
+    assert np.stack([image, image]).shape == (2, 64, 128, 3)
+    assert Image.fromarray(np.asarray(image)).tobytes() == image.image.tobytes()
+    with pytest.raises(ValueError, match="without copying"):
+        np.asarray(image, copy=False)
+
+
+@pytest.mark.parametrize("name", ["cat.png", "cat.jpg", "cat.webp"])
+def test_a_saved_image_can_be_opened(client: Client, tmp_path: Path, name: str) -> None:
+    """An opened image has the bytes, the parameters and the model of the saved one, and can be saved again."""
+    image = client.generate("a cat", seed=7, width=128, height=64)
+    path = image.save(tmp_path / name)
+    opened = GeneratedImage.open(str(path))
+    assert opened.content == path.read_bytes()
+    assert (opened.format, opened.size, opened.seed) == (format_of(name), (128, 64), 7)
+    assert msgspec.structs.replace(opened.parameters, image_format="png") == image.parameters
+    assert opened.model == image.model
+    assert (opened.engine, opened.timings, opened.warnings, opened.cost) == ("", {}, [], None)
+    assert repr(opened) == f"<GeneratedImage 128x64 {opened.format} seed=7 model='stub@r1'>"
+    assert GeneratedImage.open(opened.save(tmp_path / "again.webp")).parameters.prompt == "a cat"
+
+
+def test_images_of_other_tools_say_what_is_missing(tmp_path: Path) -> None:
+    """Any image can be opened and shown; an error names the parameters that it does not record."""
+    text = PngInfo()
+    text.add_text("parameters", "a cat\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 42, Model: other")
+    Image.new("RGB", (64, 32)).save(tmp_path / "other.png", pnginfo=text)
+    other = GeneratedImage.open(tmp_path / "other.png")
+    assert (other.size, other.seed, other.model) == ((64, 32), 42, "other")
+    assert other.metadata.request.prompt == "a cat"
+    with pytest.raises(MetadataError, match="does not record all of its parameters: width, height missing"):
+        _ = other.parameters
+
+    Image.new("RGBA", (64, 32)).save(tmp_path / "plain.png")
+    plain = GeneratedImage.open(tmp_path / "plain.png")
+    assert np.asarray(plain).shape == (32, 64, 4)
+    assert repr(plain) == "<GeneratedImage 64x32 png seed=None>"
+    assert plain.to_dict()["parameters"] is None
+    for missing in ("seed", "parameters", "metadata"):
+        with pytest.raises(MetadataError, match="no generation parameters"):
+            getattr(plain, missing)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"", "not a PNG, JPEG or WebP image"),
+        (b"GIF89a", "not a PNG, JPEG or WebP image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0", "not a PNG, JPEG or WebP image"),
+        (b"\x89PNG\r\n\x1a\n", "is damaged"),
+        (b"\xff\xd8\xff\xe0", "is damaged"),
+    ],
+)
+def test_a_file_that_is_no_image_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
+    """A missing, foreign or truncated file raises `MetadataError`, whose exit code is that of a usage error."""
+    path = tmp_path / "cat.png"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(MetadataError, match=message):
+        GeneratedImage.open(path)

@@ -19,7 +19,7 @@ CONTRACT = get_type_hints(GenerateRequest)
 DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(GenerateRequest)}
 FUNCTIONS = [lambdiff.Client.generate, lambdiff.Client.generate_many, lambdiff.generate]
 OWN = {
-    "self", "return", "prompts", "max_workers", "on_result", "on_step", "url", "region", "deployment", "profile",
+    "self", "return", "prompts", "n", "max_workers", "on_result", "on_step", "url", "region", "deployment", "profile",
     "local",
 }  # fmt: skip
 """Parameters of the functions that are not part of a request."""

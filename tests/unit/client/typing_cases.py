@@ -106,6 +106,12 @@ for result in batch:
 for failure in batch.failures:
     client.generate(**failure.request)
     print(failure.index, failure.error.fix, failure.error.exit_code)
+assert_type(batch[0], GeneratedImage | Failure)
+assert_type(batch[1:], Batch)
+assert_type(batch.images[-1], GeneratedImage)
+client.generate_many((name for name in ("a cat", "a dog")), n=4, seed=7)
+client.generate_many(["a cat"], n="4")  # error: arg-type, reportArgumentType
+client.generate_many(5)  # error: arg-type, reportArgumentType
 client.generate_many(["a cat"], widht=3)  # error: call-arg, reportCallIssue
 client.generate_many(["a cat"], scheduler="eular")  # error: arg-type, reportArgumentType
 client.generate_many([5])  # error: list-item, reportArgumentType
@@ -132,6 +138,9 @@ image.save("cat.png", force=True)
 image.save("cat.png", overwrite=True)  # error: call-arg, reportCallIssue
 assert_type(image.size, tuple[int, int])
 assert_type(image.seed, int)
+assert_type(image.media_type, str)
+assert_type(GeneratedImage.open(Path("cat.png")), GeneratedImage)
+GeneratedImage.open(5)  # error: arg-type, reportArgumentType
 print(image.sede)  # error: attr-defined, reportAttributeAccessIssue
 try:
     client.generate("a cat")
