@@ -24,6 +24,11 @@ lint:
 lock:
 	$(BIN)/python docker/lock.py
 
+# The image's packages on an emulated Arm processor. Needs root; a few minutes.
+.PHONY: arm64-check
+arm64-check:
+	PYTHONPATH=tests $(BIN)/python -m support.arm64
+
 # Benchmarks: Linux on x86-64, Python 3.11, about 17 GB of disk. `make bench` takes about 50 minutes on two idle cores
 # once environments and models exist (an hour the first time), and `make bench-check` four.
 PYTHON ?= python3.11

@@ -47,7 +47,7 @@ _MAX_DIFF: Final = 1_000_000
 @click.option("--engine", type=Value(EngineName), help="Inference engine.  [default: openvino]")
 @click.option(
     "--arch", "architecture", type=Value(Architecture),
-    help="Processor architecture; arm64 requires --engine diffusers.  [default: x86_64]",
+    help="Processor architecture.  [default: x86_64]",
 )  # fmt: skip
 @click.option("--base-image", metavar="IMAGE", help="AWS's base image for Python, by tag or by digest.")
 @click.option(

@@ -109,6 +109,12 @@ TABLE: Final = (
         "Check the network and `base_image=`; if there were too many pulls, log in with `docker login public.ecr.aws`.",
     ),
     KnownFailure(
+        "old-base-image",
+        r"version [`']((?:GLIBC|GLIBCXX|CXXABI)_[\d.]+)' not found",
+        "The base image is too old for one of the packages: it lacks {0}.",
+        "Deploy without `base_image=`, or with a newer one.",
+    ),
+    KnownFailure(
         "hash-mismatch",
         r"(THESE PACKAGES DO NOT MATCH THE HASHES)",
         "A downloaded package does not have the pinned hash.",

@@ -111,10 +111,6 @@ class StackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             details = "; ".join(f"`{name}=` {detail}" for name, detail in wrong)
             raise ConfigurationError(f"The settings of the deployment are not valid: {details}.")
         problems = []
-        if self.architecture == "arm64" and self.engine == "openvino":
-            problems.append(
-                "the OpenVINO image is built for x86_64 only; pass `engine=diffusers` or `architecture=x86_64`"
-            )
         if self.snapstart and self.tmp_mb != 512:
             problems.append("SnapStart requires a /tmp of 512 MB; leave out `tmp_mb=`")
         if self.auth == "role" and not self.principals:

@@ -76,6 +76,13 @@ MESSAGES = [
         "emulation",
     ),
     (
+        "old-base-image",
+        "ImportError: /lib64/libstdc++.so.6: version `GLIBCXX_3.4.30' not found (required by "
+        "/packages/openvino/libs/libopenvino.so.2641)\n",
+        DeployError,
+        "with a newer one",
+    ),
+    (
         "hash-mismatch",
         "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.\nlambdiff: fail: docker build . "
         "exited with error code 1: pip\n",

@@ -95,7 +95,11 @@ def test_memory_timeout_and_tmp_can_be_chosen(template: Any) -> None:
 
 @pytest.mark.parametrize(
     ("architecture", "engine", "platform"),
-    [("x86_64", "openvino", "linux/amd64"), ("arm64", "diffusers", "linux/arm64")],
+    [
+        ("x86_64", "openvino", "linux/amd64"),
+        ("arm64", "openvino", "linux/arm64"),
+        ("arm64", "diffusers", "linux/arm64"),
+    ],
 )
 def test_platform_and_architecture_go_together(
     architecture: str, engine: str, platform: str, image_context: Path, tmp_path: Path
