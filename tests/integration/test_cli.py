@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,66 +16,10 @@ import pytest
 from PIL import Image
 
 from lambdiff import config
-from lambdiff.auth.credentials import Keys
-from lambdiff.cli import COMMANDS, main
-from lambdiff.handler.app import App
-from lambdiff.local.server import FunctionUrlServer
+from lambdiff.cli import COMMANDS
 from lambdiff.protocol import metadata
-from support.keys import SECRETS
+from support.cli_runner import SECRET, Run
 from support.stub_engine import StubEngine
-
-KEY, SECRET = "AKIDEXAMPLE", "very-secret-key"
-
-
-@dataclass
-class Result:
-    """Exit code and output of a command."""
-
-    code: int
-    out: bytes
-    err: str
-
-    @property
-    def json(self) -> dict:
-        """stdout as JSON."""
-        return json.loads(self.out)
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
-    """Run a command in this process and return its exit code, stdout and stderr."""
-
-    def run(*args: str | os.PathLike[str]) -> Result:
-        capfdbinary.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(arg) for arg in args])
-        out, err = capfdbinary.readouterr()
-        assert not any(secret.encode() in out + err for secret in SECRETS)
-        return Result(int(ended.value.code or 0), out, err.decode())
-
-    return run
-
-
-@pytest.fixture
-def engine() -> StubEngine:
-    """The engine behind the endpoint."""
-    return StubEngine()
-
-
-@pytest.fixture
-def url(engine: StubEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An endpoint that the credentials in the environment may call; the current folder is the test's own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("LAMBDIFF_REGION", "us-east-1")
-    app = App(lambda: engine)
-    with FunctionUrlServer(app, Keys(KEY, SECRET), "us-east-1", concurrency=4) as function:
-        monkeypatch.setenv("LAMBDIFF_URL", function.url)
-        yield function.url
 
 
 def test_a_prompt_becomes_a_file(url: str, run: Run) -> None:

@@ -8,6 +8,7 @@ import click
 
 from lambdiff.bake.parameters import Precision
 from lambdiff.cli import echo_json
+from lambdiff.cli.inputs import decode
 from lambdiff.cli.options import json_option
 from lambdiff.cli.value_types import Value, number, whole
 from lambdiff.engine.manifest import EngineName, InferencePrecision
@@ -18,9 +19,10 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
     if file is None:
         return None
     try:
-        return tuple(filter(None, map(str.strip, file.read_text(encoding="utf-8-sig").splitlines())))
-    except (OSError, UnicodeDecodeError):
-        raise click.BadParameter(f"{file} cannot be read as UTF-8 text.") from None
+        text = decode(file.read_bytes(), str(file))
+    except OSError as error:
+        raise click.BadParameter(f"{file} cannot be read: {error.strerror}.") from None
+    return tuple(filter(None, map(str.strip, text.splitlines())))
 
 
 @click.command()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from lambdiff.cli import output, progress
+from lambdiff.cli.inputs import in_unicode, parameters_of, read_prompt
 from lambdiff.cli.options import (
     endpoint_options,
     force_option,
@@ -102,7 +102,7 @@ def generate(
     """
     if out == "-" and (as_json or open_it or count > 1):
         raise click.UsageError("-o - writes a single image to stdout: omit --json, --open and -n.")
-    request = _complete(_request(prompt, size, like, parameters), out)
+    request = _complete(_request(read_prompt(prompt), size, like, parameters, quiet=quiet), out)
     seeds = consecutive_seeds(request["seed"], count)
     plan = output.OutputPlan(out, request["prompt"], request["image_format"], count, force=force)
     plan.check(seeds)
@@ -123,33 +123,23 @@ def generate(
 
 
 def _request(
-    prompt: str | None, size: tuple[int, int] | None, like: Path | None, options: dict[str, Any]
+    prompt: str | None, size: tuple[int, int] | None, like: Path | None, options: dict[str, Any], *, quiet: bool
 ) -> dict[str, Any]:
     """The given parameters: options override the parameters stored in the image of --like."""
     given = {name: value for name, value in options.items() if value is not None}
+    if "negative_prompt" in given:
+        given["negative_prompt"] = in_unicode(given["negative_prompt"])
     if size:
         if "width" in given or "height" in given:
             raise click.UsageError("Give either --size or --width and --height.")
         given["width"], given["height"] = size
-    if prompt == "-":
-        prompt = sys.stdin.buffer.read(contract.MAX_BODY).decode("utf-8", "replace").strip()
     if prompt is not None:
         given["prompt"] = prompt
     if like:
-        given = {**_stored_parameters(like), **given}
+        given = {**parameters_of(like, quiet=quiet), **given}
     if "prompt" not in given:
         raise click.UsageError('The prompt is missing. Example: lambdiff generate "a cat in a top hat" -o cat.png')
     return given
-
-
-def _stored_parameters(file: Path) -> dict[str, Any]:
-    import msgspec
-
-    from lambdiff.protocol import metadata
-
-    stored = msgspec.structs.asdict(metadata.read(file).request)
-    del stored["image_format"]  # decided by the name of the new file
-    return {name: value for name, value in stored.items() if value is not None}
 
 
 def _complete(request: dict[str, Any], out: str | None) -> dict[str, Any]:

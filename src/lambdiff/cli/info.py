@@ -9,9 +9,10 @@ import click
 import msgspec
 
 from lambdiff.cli import echo_json
+from lambdiff.cli.flags import with_flags
 from lambdiff.cli.options import json_option
+from lambdiff.client import foreign_metadata
 from lambdiff.printable import printable
-from lambdiff.protocol import metadata
 
 _MAX_VALUE: Final = 10_000
 """Characters of a prompt. Prompts of other tools may be longer than lambdiff's."""
@@ -23,7 +24,8 @@ _MAX_VALUE: Final = 10_000
 def info(file: Path, as_json: bool) -> None:
     """Show the parameters stored in an image.
 
-    FILE is a PNG, JPEG or WebP file written by lambdiff or by another Stable Diffusion program.
+    FILE is a PNG, JPEG or WebP file from lambdiff, AUTOMATIC1111's web UI, Forge, ComfyUI, InvokeAI, SwarmUI, Fooocus,
+    NovelAI, Draw Things, Easy Diffusion, or another program that uses one of their formats.
 
     Examples:
 
@@ -31,13 +33,15 @@ def info(file: Path, as_json: bool) -> None:
         lambdiff info cat.png
         lambdiff info cat.png --json
     """
-    stored = metadata.read(file)
+    stored = foreign_metadata.read(file)
     if as_json:
         echo_json(stored)
         return
     for name, value in msgspec.structs.asdict(stored.request).items():
         if value not in {None, ""}:
             click.echo(f"{name:20} {printable(value, _MAX_VALUE, multiline=True)}")
-    for name in ("model", "revision", "version"):
+    for name in ("model", "revision", "version", "tool"):
         if value := getattr(stored, name):
             click.echo(f"{name:20} {printable(value)}")
+    for note in stored.notes:
+        click.echo(f"Note: {with_flags(printable(note))}", err=True)

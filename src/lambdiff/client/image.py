@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from lambdiff.protocol.metadata import ImageMetadata
 
 SUFFIXES: Final[dict[str, ImageFormat]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
-_MAX_FILE: Final = 64 * 1024 * 1024
-"""Maximum bytes of a file that `GeneratedImage.open` reads."""
 _FORMATS: Final[dict[str, ImageFormat]] = {media_type: name for name, media_type in MEDIA_TYPES.items()}
 
 
@@ -150,8 +148,11 @@ class GeneratedImage:
             >>> lambdiff.GeneratedImage.open(path).parameters.seed
             7
         """
-        content = _read_file(Path(path).expanduser())
-        opened = cls(content, format=_format_of_content(content), model="", engine="", timings={}, warnings=[])
+        from lambdiff.protocol import image_texts
+
+        content = image_texts.read_file(Path(path).expanduser())
+        format = image_texts.detect_format(content)
+        opened = cls(content, format=format, model="", engine="", timings={}, warnings=[])
         try:
             opened.image  # noqa: B018 (decodes it now, like `from_reply`)
         except EndpointFailed:
@@ -183,9 +184,9 @@ class GeneratedImage:
         Raises:
             MetadataError: it contains no metadata, for instance because a proxy removed it.
         """
-        from lambdiff.protocol import metadata
+        from lambdiff.client import foreign_metadata
 
-        return metadata.read(self.content)
+        return foreign_metadata.read(self.content)
 
     @property
     def parameters(self) -> Generation:
@@ -306,25 +307,3 @@ class GeneratedImage:
         model = f" model={self.model!r}" if self.model else ""
         seconds = f" {self.timings['total']:.1f} s" if "total" in self.timings else ""
         return f"<GeneratedImage {width}x{height} {self.format} seed={self._known_seed}{model}{seconds}>"
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(_MAX_FILE + 1)
-    except (OSError, ValueError) as error:  # ValueError: the path contains NUL
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise MetadataError(f"{path} cannot be read: {reason}.", fix="Pass an image file.") from None
-    if len(content) > _MAX_FILE:
-        raise MetadataError(f"{path} is larger than {_MAX_FILE >> 20} MiB.", fix="Use the original file.")
-    return content
-
-
-def _format_of_content(content: bytes) -> ImageFormat:
-    if content.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
-    if content.startswith(b"\xff\xd8"):
-        return "jpeg"
-    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
-        return "webp"
-    raise MetadataError("The file is not a PNG, JPEG or WebP image.", fix="Pass an image file.")

@@ -5,6 +5,7 @@
     problems     error replies
     headers      header names, media types, and how header values are encoded
     metadata     the record inside an image; `a1111` is its text, `containers` stores it in PNG, JPEG and WebP
+    image_texts  the texts in such a file; `exif` reads its EXIF data
     openapi      the OpenAPI document, generated from all of the above
     http         a request and a reply, independent of the transport
 

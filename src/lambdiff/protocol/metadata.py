@@ -1,34 +1,44 @@
-"""The generation parameters inside an image: written with it, and read back from any file.
+"""The generation parameters inside an image: written with it, and read back.
 
 Every image contains two records: `parameters`, the text that other tools read (`a1111.py`), and `lambdiff`, the same
-values as unambiguous JSON. `containers.py` stores them in the file.
+values as unambiguous JSON. `containers.py` writes them, `image_texts.py` reads them. What other tools store in their
+images is read by `client/foreign_metadata`, which also reads lambdiff's own files.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from lambdiff._version import __version__
 from lambdiff.errors import NOT_JSON, InvalidRequest, MetadataError
-from lambdiff.protocol import a1111, containers
+from lambdiff.protocol import a1111, containers, image_texts
+from lambdiff.protocol.containers import KEY
 from lambdiff.protocol.contract import GenerateRequest, Generation, ImageFormat, ModelIdentity
+from lambdiff.protocol.exif import IMAGE_HISTORY
+from lambdiff.protocol.image_texts import ImageTexts
+from lambdiff.protocol.validation import validate_fields
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+SIZE: Final = frozenset({"width", "height"})
 
 
 class ImageMetadata(Struct, frozen=True, kw_only=True):
     """The record in an image of how it was generated.
 
     Attributes:
-        request: the parameters, ready to be sent again; None for those that another tool's text lacks.
+        request: the parameters as they are recorded; None for those that another tool does not record. Those of another
+            tool may be out of lambdiff's range: see `reusable`.
         model, revision, version: the weights' name and revision, and lambdiff's version; empty if unknown.
-        exact: whether the parameters come from lambdiff's own record, instead of another tool's text.
-        settings: every setting in the web UI's text, unchanged.
+        exact: whether the parameters come from lambdiff's own record.
+        tool: the program that generated the image.
+        settings: every setting that another tool recorded, as text.
+        notes: what lambdiff cannot repeat, one sentence each: samplers, settings and values that it does not support.
     """
 
     request: GenerateRequest
@@ -36,7 +46,9 @@ class ImageMetadata(Struct, frozen=True, kw_only=True):
     revision: str = ""
     version: str = ""
     exact: bool = False
+    tool: str = KEY
     settings: dict[str, str] = {}
+    notes: list[str] = []
 
     @classmethod
     def of(cls, generation: Generation, model: ModelIdentity) -> ImageMetadata:
@@ -64,6 +76,21 @@ class ImageMetadata(Struct, frozen=True, kw_only=True):
                 fix="Use `metadata.request`, which has the others.",
             )
         return Generation(**fields)
+
+    def reusable(self) -> dict[str, Any]:
+        """Return the recorded parameters that a request accepts; `notes` names the others. The prompt is always there.
+
+        Example:
+            >>> recorded = ImageMetadata(request=GenerateRequest(prompt="a cat", num_inference_steps=1000, seed=7))
+            >>> recorded.reusable()
+            {'prompt': 'a cat', 'seed': 7}
+        """
+        recorded = msgspec.structs.asdict(self.request)
+        given = {name: value for name, value in recorded.items() if value is not None and name != "image_format"}
+        valid, _ = validate_fields(GenerateRequest, given)
+        if not valid.keys() >= SIZE:  # half of a size would give an image of another shape
+            valid = {name: value for name, value in valid.items() if name not in SIZE}
+        return {"prompt": self.request.prompt, **valid}
 
 
 class _Record(Struct, frozen=True, kw_only=True):
@@ -95,34 +122,28 @@ def encode(image: Image, metadata: ImageMetadata, image_format: ImageFormat | No
 
 
 def read(source: bytes | Path) -> ImageMetadata:
-    """Read the metadata of an image from lambdiff, or from any tool that writes the web UI's text.
+    """Read lambdiff's own record from an image.
 
     Args:
         source: the file's bytes, or its path.
 
     Raises:
-        MetadataError: the file is not an image, is too large or damaged, or has no parameters.
+        MetadataError: the file is not an image, is too large, or has no valid record.
 
     Example:
         >>> path = lambdiff.generate("a cat in a top hat").save("cat.png")
         >>> read(path).request.prompt
         'a cat in a top hat'
     """
-    text, record = containers.read(source)
-    parsed, settings = a1111.from_text(text) if text else (None, {})
-    if record and (exact := _from_record(record)) is not None:
-        return msgspec.structs.replace(exact, settings=settings)
-    if parsed is not None:
-        return ImageMetadata(request=parsed, model=settings.get("Model", ""), settings=settings)
-    if record:
-        raise MetadataError("The image's parameters are damaged.", fix="Use the original file.")
-    raise MetadataError(
-        "The image contains no generation parameters.",
-        fix="Use the file as lambdiff or the web UI wrote it: editors and messengers strip the parameters.",
-    )
+    recorded = from_texts(image_texts.read(source))
+    if recorded is None:
+        raise MetadataError("The image contains no valid record of lambdiff.", fix="Use the original file.")
+    return recorded
 
 
-def _from_record(record: bytes) -> ImageMetadata | None:
+def from_texts(texts: ImageTexts) -> ImageMetadata | None:
+    """Return lambdiff's own record among the texts of an image; None if there is no valid one."""
+    record = texts.named.get(KEY, "").encode() or texts.exif.fields.get(IMAGE_HISTORY, b"").rstrip(b"\0")
     try:
         found = msgspec.json.decode(record, type=_Record)
         # A file may contain anything, so validate it like a request.

@@ -1,10 +1,9 @@
-"""Parameters inside images: writing, reading, foreign tools and hostile files (protocol/metadata.py)."""
+"""Parameters inside images: writing, reading and hostile files (protocol/metadata.py, protocol/image_texts.py)."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import struct
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -14,13 +13,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, PngImagePlugin
+from PIL import Image
 from sd_prompt_reader.image_data_reader import ImageDataReader
 
 from lambdiff._version import __version__
 from lambdiff.errors import MetadataError
-from lambdiff.protocol import a1111, containers, contract, metadata
+from lambdiff.protocol import a1111, contract, image_texts, metadata
 from lambdiff.protocol.contract import Generation, ModelIdentity
+from support.foreign_images import chunk, png
 from support.stub_engine import pattern
 
 MODEL = ModelIdentity(name="sd-turbo", revision="abc123", license="MIT")
@@ -125,81 +125,9 @@ def test_png_keeps_every_pixel() -> None:
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(encoded("png")))), np.asarray(IMAGE))
 
 
-def foreign_png(text: str) -> bytes:
-    """Return a PNG with the web UI's text, as another tool writes it."""
-    info = PngImagePlugin.PngInfo()
-    info.add_text("parameters", text)
-    stream = io.BytesIO()
-    IMAGE.save(stream, "PNG", pnginfo=info)
-    return stream.getvalue()
-
-
-def foreign_jpeg(user_comment: bytes) -> bytes:
-    """Return a JPEG with this UserComment, written by Pillow."""
-    exif = Image.Exif()
-    exif.get_ifd(0x8769)[0x9286] = user_comment
-    stream = io.BytesIO()
-    IMAGE.save(stream, "JPEG", exif=exif)
-    return stream.getvalue()
-
-
-FOREIGN = (
-    "masterpiece, (cat:1.2), night\nsecond line\n"
-    "Negative prompt: lowres, bad hands\n"
-    "Steps: 30, Sampler: Euler, Schedule type: Karras, CFG scale: 5.5, Seed: 1960802277, Size: 768x512, "
-    'Model hash: abc, Model: v1-5, Lora hashes: "a: 1, b: 2", Version: v1.10.1'
-)
-
-
-def test_images_from_other_tools_can_be_read() -> None:
-    """Prompt, negative prompt, steps, scale, seed, size and sampler are read from the web UI's own text."""
-    recorded = metadata.read(foreign_png(FOREIGN))
-    request = recorded.request
-    assert not recorded.exact
-    assert request.prompt == "masterpiece, (cat:1.2), night\nsecond line"
-    assert request.negative_prompt == "lowres, bad hands"
-    assert (request.num_inference_steps, request.guidance_scale, request.seed) == (30, 5.5, 1960802277)
-    assert (request.width, request.height, request.scheduler) == (768, 512, "euler")
-    assert recorded.model == "v1-5"
-    assert recorded.settings["Lora hashes"] == "a: 1, b: 2"
-    assert recorded.settings["Schedule type"] == "Karras"
-
-
-@pytest.mark.parametrize(
-    "comment",
-    [
-        b"UNICODE\0" + FOREIGN.encode("utf-16-be"),
-        b"UNICODE\0" + FOREIGN.encode("utf-16-le"),
-        b"ASCII\0\0\0" + FOREIGN.encode(),
-        bytes(8) + FOREIGN.encode(),
-    ],
-)
-def test_every_encoding_of_a_user_comment_is_read(comment: bytes) -> None:
-    """A UserComment is read in UTF-16 of either byte order, in ASCII, and without a stated encoding."""
-    assert metadata.read(foreign_jpeg(comment)).request.seed == 1960802277
-
-
-@pytest.mark.parametrize(
-    ("text", "prompt", "negative"),
-    [
-        ("just a prompt", "just a prompt", None),
-        ("a prompt: with a colon, and a comma", "a prompt: with a colon, and a comma", None),
-        ("a\nNegative prompt: b", "a", "b"),
-        ("Negative prompt: b\nSteps: 1, Sampler: Foo, Seed: 2", "", "b"),
-        ("a\nSteps: many, Sampler: Foo, CFG scale: x, Seed: -1, Size: huge", "a", None),
-    ],
-)
-def test_incomplete_texts_are_read_as_far_as_possible(text: str, prompt: str, negative: str | None) -> None:
-    """Values that are missing or unreadable stay None, and the others are read."""
-    request = metadata.read(foreign_png(text)).request
-    assert (request.prompt, request.negative_prompt) == (prompt, negative)
-    assert request.width is None
-    assert request.scheduler is None
-
-
-def test_metadata_of_another_tool_may_be_incomplete() -> None:
-    """If a foreign image lacks parameters, `generation` and writing its metadata raise a `MetadataError`."""
-    recorded = metadata.read(foreign_png("just a prompt"))
+def test_metadata_without_all_parameters_cannot_be_written() -> None:
+    """If parameters are missing, as in images of other tools, `generation` and `encode` raise a `MetadataError`."""
+    recorded = metadata.ImageMetadata(request=contract.GenerateRequest(prompt="just a prompt"))
     with pytest.raises(MetadataError, match="does not record all"):
         _ = recorded.generation
     with pytest.raises(MetadataError):
@@ -207,24 +135,21 @@ def test_metadata_of_another_tool_may_be_incomplete() -> None:
 
 
 def test_an_invalid_record_is_not_trusted() -> None:
-    """If the exact record violates the contract, the web UI's text is read instead."""
+    """A record that violates the contract is not used."""
     record = b'lambdiff\0{"generation":{"prompt":"a","num_inference_steps":99999}}'
-    recorded = metadata.read(png(1, 1, chunk(b"tEXt", record), chunk(b"tEXt", b"parameters\0" + FOREIGN.encode())))
-    assert not recorded.exact
-    assert recorded.request.num_inference_steps == 30
+    with pytest.raises(MetadataError, match="no valid record"):
+        metadata.read(png(chunk(b"tEXt", record)))
 
 
-def chunk(kind: bytes, content: bytes) -> bytes:
-    """Return a PNG chunk."""
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+def test_half_of_a_size_is_not_reusable() -> None:
+    """If only one side is in range, neither is used: the image would have another shape."""
+    request = contract.GenerateRequest(prompt="a", width=1216, height=832, seed=1)
+    assert metadata.ImageMetadata(request=request).reusable() == {"prompt": "a", "seed": 1}
 
 
-def png(width: int, height: int, *chunks: bytes) -> bytes:
-    """Return a minimal PNG with extra chunks."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return (
-        b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
-    )
+def test_latin_1_in_a_record_is_not_taken_for_utf_8() -> None:
+    """Characters whose Latin-1 bytes are valid UTF-8 read back from a PNG."""
+    assert metadata.read(encoded("png", prompt="Ã©, Â°")).request.prompt == "Ã©, Â°"
 
 
 BOMB = zlib.compress(bytes(80_000_000), 9)
@@ -237,17 +162,15 @@ HOSTILE = {
     "truncated png": encoded("png")[:60],
     "truncated jpeg": encoded("jpeg")[:25],
     "truncated webp": encoded("webp")[:40],
-    "pixel bomb": png(60_000, 60_000),
-    "bomb in zTXt": png(1, 1, chunk(b"zTXt", b"parameters\0\0" + BOMB)),
-    "bomb in iTXt": png(1, 1, chunk(b"iTXt", b"parameters\0\1\0\0\0" + BOMB)),
-    "many bombs": png(
-        1, 1, *[chunk(b"zTXt", b"k%d\0\0" % index + zlib.compress(bytes(1_000_000))) for index in range(80)]
-    ),
-    "no parameters": png(1, 1),
-    "record is not JSON": png(1, 1, chunk(b"tEXt", b"lambdiff\0{")),
-    "record is deeply nested": png(1, 1, chunk(b"tEXt", b"lambdiff\0" + b"[" * 100_000)),
-    "record is invalid": png(1, 1, chunk(b"tEXt", b'lambdiff\0{"generation": {"prompt": 5}}')),
-    "exif is garbage": foreign_jpeg(b"").replace(b"Exif\0\0MM", b"Exif\0\0ZZ"),
+    "pixel bomb": png(width=60_000, height=60_000),
+    "bomb in zTXt": png(chunk(b"zTXt", b"parameters\0\0" + BOMB)),
+    "bomb in iTXt": png(chunk(b"iTXt", b"parameters\0\1\0\0\0" + BOMB)),
+    "many bombs": png(*[chunk(b"zTXt", b"k%d\0\0" % index + zlib.compress(bytes(1_000_000))) for index in range(80)]),
+    "no parameters": png(),
+    "record is not JSON": png(chunk(b"tEXt", b"lambdiff\0{")),
+    "record is deeply nested": png(chunk(b"tEXt", b"lambdiff\0" + b"[" * 100_000)),
+    "record is invalid": png(chunk(b"tEXt", b'lambdiff\0{"generation": {"prompt": 5}}')),
+    "exif is garbage": encoded("jpeg").replace(b"Exif\0\0MM", b"Exif\0\0ZZ"),
     "webp is garbage": b"RIFF\xff\xff\xff\xffWEBPVP8X" + bytes(range(200)),
 }
 
@@ -282,13 +205,13 @@ def test_files_are_read_by_path(tmp_path: Path) -> None:
     with pytest.raises(MetadataError, match="directory"):
         metadata.read(tmp_path)
     with (tmp_path / "huge.png").open("wb") as stream:
-        stream.truncate(containers.MAX_FILE + 1)
+        stream.truncate(image_texts.MAX_FILE + 1)
     with pytest.raises(MetadataError, match="larger than 64 MiB"):
         metadata.read(tmp_path / "huge.png")
 
 
 def test_bombs_cost_little_memory() -> None:
-    """Reading hostile files takes less than 100 MB, because Pillow limits a file's texts to 64 MiB."""
+    """Reading hostile files takes less than 100 MB, because the texts of a file are limited."""
     tracemalloc.start()
     for content in HOSTILE.values():
         with contextlib.suppress(MetadataError):
