@@ -256,7 +256,7 @@ def test_an_image_without_parameters_is_accepted(tmp_path) -> None:
 def test_bad_network_settings_are_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     """A setting that prevents sending raises a `ConfigurationError` that names it."""
     monkeypatch.setenv(variable, value)
-    with Client("https://127.0.0.1:1/", region="us-east-1", credentials=Keys("a", "b")) as caller:
+    with Client("https://abc.lambda-url.us-east-1.on.aws/", credentials=Keys("a", "b")) as caller:
         with pytest.raises(errors.ConfigurationError) as caught:
             caller.generate("a cat")
     assert variable.rsplit("_", maxsplit=1)[-1] in caught.value.fix

@@ -21,13 +21,14 @@ class FaultyServer:
         heads: the heads of all requests, in order.
     """
 
-    def __init__(self, *script: Answer) -> None:
+    def __init__(self, *script: Answer, host: str = "127.0.0.1") -> None:
         self._script = list(script)
         self.posts: list[bytes] = []
         self.heads: list[str] = []
         self._lock = threading.Lock()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), family=family)
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self._listener.getsockname()[1]}/"
 
     def __enter__(self) -> FaultyServer:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -118,3 +119,20 @@ def drip(body: bytes, pause: float, sent: list[int] | None = None, **headers: st
             time.sleep(pause)
 
     return send
+
+
+def trickle(start: bytes, unit: bytes = b"x", pause: float = 0.02) -> Answer:
+    """Return an answer that sends `start` at once, and then `unit` again and again, until the client gives up."""
+
+    def send(connection: socket.socket) -> None:
+        connection.sendall(start)
+        while True:
+            connection.sendall(unit)
+            time.sleep(pause)
+
+    return send
+
+
+def flood(start: bytes, unit: bytes) -> Answer:
+    """Return an answer that sends `start`, and then `unit` as fast as it can, until the client gives up."""
+    return trickle(start, unit * max(1, 65_536 // len(unit)), 0)

@@ -16,13 +16,13 @@ from lambdiff import config
 from lambdiff.auth.region import choose_region
 from lambdiff.config import Deployment, Sourced
 from lambdiff.errors import ConfigurationError
+from lambdiff.loopback import is_loopback
 
 if TYPE_CHECKING:
     from lambdiff.auth.credentials import CredentialSource
     from lambdiff.client.transport import Transport
 
 DEFAULT_TIMEOUT_S: Final = 600.0
-_LOOPBACK: Final = {"127.0.0.1", "localhost", "::1"}
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def _checked_url(address: Sourced[str]) -> str:
         raise ConfigurationError(f"{address} is not the URL of an endpoint.", fix=fix)
     if parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise ConfigurationError(f"{address} has a path or a query, but the URL of an endpoint has neither.", fix=fix)
-    if parts.scheme == "http" and host not in _LOOPBACK:
+    if parts.scheme == "http" and not is_loopback(host):
         raise ConfigurationError(
             f"{address} is not encrypted: others could read prompts and images in transit.", fix="Use https://."
         )

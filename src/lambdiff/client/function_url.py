@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
-from typing import Any, Final
+from typing import Final
 
 import requests
-from requests.adapters import HTTPAdapter
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-from urllib3.connection import HTTPConnection
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_before_delay,
+    wait_random_exponential,
+)
+from urllib3 import Timeout
+from urllib3.exceptions import HTTPError
 
 from lambdiff._version import __version__
 from lambdiff.auth.credentials import CredentialSource
 from lambdiff.auth.signing import FunctionUrlAuth
-from lambdiff.client.network_errors import NotStarted, timed_out, translate
+from lambdiff.client.bounded_http import BoundedAdapter, ReplyTooLarge
+from lambdiff.client.network_errors import NotStarted, translate
 from lambdiff.errors import EndpointFailed
+from lambdiff.printable import printable
 from lambdiff.protocol.contract import MAX_PAYLOAD, OnStep
 from lambdiff.protocol.headers import JSON
 from lambdiff.protocol.http import HttpResponse
@@ -30,7 +37,9 @@ class FunctionUrlTransport:
     """An IAM-protected Function URL.
 
     A request is repeated only if it cannot have run: the connection was refused, the function was throttled (429)
-    or Inactive. A request that timed out waiting for its reply is never repeated.
+    or Inactive. A request that timed out waiting for its reply is never repeated. Everything together, retries
+    included, takes at most `timeout_s + connect_timeout_s + read_margin_s`; a retry starts only if the function can
+    still use all of its own time.
 
     Args:
         url: the Function URL.
@@ -58,11 +67,14 @@ class FunctionUrlTransport:
         self._auth = FunctionUrlAuth(credentials.get, region)
         self._connect_timeout = connect_timeout_s
         self._read_timeout = timeout_s + read_margin_s
+        self._spare = connect_timeout_s + read_margin_s
+        self._time_limit = timeout_s + self._spare
         self._backoff = wait_random_exponential(multiplier=backoff_s, max=20)
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"lambdiff/{__version__}"
-        for scheme in ("https://", "http://"):
-            self._session.mount(scheme, _KeepAliveAdapter(pool_maxsize=64))
+        # Function URLs do not compress, and what expands on arrival has no limit.
+        self._session.headers["Accept-Encoding"] = "identity"
+        self._adapter = BoundedAdapter(pool_maxsize=64)
         self._last_use = time.monotonic()
         self._lock = threading.Lock()
 
@@ -76,50 +88,46 @@ class FunctionUrlTransport:
             CredentialsError: no credentials to sign with.
             ConfigurationError: a proxy or certificate setting is unusable; nothing was sent.
         """
-        reply = self._send_with_retries(method, body)
+        deadline = time.monotonic() + self._time_limit
+        reply = self._send_with_retries(method, body, deadline)
         if reply.status == 403 and self.credentials.refresh():
-            reply = self._send_with_retries(method, body)
+            reply = self._send_with_retries(method, body, deadline)
         return reply
 
     def close(self) -> None:
         """Close the connections."""
-        self._session.close()
+        self._adapter.close()
 
-    def _send_with_retries(self, method: str, body: bytes) -> HttpResponse:
+    def _send_with_retries(self, method: str, body: bytes, deadline: float) -> HttpResponse:
         retrying = Retrying(
-            stop=stop_after_attempt(ATTEMPTS),
+            stop=stop_after_attempt(ATTEMPTS) | stop_before_delay(self._spare),
             wait=self._backoff,
             retry=retry_if_exception_type(NotStarted),
             reraise=True,
         )
         try:
-            return retrying(self._send, method, body)
+            return retrying(self._send, method, body, deadline)
         except NotStarted as last:
             if last.error:
                 raise last.error from None
             assert last.reply is not None  # noqa: S101 (either is always set)
             return last.reply
 
-    def _send(self, method: str, body: bytes) -> HttpResponse:
+    def _send(self, method: str, body: bytes, deadline: float) -> HttpResponse:
         self._drop_idle_connections()
-        deadline = time.monotonic() + self._connect_timeout + self._read_timeout
+        headers = {"Content-Type": JSON} if body else {}
+        request = requests.Request(method, self.url, headers=headers, data=body or None, auth=self._auth)
+        left = max(deadline - time.monotonic(), 0.001)
         try:
-            with self._session.request(
-                method,
-                self.url,
-                data=body or None,
-                headers={"Content-Type": JSON} if body else {},
-                auth=self._auth,
-                timeout=(self._connect_timeout, self._read_timeout),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                reply = HttpResponse(
-                    status=response.status_code,
-                    headers={name.lower(): value for name, value in response.headers.items()},
-                    body=_read(response, deadline),
-                )
-        except OSError as error:  # the base of requests' exceptions
+            # Not `session.send`, which reads the body of a redirect without a limit, and keeps cookies.
+            response = self._adapter.send(
+                self._session.prepare_request(request),
+                timeout=Timeout(total=left, connect=self._connect_timeout, read=self._read_timeout),
+                **self._session.merge_environment_settings(self.url, {}, True, None, None),
+            )
+            with response:
+                reply = _read(response)
+        except (OSError, HTTPError) as error:  # the bases of requests' and urllib3's exceptions
             raise translate(error, self.url) from None
         if reply.status == 429 or _is_inactive(reply):
             raise NotStarted(reply=reply)
@@ -131,33 +139,23 @@ class FunctionUrlTransport:
         with self._lock:
             idle, self._last_use = time.monotonic() - self._last_use, time.monotonic()
             if idle > _MAX_IDLE_S:
-                for adapter in set(self._session.adapters.values()):
-                    adapter.close()
+                self._adapter.close()
 
 
-class _KeepAliveAdapter(HTTPAdapter):
-    """TCP keep-alive every minute: NAT gateways drop connections silent for 350 s, and an image may take longer."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        options = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-        idle = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None))
-        for option in (idle, getattr(socket, "TCP_KEEPINTVL", None)):
-            if option is not None:
-                options.append((socket.IPPROTO_TCP, option, 60))
-        super().init_poolmanager(*args, socket_options=options, **kwargs)
-
-
-def _read(response: requests.Response, deadline: float) -> bytes:
-    content = bytearray()
-    for chunk in response.iter_content(64 * 1024):
-        content += chunk
-        if len(content) > MAX_PAYLOAD:
-            raise EndpointFailed(
-                "The endpoint sent more than a Function URL can send.", fix="Check that the URL is a lambdiff endpoint."
-            )
-        if time.monotonic() > deadline:
-            raise timed_out()
-    return bytes(content)
+def _read(response: requests.Response) -> HttpResponse:
+    """Read the body as it was sent: a compressed one is not decompressed."""
+    encoding = response.raw.headers.pop("content-encoding", "identity")
+    body = response.raw.read(MAX_PAYLOAD + 1, decode_content=False)
+    if len(body) > MAX_PAYLOAD:
+        raise ReplyTooLarge
+    if encoding.lower() != "identity" and response.ok:
+        raise EndpointFailed(
+            f"The reply is compressed ({printable(encoding, 40)}), which was not requested.",
+            fix="Check that the URL is a lambdiff endpoint, and which proxy is in between.",
+            status=response.status_code,
+        )
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return HttpResponse(status=response.status_code, headers=headers, body=body)
 
 
 def _is_inactive(reply: HttpResponse) -> bool:

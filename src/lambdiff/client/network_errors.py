@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 
 import requests
 from requests.exceptions import InvalidSchema, InvalidURL, ProxyError, SSLError
-from urllib3.exceptions import NewConnectionError
+from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
 
+from lambdiff.client.bounded_http import ReplyTooLarge
 from lambdiff.errors import ConfigurationError, EndpointFailed, EndpointTimeout, EndpointUnreachable
+from lambdiff.printable import printable
 from lambdiff.protocol.http import HttpResponse
 
 
@@ -19,13 +22,17 @@ class NotStarted(Exception):
         self.reply, self.error = reply, error
 
 
-def translate(error: OSError, url: str) -> Exception:  # noqa: PLR0911 (a table)
+def translate(error: OSError | HTTPError, url: str) -> Exception:  # noqa: PLR0911 (a table)
     """Return the exception to raise: a `NotStarted` if the request may be repeated, a `LambdiffError` otherwise."""
     match error:
         case requests.ConnectTimeout():
             return NotStarted(error=_unreachable(url, "it does not answer"))
-        case requests.Timeout():
+        case requests.Timeout() | ReadTimeoutError():
             return timed_out()
+        case _ if isinstance(_innermost(error), ReplyTooLarge):
+            return EndpointFailed(
+                "The endpoint sent more than a Function URL can send.", fix="Check that the URL is a lambdiff endpoint."
+            )
         case SSLError() if isinstance(_innermost(error), ssl.SSLCertVerificationError):
             return EndpointUnreachable(
                 f"The certificate of {url} is not trusted: {_cause(error)}.",
@@ -41,9 +48,10 @@ def translate(error: OSError, url: str) -> Exception:  # noqa: PLR0911 (a table)
             return timed_out()
         case InvalidURL() | InvalidSchema():
             return ConfigurationError(
-                f"The request cannot be sent: {error}.", fix="Check HTTPS_PROXY, ALL_PROXY and the URL."
+                f"The request cannot be sent: {_without_passwords(str(error))}.",
+                fix="Check HTTPS_PROXY, ALL_PROXY and the URL.",
             )
-        case requests.RequestException():
+        case requests.RequestException() | HTTPError():
             return _broken(error)
         case _:  # requests raises a plain OSError before it sends anything
             return ConfigurationError(
@@ -93,7 +101,12 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost error in words, without object addresses."""
+    """The innermost error in words, without the connection's description and passwords."""
     error = _innermost(error)
-    text = str(error).rpartition(">: ")[2] or type(error).__name__
-    return text[:200].rstrip(".")
+    text = re.sub(r"^<?\w+\(host=.*?\)( at \w+)?>?: ", "", str(error)) or type(error).__name__
+    return printable(_without_passwords(text), 200).rstrip(".")
+
+
+def _without_passwords(text: str) -> str:
+    """A text in which the URL of a proxy may occur, without the password in it."""
+    return re.sub(r"://[^/@\s]*@", "://...@", text)
