@@ -1,7 +1,7 @@
 """A web API in front of a lambdiff endpoint.
 
-    pip install "lambdiff[local]" "fastapi>=0.115" "uvicorn>=0.34"
-    uvicorn fastapi_app:app
+    pip install ".[local]" "fastapi>=0.115" "uvicorn>=0.34"
+    uvicorn --app-dir examples fastapi_app:app
     curl -s http://127.0.0.1:8000/images -H "Content-Type: application/json" -d '{"prompt": "a cat"}' -o cat.png
 
 This process signs the requests, so its callers need no AWS credentials. It has no authentication of its own: add yours

@@ -1,7 +1,7 @@
 """Generate images with the SDK: one image, several at once, and error handling.
 
-    pip install "lambdiff[local]"
-    python generate.py [FOLDER]
+    pip install ".[local]"
+    python examples/generate.py [FOLDER]
 
 Requests go to the saved deployment, or to this machine if there is none.
 """

@@ -116,10 +116,14 @@ class CredentialsError(ConfigurationError):
 
 
 class MissingExtra(ConfigurationError):
-    """An optional part of lambdiff is not installed; the fix is the exact pip command."""
+    """An optional part of lambdiff is not installed; the fix is the command that installs it here."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} is not installed.", fix=f'Install it: pip install "lambdiff[{extra}]"')
+        from lambdiff.installation import install_command
+
+        command = install_command(extra)
+        fix = f"Install it: {command}" if command else f"Install lambdiff again, with its extra `{extra}`."
+        super().__init__(f"{what} is not installed.", fix=fix)
         self.extra = extra
 
 

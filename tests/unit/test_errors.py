@@ -25,8 +25,3 @@ def test_the_tree_shows_every_error_with_its_exit_code(error: type[errors.Lambdi
 def test_an_error_prints_message_and_fix() -> None:
     """The first line says what is wrong, and the second what to do."""
     assert str(errors.ConfigurationError("No region.", fix="Pass `region=`.")) == "No region.\nPass `region=`."
-
-
-def test_a_missing_extra_names_the_pip_line() -> None:
-    """The fix is a `pip install` command that can be pasted."""
-    assert errors.MissingExtra("The engine", "local").fix == 'Install it: pip install "lambdiff[local]"'

@@ -91,7 +91,7 @@ class Batch(Sequence[GeneratedImage | Failure]):
     def _repr_html_(self) -> str:
         from lambdiff.client import gallery
 
-        return gallery.grid(self.results)
+        return gallery.grid([each.error if isinstance(each, Failure) else each for each in self.results])
 
 
 OnResult = Callable[[int, GeneratedImage | Failure], object]

@@ -6,13 +6,11 @@ import base64
 import io
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from lambdiff.client.image import GeneratedImage
+from lambdiff.errors import LambdiffError
 from lambdiff.printable import printable
-
-if TYPE_CHECKING:
-    from lambdiff.client.batch import Failure
-    from lambdiff.client.image import GeneratedImage
 
 MAX_TILES: Final = 60
 """The number of results that a grid shows. With `_SIDE`, this keeps a grid below about 1 MB in a notebook's file."""
@@ -21,17 +19,15 @@ _GRID: Final = "display:grid;grid-template-columns:repeat(auto-fill,minmax(128px
 _TILE: Final = "margin:0;font:11px sans-serif;overflow-wrap:anywhere"
 
 
-def grid(results: Sequence[GeneratedImage | Failure]) -> str:
-    """Return the HTML of a grid with the first `MAX_TILES` results."""
+def grid(results: Sequence[GeneratedImage | LambdiffError]) -> str:
+    """Return the HTML of a grid with the first `MAX_TILES` images and the reasons for missing ones."""
     tiles = [_tile(index, result) for index, result in enumerate(results[:MAX_TILES])]
     rest = len(results) - len(tiles)
     more = f"<p>and {rest:,} more: display batch[{len(tiles)}:]</p>" if rest else ""
     return f'<div style="{_GRID}">{"".join(tiles)}</div>{more}'
 
 
-def _tile(index: int, result: GeneratedImage | Failure) -> str:
-    from lambdiff.client.image import GeneratedImage
-
+def _tile(index: int, result: GeneratedImage | LambdiffError) -> str:
     if isinstance(result, GeneratedImage):
         text = f"{index}: seed {result.to_dict()['seed']}"
         warnings = "".join(f"<br>{escape(printable(warning, 200))}" for warning in result.warnings)
@@ -39,7 +35,7 @@ def _tile(index: int, result: GeneratedImage | Failure) -> str:
             f'<figure style="{_TILE}"><img src="{_small_copy(result)}" alt="{text}" style="width:100%">'
             f"<figcaption>{text}{warnings}</figcaption></figure>"
         )
-    reason = escape(printable(result.error.message, 200))
+    reason = escape(printable(result.message, 200))
     return f'<figure style="{_TILE}"><figcaption>{index}: failed<br>{reason}</figcaption></figure>'
 
 

@@ -23,7 +23,7 @@ from lambdiff.errors import DeployError, ModelError
 
 PACKAGE: Final = Path(__file__).parents[1]
 IMAGE_PACKAGES: Final = ("protocol", "engine", "handler")
-IMAGE_MODULES: Final = ("__init__.py", "_version.py", "errors.py", "printable.py")
+IMAGE_MODULES: Final = ("__init__.py", "_version.py", "errors.py", "installation.py", "printable.py")
 """The image contains these modules and the packages above. An import-linter contract in pyproject.toml lists the same
 names and forbids them to import anything else."""
 LOCKS: Final[dict[EngineName, tuple[str, ...]]] = {
@@ -64,7 +64,7 @@ def docker_folder() -> Path:
         if (folder / "Dockerfile").is_file():
             return folder
     raise DeployError(
-        "The Dockerfile is missing from this installation.", fix='Reinstall it: pip install "lambdiff[deploy]"'
+        "The Dockerfile is missing from this installation.", fix="Uninstall lambdiff and install it again."
     )
 
 

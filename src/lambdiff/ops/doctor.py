@@ -20,6 +20,7 @@ from lambdiff.config import Deployment
 from lambdiff.engine import manifest as manifests
 from lambdiff.errors import AccessDenied, LambdiffError
 from lambdiff.infra import toolchain
+from lambdiff.installation import install_command
 from lambdiff.local import builtin
 
 MAX_CLOCK_SKEW: Final = 300.0
@@ -112,7 +113,7 @@ def _deploy_extra() -> _Outcome:
         return _Outcome(
             "note",
             "not installed; needed to deploy, but not to generate",
-            'Install it with `pip install "lambdiff[deploy]"`.',
+            f"Install it: {install_command('deploy')}",
         )
     return _Outcome("ok", ", ".join(versions))
 

@@ -13,6 +13,7 @@ from lambdiff.bake.bake import bake
 from lambdiff.engine import manifest as manifests
 from lambdiff.engine.manifest import Approximations
 from lambdiff.errors import InvalidRequest, LambdiffError, MissingExtra
+from lambdiff.installation import install_command
 from lambdiff.protocol.contract import Defaults
 
 PROMPTS = ("a cat", "a dog", "two hat", "the red hat", "a cat on blue", "a dog in a hat", "a background", "red dog")
@@ -107,9 +108,9 @@ def test_conversion_parameters_are_refused_for_diffusers(source, tmp_path, setti
 
 
 @pytest.mark.parametrize(("engine", "module"), [("openvino", "nncf"), ("openvino", "openvino"), ("diffusers", "torch")])
-def test_a_missing_extra_names_the_pip_line(source, tmp_path, monkeypatch, engine, module):
-    """If a library is missing, the error contains the `pip install` command."""
+def test_a_missing_extra_names_the_command(source, tmp_path, monkeypatch, engine, module):
+    """If a library is missing, the error contains the command that installs it."""
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtra) as caught:
         bake(source, tmp_path / "out", engine=engine)
-    assert caught.value.fix == 'Install it: pip install "lambdiff[bake]"'
+    assert caught.value.fix == f"Install it: {install_command('bake')}"
