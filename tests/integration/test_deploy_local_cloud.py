@@ -187,6 +187,7 @@ def test_status_reports_each_value_with_its_source(machine: Machine) -> None:
     assert facts["memory_mb"] == (10_240, "Lambda")
     assert facts["url"] == (machine.deployment["url"], "stack lambdiff")
     assert facts["model"] == (machine.deployment["model"], "stack lambdiff")
+    assert facts["newer base image"] == ("none", settings.BASE_REGISTRY)
     assert report["errors"] == []
 
 

@@ -11,6 +11,7 @@ LOG_GROUP: Final = "LogGroup"
 MODEL: Final = "Model"
 ENGINE: Final = "Engine"
 AUTH: Final = "Auth"
+BASE_IMAGE: Final = "BaseImage"
 FINGERPRINT: Final = "Fingerprint"
 SECRET_ARN: Final = "SecretArn"  # noqa: S105 (the name of an output)
 INVOKER_ROLE_ARN: Final = "InvokerRoleArn"

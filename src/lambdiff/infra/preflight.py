@@ -16,10 +16,10 @@ from lambdiff.aws import outputs, stacks
 from lambdiff.aws.account import Account
 from lambdiff.aws.error_mapping import PermissionDenied, Rejected
 from lambdiff.aws.stacks import StackState
-from lambdiff.infra import build_context
+from lambdiff.infra import base_image, build_context, toolchain
 from lambdiff.infra import model as models
 from lambdiff.infra.build_context import BuildContext
-from lambdiff.infra.settings import DEFAULT_NAME, StackSettings, stack_name
+from lambdiff.infra.settings import DEFAULT_NAME, PLATFORMS, StackSettings, stack_name
 from lambdiff.stages import Stages
 
 DEFAULT_CONCURRENCY: Final = 10
@@ -83,6 +83,8 @@ def prepare(options: DeployOptions, stages: Stages) -> Prepared:
     account = accounts.open_account(options.profile, options.region)
     state = stacks.read(account, stack_name(options.name))
     settings, notes = _settings(options, account, state)
+    settings, more = _with_pinned_base_image(settings, state)
+    notes += more
     stages.stage("Staging the image")
     model = models.model_folder(options.model, settings.engine, say=stages.say, progress=stages.detail)
     staged = build_context.stage(model, settings.engine)
@@ -110,6 +112,23 @@ def _settings(options: DeployOptions, account: Account, state: StackState | None
         **_with_memory(_with_principal(options.overrides, account), options.name, state),
     )
     return settings.check(), notes
+
+
+def _with_pinned_base_image(settings: StackSettings, state: StackState | None) -> tuple[StackSettings, list[str]]:
+    """Replace the tag of the base image by its digest, and say if that differs from the last deployment's."""
+    recorded = state.outputs.get(outputs.BASE_IMAGE) if state else None
+    pinned = base_image.pin(
+        settings.base_image,
+        recorded=recorded,
+        engine=toolchain.container_engine,
+        platform=PLATFORMS[settings.architecture],
+    )
+    notes = [pinned.note] if pinned.note else []
+    if recorded and base_image.replaces(pinned.image, recorded):
+        notes.append(
+            f"{pinned.image.name}:{pinned.image.tag} has changed since the last deployment, which had {recorded}."
+        )
+    return msgspec.structs.replace(settings, base_image=pinned.address, base_image_pin=str(pinned.image)), notes
 
 
 def _with_principal(overrides: dict[str, Any], account: Account) -> dict[str, Any]:

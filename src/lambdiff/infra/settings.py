@@ -16,11 +16,14 @@ from lambdiff.aws.function import Architecture
 from lambdiff.config import NAME_PATTERN
 from lambdiff.engine.manifest import EngineName
 from lambdiff.errors import ConfigurationError
+from lambdiff.infra.registry import ImageReference
 from lambdiff.protocol.validation import validate_fields
 
 VARIABLE: Final = "LAMBDIFF_STACK_SETTINGS"
 DEFAULT_NAME: Final = "lambdiff"
 DEFAULT_BASE_IMAGE: Final = "public.ecr.aws/lambda/python:3.12"
+PLATFORMS: Final[dict[Architecture, str]] = {"x86_64": "linux/amd64", "arm64": "linux/arm64"}
+"""The platform of the image by the architecture of the function."""
 
 Auth = Literal["key-pair", "role"]
 # A selection of the values that CloudWatch Logs allows:
@@ -61,6 +64,7 @@ class StackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         architecture: of the function and of its image, which must be the same.
         engine: the engine whose packages are installed in the image.
         base_image: the image's base; Lambda's Python image by default.
+        base_image_pin: the base image with tag and digest, for the stack's output; see `base_image.py`.
         auth: `key-pair` creates an IAM user with an access key in Secrets Manager; `role` creates a role that
             `principals` may assume, and no user.
         reserved_concurrency: how many requests may run at once; 0 disables the endpoint; None sets no limit.
@@ -84,6 +88,7 @@ class StackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     architecture: Architecture = "x86_64"
     engine: EngineName = "openvino"
     base_image: str = DEFAULT_BASE_IMAGE
+    base_image_pin: str = ""
     auth: Auth = "key-pair"
     principals: tuple[PrincipalArn, ...] = ()
     reserved_concurrency: Concurrency | None = None
@@ -110,6 +115,7 @@ class StackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if wrong:
             details = "; ".join(f"`{name}=` {detail}" for name, detail in wrong)
             raise ConfigurationError(f"The settings of the deployment are not valid: {details}.")
+        ImageReference.parse(self.base_image)
         problems = []
         if self.snapstart and self.tmp_mb != 512:
             problems.append("SnapStart requires a /tmp of 512 MB; leave out `tmp_mb=`")

@@ -88,7 +88,11 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, whi
             code=lambda_.DockerImageCode.from_image_asset(
                 self.settings.context,
                 platform=platform,
-                build_args={"BASE_IMAGE": self.settings.base_image, "ENGINE": self.settings.engine},
+                build_args={
+                    "BASE_IMAGE": self.settings.base_image,
+                    "BASE_DIGEST": self.settings.base_image_pin.partition("@")[2],
+                    "ENGINE": self.settings.engine,
+                },
                 display_name=f"lambdiff image ({self.settings.engine})",
             ),
             description=f"lambdiff endpoint {self.settings.name}",
@@ -178,6 +182,7 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, whi
         self._output(outputs.LOG_GROUP, self.log_group.log_group_name, "Log group of the function")
         self._output(outputs.MODEL, self.settings.model or "unknown", "Model in the image")
         self._output(outputs.ENGINE, self.settings.engine, "Engine in the image")
+        self._output(outputs.BASE_IMAGE, self.settings.base_image_pin or "unknown", "Base image with its digest")
         self._output(outputs.AUTH, self.settings.auth, "How callers authenticate: key-pair or role")
         self._output(outputs.FINGERPRINT, self.settings.fingerprint or "none", "Hash of settings and content")
 

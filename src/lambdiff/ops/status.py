@@ -16,6 +16,8 @@ from lambdiff.aws.function import Function
 from lambdiff.aws.stacks import StackState
 from lambdiff.config import Sourced
 from lambdiff.errors import ConfigurationError, CredentialsError, DeployError
+from lambdiff.infra import base_image
+from lambdiff.infra.registry import ImageReference, RegistryError
 
 ERROR_PERIOD: Final = 24 * 3600
 """How many seconds of the log are searched for errors."""
@@ -84,14 +86,28 @@ def _stack_facts(state: StackState) -> dict[str, Sourced[Any]]:
         ("auth", outputs.AUTH),
         ("model", outputs.MODEL),
         ("engine", outputs.ENGINE),
+        ("base image", outputs.BASE_IMAGE),
         ("secret", outputs.SECRET_ARN),
         ("role", outputs.INVOKER_ROLE_ARN),
     ):
         if output in state.outputs:
             facts[name] = Sourced(state.outputs[output], source)
+    if outputs.BASE_IMAGE in state.outputs:
+        facts["newer base image"] = _newer_base_image(state.outputs[outputs.BASE_IMAGE])
     if outputs.KEY_SERIAL in state.parameters:
         facts["key serial"] = Sourced(int(state.parameters[outputs.KEY_SERIAL]), source)
     return facts
+
+
+def _newer_base_image(recorded: str) -> Sourced[Any]:
+    image = ImageReference.parse(recorded)
+    if not image.tag:
+        return Sourced("none: the digest is fixed", "configuration")
+    try:
+        newer = base_image.update_of(image)
+    except RegistryError as error:
+        return Sourced(f"unknown: {error.message}", image.registry)
+    return Sourced(f"{newer}; `lambdiff deploy` builds on it" if newer else "none", image.registry)
 
 
 def _function_facts(function: Function, reserved: int | None) -> dict[str, Sourced[Any]]:

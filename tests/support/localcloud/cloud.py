@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -12,6 +13,8 @@ import time
 import urllib.request
 from pathlib import Path
 from typing import Any
+
+from support.registry_server import MANIFEST, RegistryServer
 
 from . import settings
 from .resolver import ADDRESS, Resolver
@@ -29,7 +32,13 @@ class Cloud:
     def __init__(self) -> None:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._network = Network()
-        self._resolver = Resolver(f".lambda-url.{settings.REGION}.on.aws")
+        self._registry: RegistryServer | None = None
+        self._resolver = Resolver(
+            {
+                f".lambda-url.{settings.REGION}.on.aws": "127.0.0.1",
+                settings.BASE_REGISTRY: settings.BASE_REGISTRY_ADDRESS,
+            }
+        )
         self._resolv_conf = settings.RUN / "resolv.conf"
         self._resolv_conf.write_text(f"nameserver {ADDRESS}\n")
         self.environment = {
@@ -52,6 +61,7 @@ class Cloud:
     def __enter__(self) -> Cloud:
         try:
             self._start_podman()
+            self._start_registry()
             self._start_emulator()
         except BaseException:
             self.close()
@@ -94,6 +104,8 @@ class Cloud:
     def close(self) -> None:
         """Stop both servers; remove all containers, and the bridges and firewall chains that podman has added."""
         self._resolver.close()
+        if self._registry is not None:
+            self._registry.__exit__()
         for process in reversed(self._processes):
             stop(process)
         settings.podman("rm", "--force", "--time=0", "--all", check=False)
@@ -104,6 +116,21 @@ class Cloud:
         service = ["podman", "system", "service", "--time=0", f"unix://{settings.SOCKET}"]
         self._spawn("podman", service, {**os.environ, **settings.containers_environment()})
         wait_for(settings.SOCKET.exists, "podman")
+
+    def _start_registry(self) -> None:
+        tls = str(settings.TLS / "server.pem"), str(settings.TLS / "server.key")
+        self._registry = RegistryServer(settings.BASE_REGISTRY_ADDRESS, 443, tls).__enter__()
+        self.publish_base_image(settings.BASE_IMAGE)
+
+    def publish_base_image(self, image: str) -> str:
+        """Let the public registry have an image of podman's store as AWS's base image, and return its digest.
+
+        The registry serves the manifest alone: podman finds the layers in its store, by the digest.
+        """
+        assert self._registry is not None
+        id_ = settings.podman("image", "inspect", "--format={{.Id}}", image).stdout.strip()
+        manifest = (settings.CONTAINERS / "graph" / "overlay-images" / id_ / "manifest").read_bytes()
+        return self._registry.push(manifest, kind=json.loads(manifest).get("mediaType", MANIFEST))
 
     def _start_emulator(self) -> None:
         settings.MEMORY_CAP.unlink(missing_ok=True)

@@ -168,6 +168,7 @@ def certificates() -> None:
         "*.s3.localhost",
         f"*.lambda-url.{settings.REGION}.on.aws",
         f"{settings.ACCOUNT}.dkr.ecr.{settings.REGION}.amazonaws.com",
+        settings.BASE_REGISTRY,
     )
     listed = ",".join(f"DNS:{name}" for name in names)
     (tls / "extensions").write_text(f"subjectAltName=IP:127.0.0.1,{listed}\nextendedKeyUsage=serverAuth\n")

@@ -1,4 +1,4 @@
-"""A DNS server on loopback that resolves Function URLs to this machine and forwards all other queries."""
+"""A DNS server on loopback that resolves the cloud's host names to this machine and forwards all other queries."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Resolver:
     """Answers queries from a background thread until `close`.
 
     Args:
-        suffix: host names with this ending resolve to 127.0.0.1.
+        addresses: IPv4 addresses by the ending of the host names that resolve to them.
     """
 
-    def __init__(self, suffix: str) -> None:
-        self._suffix = suffix
+    def __init__(self, addresses: dict[str, str]) -> None:
+        self._addresses = addresses
         self._upstream = next(
             line.split()[1] for line in Path("/etc/resolv.conf").read_text().splitlines() if line[:10] == "nameserver"
         )
@@ -40,8 +40,9 @@ class Resolver:
 
     def _answer(self, query: bytes, sender: tuple[str, int]) -> None:
         name, kind, end = question(query)
-        if name.endswith(self._suffix):
-            reply = local(query, kind, end)
+        address = next((each for suffix, each in self._addresses.items() if name.endswith(suffix)), None)
+        if address:
+            reply = local(query, kind, end, address)
         else:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as upstream:
                 upstream.settimeout(10)
@@ -63,9 +64,9 @@ def question(query: bytes) -> tuple[str, int, int]:
     return ".".join(labels), struct.unpack_from(">H", query, position + 1)[0], position + 5
 
 
-def local(query: bytes, kind: int, end: int) -> bytes:
-    """Return the reply to a query: 127.0.0.1 for type A, no record for any other type."""
+def local(query: bytes, kind: int, end: int, address: str) -> bytes:
+    """Return the reply to a query: the address for type A, no record for any other type."""
     is_address = kind == A
     header = query[:2] + struct.pack(">HHHHH", 0x8580, 1, int(is_address), 0, 0)
-    record = struct.pack(">HHHIH", 0xC00C, A, IN, 1, 4) + bytes([127, 0, 0, 1]) if is_address else b""
+    record = struct.pack(">HHHIH", 0xC00C, A, IN, 1, 4) + socket.inet_aton(address) if is_address else b""
     return header + query[12:end] + record

@@ -21,7 +21,8 @@ MEMORY_CAP = RUN / "memory-cap"
 PORT = 4566
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
-BASE_IMAGE = "public.ecr.aws/lambda/python:3.12"
+BASE_REGISTRY, BASE_REGISTRY_ADDRESS = "public.ecr.aws", "127.0.0.78"
+BASE_IMAGE = f"{BASE_REGISTRY}/lambda/python:3.12"
 
 EMULATOR = "ministack==1.5.33"  # pinned: emulator.py patches private names
 SAM_CLI = "aws-sam-cli==1.170.0"  # its wheel contains the Runtime Interface Emulator

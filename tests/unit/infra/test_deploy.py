@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from lambdiff.infra.settings import StackSettings
 from lambdiff.infra.toolchain import Tool
 from lambdiff.stages import Stages
 from support.aws_resources import OUTPUTS, REGION, make_stack, write_manifest
+from support.registry_server import RegistryServer
 
 
 class MotoCdk(Cdk):
@@ -42,7 +44,12 @@ class MotoCdk(Cdk):
         if self.failures:
             raise self.failures.pop(0)
         self.deployed.append(settings)
-        changes = {"Fingerprint": settings.fingerprint, "Model": settings.model, "Region": settings.region}
+        changes = {
+            "BaseImage": settings.base_image_pin,
+            "Fingerprint": settings.fingerprint,
+            "Model": settings.model,
+            "Region": settings.region,
+        }
         make_stack(settings.stack_name, changes)
         return {**OUTPUTS, **changes}
 
@@ -62,9 +69,23 @@ def cdk(aws: None, monkeypatch: pytest.MonkeyPatch) -> type[MotoCdk]:
     return kind
 
 
+@pytest.fixture(autouse=True)
+def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[RegistryServer]:
+    """The registry of the base image, with one version of it."""
+    with RegistryServer() as running:
+        running.push("base image")
+        monkeypatch.setitem(BASE, "base_image", running.image)
+        yield running
+
+
+BASE: dict[str, Any] = {}
+"""The override that every deployment has: the base image is in the registry of the test."""
+
+
 def deploy(folder: Path, *, answer: bool = True, **changes: Any) -> deploying.DeployResult:
     """Deploy a model without the smoke test."""
-    options = DeployOptions(**{"model": str(folder), "smoke_test": False, **changes})
+    overrides = {**BASE, **changes.pop("overrides", {})}
+    options = DeployOptions(**{"model": str(folder), "smoke_test": False, "overrides": overrides, **changes})
     return deploying.deploy(options, Stages(io.StringIO()), lambda _: answer)
 
 
@@ -105,6 +126,38 @@ def test_a_changed_model_is_deployed(cdk: type[MotoCdk], model: Path) -> None:
     write_manifest(model)
     assert deploy(model).changed is True
     assert len(list(build_context.contexts().iterdir())) == 1
+
+
+def test_a_newer_base_image_is_deployed(cdk: type[MotoCdk], model: Path, registry: RegistryServer) -> None:
+    """The digest is in the build arguments and in the fingerprint; a note names the version that is replaced."""
+    first = f"{registry.image}@{registry.push('base image')}"
+    assert deploy(model).notes == []
+    newer = registry.push("patched base image")
+    result = deploy(model)
+    assert result.changed is True
+    assert result.notes == [f"{registry.image} has changed since the last deployment, which had {first}."]
+    assert [settings.base_image for settings in cdk.deployed] == [
+        f"{registry.host}/lambda/python@{first.partition('@')[2]}",
+        f"{registry.host}/lambda/python@{newer}",
+    ]
+    assert len({settings.fingerprint for settings in cdk.deployed}) == 2
+    assert deploy(model).changed is False
+
+
+def test_without_the_registry_the_base_image_stays(
+    cdk: type[MotoCdk], model: Path, registry: RegistryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deployment that has a base image keeps it, with a note; the first one cannot do without the registry."""
+    monkeypatch.setattr(toolchain, "container_engine", lambda: Tool(("/nonexistent",), "0", "test"))
+    registry.faults = ["login"]
+    with pytest.raises(DeployError, match="The digest of the base image cannot be determined"):
+        deploy(model)
+    registry.faults = []
+    deploy(model)
+    registry.faults = ["login"]
+    result = deploy(model)
+    assert result.changed is False
+    assert "needs a login" in result.notes[0]
 
 
 def test_the_caller_can_decline(cdk: type[MotoCdk], model: Path) -> None:
@@ -201,7 +254,7 @@ def test_a_dry_run_changes_nothing(cdk: type[MotoCdk], model: Path) -> None:
     """A dry run prints the model, the price when idle and the changes to the stack, and deploys nothing."""
     summary = "tiny@r1 (openvino, 10,240 MB, x86_64, about $0.70 a month when idle) as lambdiff"
     diff = "There were no differences\n"
-    arguments = ("deploy", "--dry-run", "--model", str(model))
+    arguments = ("deploy", "--dry-run", "--model", str(model), "--base-image", BASE["base_image"])
     assert CliRunner().invoke(cli, arguments).stdout == f"{summary}\n{diff}"
     document = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).stdout)
     assert document == {"summary": summary, "diff": diff, "notes": []}
@@ -216,6 +269,7 @@ def test_the_question_states_the_price_of_snapstart(cdk: type[MotoCdk], model: P
         questions.append(question)
         return False
 
+    options = DeployOptions(model=str(model), overrides={**BASE, "snapstart": True})
     with pytest.raises(Cancelled):
-        deploying.deploy(DeployOptions(model=str(model), overrides={"snapstart": True}), Stages(io.StringIO()), decline)
+        deploying.deploy(options, Stages(io.StringIO()), decline)
     assert "$40.20 a month when idle, SnapStart at $0.0014 a restore" in questions[-1]

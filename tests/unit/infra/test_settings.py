@@ -61,6 +61,7 @@ def test_valid_settings_reach_the_app_unchanged(changes: dict[str, Any], monkeyp
         ({"reserved_concurrency": -1}, "0..100000, not -1"),
         ({"log_retention_days": 2}, "`log_retention_days=` must be one of 1, 3, 7, 14, 30, 90, 180, 365, not 2"),
         ({"memory_mb": 1, "timeout_s": 0}, "not 1; `timeout_s=`"),
+        ({"base_image": "Not An Image"}, "`base_image=`"),
         ({"account": "12345"}, "account"),
         ({"region": "everywhere"}, "region"),
         ({"name": "Not A Name"}, "name"),

@@ -78,6 +78,23 @@ def test_the_template_equals_the_snapshot(template: Any) -> None:
     assert text == SNAPSHOT.read_text()
 
 
+def test_the_digest_of_the_base_image_is_a_build_argument(image_context: Path, tmp_path: Path) -> None:
+    """Another digest gives the image another name, so that it is built; the output has the tag as well."""
+    names = set()
+    for digit in "01":
+        folder, digest = tmp_path / digit, f"sha256:{digit * 64}"
+        pinned = {"base_image": f"x.example/python@{digest}", "base_image_pin": f"x.example/python:3.12@{digest}"}
+        build(settings_for(str(image_context), **pinned), str(folder)).synth()
+        ((name, image),) = json.loads((folder / "lambdiff.assets.json").read_text())["dockerImages"].items()
+        assert image["source"]["dockerBuildArgs"] == {
+            "BASE_IMAGE": pinned["base_image"], "BASE_DIGEST": digest, "ENGINE": "openvino",
+        }  # fmt: skip
+        outputs_ = json.loads((folder / "lambdiff.template.json").read_text())["Outputs"]
+        assert outputs_["BaseImage"]["Value"] == pinned["base_image_pin"]
+        names.add(name)
+    assert len(names) == 2
+
+
 def test_the_function_has_the_default_size(template: Any) -> None:
     """By default the function has 10,240 MB, 600 s, x86_64 and a container image."""
     template().has_resource_properties(
@@ -315,5 +332,6 @@ def test_cdk_nag_fails_without_the_acknowledgement(
 def test_the_stack_has_the_documented_outputs(template: Any) -> None:
     """The stack's outputs include `LambdaUrl` and `SecretArn`, which clients from tutorials read."""
     assert set(template().to_json()["Outputs"]) == {
-        "Auth", "Engine", "Fingerprint", "FunctionName", "LambdaUrl", "LogGroup", "Model", "Region", "SecretArn",
+        "Auth", "BaseImage", "Engine", "Fingerprint", "FunctionName", "LambdaUrl", "LogGroup", "Model", "Region",
+        "SecretArn",
     }  # fmt: skip

@@ -8,7 +8,8 @@ import pytest
 from lambdiff.aws.deployment import SelectedDeployment, select
 from lambdiff.errors import ConfigurationError
 from lambdiff.ops import status
-from support.aws_resources import ERROR_LINE, OUTPUTS, REGION, refusing, save_deployment
+from support.aws_resources import ERROR_LINE, OUTPUTS, REGION, make_stack, refusing, save_deployment
+from support.registry_server import RegistryServer
 
 
 def test_every_value_has_a_source(deployed: SelectedDeployment) -> None:
@@ -25,6 +26,31 @@ def test_every_value_has_a_source(deployed: SelectedDeployment) -> None:
     assert facts["log group"] == (OUTPUTS["LogGroup"], "Lambda")
     assert facts["region"] == (REGION, "from the URL")
     assert all(source for _, source in facts.values())
+
+
+@pytest.mark.parametrize("change", ["none", "newer", "unreachable"])
+def test_a_newer_base_image_is_reported(deployed: SelectedDeployment, change: str) -> None:
+    """The tag's digest is compared with the deployment's; a registry that does not answer is no failure."""
+    with RegistryServer() as registry:
+        pinned = f"{registry.image}@{registry.push('base image')}"
+        make_stack(outputs={"BaseImage": pinned})
+        expected = "none"
+        if change == "newer":
+            expected = f"{registry.push('patched')}; `lambdiff deploy` builds on it"
+        elif change == "unreachable":
+            registry.faults = ["login"]
+            expected = f"unknown: The registry {registry.host} needs a login for lambda/python."
+        report = status.status(deployed)
+    assert report.healthy
+    assert report.facts["base image"].value == pinned
+    fact = report.facts["newer base image"]
+    assert (fact.value, fact.source) == (expected, registry.host)
+
+
+def test_a_fixed_base_image_is_not_compared(deployed: SelectedDeployment) -> None:
+    """There is no tag to ask a registry for."""
+    make_stack(outputs={"BaseImage": f"nowhere.example/python@sha256:{'0' * 64}"})
+    assert status.status(deployed).facts["newer base image"].value == "none: the digest is fixed"
 
 
 def test_the_last_errors_are_shown(deployed: SelectedDeployment) -> None:
