@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lambdiff.client import foreign_metadata
+from lambdiff.handler.app import App
 from lambdiff.protocol import metadata
 from support.cli_runner import Run, run_process
 from support.foreign_images import COMFY, SETTINGS, WEBUI, exif, jpeg, png_with, user_comment
@@ -102,8 +106,6 @@ def test_a_prompt_on_stdin_is_text_or_refused(
     url: str, run: Run, engine: StubEngine, name: str, monkeypatch: Any
 ) -> None:
     """Encodings with a byte order mark are read; what is not text is refused with exit code 2, as an argument is."""
-    import io
-
     content, prompt = STDIN[name]
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
     result = run("generate", "-", "-o", "a.png")
@@ -154,3 +156,57 @@ def test_json_of_info_is_complete(run: Run, tmp_path: Path) -> None:
     assert report["settings"]["Model hash"] == "abc"
     assert report["notes"]
     assert report["exact"] is False
+
+
+def test_commands_at_the_same_time_keep_their_images(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four commands that chose the same name, because none was given with `-o`, write four files."""
+    arrived = threading.Barrier(4)
+    handle = App.handle
+
+    def together(*args: Any) -> Any:
+        arrived.wait(60)  # so that every command has chosen its name before the first one writes
+        return handle(*args)
+
+    monkeypatch.setattr(App, "handle", together)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda seed: run_process("generate", "a cat", "--seed", str(seed)), range(4)))
+    assert [result.code for result in results] == [0] * 4
+    names = [result.out.decode().strip() for result in results]
+    assert sorted(names) == ["a-cat-2.png", "a-cat-3.png", "a-cat-4.png", "a-cat.png"]
+    assert [metadata.read(Path(name)).request.seed for name in names] == [0, 1, 2, 3]
+
+
+BAD_OUTPUTS = [
+    ("x" * 300 + ".png", 6, "too long"),
+    ("é" * 126 + ".png", 6, "too long"),
+    ("x" * 300 + "/a.png", 6, "too long"),
+    ("dangling.png", 6, "does not exist"),
+    ("no/such/a.png", 6, "does not exist"),
+    ("file/a.png", 6, "is not a folder"),
+    ("/sys/a.png", 6, "cannot be written"),
+    (".", 6, "is a folder"),
+    ("folder", 6, "is a folder"),
+    ("folder/", 6, "is a folder"),
+    ("~", 6, "is a folder"),
+    ("", 2, "name of a file"),
+    ("cat", 2, "suffix"),
+    (".png", 2, "suffix"),
+    ("cat.png ", 2, "suffix"),
+    ("cat.tiff", 2, "suffix"),
+]
+
+
+@pytest.mark.parametrize(("out", "code", "words"), BAD_OUTPUTS, ids=range(len(BAD_OUTPUTS)))
+def test_impossible_names_are_refused_before_anything_is_generated(
+    url: str, run: Run, engine: StubEngine, out: str, code: int, words: str
+) -> None:
+    """A name that cannot be written gives its exit code and a reason, and no image is paid for."""
+    Path("folder").mkdir()
+    Path("file").touch()
+    Path("dangling.png").symlink_to("nowhere")
+    for extra in ([], ["-n", "2"]) if out != "dangling.png" else ([],):
+        result = run("generate", "a cat", "-o", out, *extra)
+        assert result.code == code, result.err
+        assert words in result.err
+        assert "Traceback" not in result.err
+    assert engine.calls == 0

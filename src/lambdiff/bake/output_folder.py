@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lambdiff.engine import manifest as manifests
 from lambdiff.errors import OutputError
+from lambdiff.files import exists, unwritable
 
 
 def check_destination(out: Path, *, force: bool) -> None:
@@ -18,11 +19,15 @@ def check_destination(out: Path, *, force: bool) -> None:
     Raises:
         OutputError: `out` must not be replaced.
     """
-    if not out.exists():
-        return
+    try:
+        if not exists(out):
+            return
+        replaceable = (out / manifests.FILENAME).is_file() or (out.is_dir() and not any(out.iterdir()))
+    except (OSError, ValueError) as error:
+        raise unwritable(out, error) from None
     if not force:
         raise OutputError(f"{out} already exists.", fix="Choose another folder, or replace it with `force=True`.")
-    if not (out / manifests.FILENAME).is_file() and not (out.is_dir() and not any(out.iterdir())):
+    if not replaceable:
         raise OutputError(f"{out} is not a baked model, so it is not replaced.", fix="Choose another folder.")
 
 
@@ -35,9 +40,9 @@ def scratch_folder(out: Path) -> Iterator[Path]:
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    except OSError as error:
-        raise OutputError(f"{out.parent} cannot be written: {error.strerror}.", fix="Choose another folder.") from None
+        scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name[:40]}."))
+    except (OSError, ValueError) as error:
+        raise unwritable(out, error) from None
     try:
         yield scratch
     except OSError as error:

@@ -102,6 +102,7 @@ def generate(
     """
     if out == "-" and (as_json or open_it or count > 1):
         raise click.UsageError("-o - writes a single image to stdout: omit --json, --open and -n.")
+    out = output.check_target(out, force=force)
     request = _complete(_request(read_prompt(prompt), size, like, parameters, quiet=quiet), out)
     seeds = consecutive_seeds(request["seed"], count)
     plan = output.OutputPlan(out, request["prompt"], request["image_format"], count, force=force)
@@ -118,7 +119,7 @@ def generate(
         results.print_messages(quiet=quiet)
         results.print(client.endpoint, as_json=as_json)
     if open_it and results.first_file:
-        click.launch(results.first_file)
+        output.open_in_viewer(results.first_file)
     return results.exit_code
 
 

@@ -2,19 +2,75 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lambdiff.client.image import format_of
+import click
+
+from lambdiff.client.image import format_of, has_display
 from lambdiff.errors import InvalidRequest, OutputError
-from lambdiff.files import check_writable, write_atomically
+from lambdiff.files import check_writable, is_device_name, write_atomically, write_to_free_path
 
 if TYPE_CHECKING:
     from lambdiff.client.image import GeneratedImage
 
+_MAX_PROMPT = 200
+"""Characters of a prompt that can become part of a file name."""
 _EXTENSION = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
+
+
+def check_target(out: str | None, *, force: bool) -> str | None:
+    """Return the value of `-o` with `~` expanded; None if there is none.
+
+    Raises:
+        click.UsageError: it is empty, or stdout is a terminal, which would show the image's bytes as characters.
+        OutputError: it is a folder.
+    """
+    if out == "-":
+        if sys.stdout is None:
+            raise OutputError("The image cannot be written: stdout is closed.", fix="Write to a file with -o FILE.")
+        if sys.stdout.isatty() and not force:
+            raise click.UsageError(
+                "-o - would write the image's bytes to the terminal. Redirect stdout, or add --force to write them."
+            )
+        return out
+    if out is None:
+        return None
+    if not out.strip():
+        raise click.UsageError("-o needs the name of a file, such as cat.png.")
+    out = os.path.expanduser(out)
+    if os.path.isdir(out) or out.endswith(("/", os.sep)):
+        raise OutputError(f"{out} is a folder.", fix=f"Add a file name to it: {os.path.join(out, 'cat.png')}")
+    return out
+
+
+def slug(prompt: str) -> str:
+    """Return the beginning of a prompt as the stem of a file name that every system can store.
+
+    Example:
+        >>> slug("A café, in größer/longer WORDS!"), slug("con"), slug("猫")
+        ('a-cafe-in-grosser-longer-words', 'con-image', 'image')
+    """
+    letters = unicodedata.normalize("NFKD", prompt[:_MAX_PROMPT].casefold())
+    letters = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    stem = re.sub(r"[^a-z0-9]+", "-", letters)[:60].strip("-") or "image"
+    return f"{stem}-image" if is_device_name(stem) else stem
+
+
+def open_in_viewer(file: str) -> None:
+    """Open a file in the system's viewer, or say on stderr why that is not possible: the image has been written."""
+    if not has_display():
+        problem = "there is no display"
+    elif click.launch(os.path.abspath(file)):  # absolute, because a name may start with a hyphen
+        problem = "no program for images was found"
+    else:
+        return
+    click.echo(f"Note: {file} cannot be opened: {problem}.", err=True)
 
 
 def choose_format(out: str | None, given: str | None) -> str:
@@ -50,13 +106,13 @@ class OutputPlan:
     def __init__(self, out: str | None, prompt: str, image_format: str, count: int, *, force: bool) -> None:
         self.stdout = out == "-"
         self._out, self._count, self._force = out, count, force
-        self._slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower())[:60].strip("-") or "image"
+        self._slug = slug(prompt)
         self._extension = _EXTENSION[image_format]
 
     def path(self, index: int, seed: int) -> Path:
         """Return the file of image `index` (from 0), which is generated with `seed`."""
         if self._out is None:
-            return self._free(f"{self._slug}-{{}}" if self._count > 1 else self._slug, index)
+            return next(path for path in self._names(index) if self._force or not os.path.lexists(path))
         if "{seed}" in self._out:
             return Path(self._out.replace("{seed}", str(seed)))
         path = Path(self._out)
@@ -70,8 +126,7 @@ class OutputPlan:
         """
         if self.stdout:
             return
-        for index, seed in enumerate(seeds):
-            check_writable(self.path(index, seed), force=self._force)
+        check_writable((self.path(index, seed) for index, seed in enumerate(seeds)), force=self._force)
 
     def write(self, image: GeneratedImage, index: int, seed: int) -> str:
         """Write image `index`, which was generated with `seed`, and return the file's name (`-` for stdout).
@@ -90,13 +145,14 @@ class OutputPlan:
                     f"Writing to stdout failed: {error.strerror}.", fix="Write to a file with -o FILE."
                 ) from None
             return "-"
+        if self._out is None and not self._force:
+            return str(write_to_free_path(self._names(index), image.content))
         return str(write_atomically(self.path(index, seed), image.content, force=self._force))
 
-    def _free(self, stem: str, index: int) -> Path:
-        """Return the first unused name; numbers count up from the image's own."""
+    def _names(self, index: int) -> Iterator[Path]:
+        """Yield the names that the prompt gives image `index`: its own number, then those that follow all others."""
         number = index + 1
-        path = Path(stem.format(number) + self._extension)
-        while path.exists() and not self._force:
-            number += self._count if "{}" in stem else 1
-            path = Path((stem.format(number) if "{}" in stem else f"{stem}-{number}") + self._extension)
-        return path
+        while True:
+            suffix = f"-{number}" if self._count > 1 or number > 1 else ""
+            yield Path(f"{self._slug}{suffix}{self._extension}")
+            number += self._count

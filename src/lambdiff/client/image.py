@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import sys
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lambdiff.errors import EndpointFailed, InvalidRequest, MetadataError
+from lambdiff.errors import EndpointFailed, InvalidRequest, MetadataError, OutputError
 from lambdiff.files import write_atomically
 from lambdiff.protocol.headers import (
     ENGINE_HEADER,
@@ -52,6 +53,11 @@ def format_of(path: str | os.PathLike[str]) -> ImageFormat:
             fix=f"Use one of the suffixes {', '.join(SUFFIXES)}.",
         )
     return SUFFIXES[suffix]
+
+
+def has_display() -> bool:
+    """Whether programs with windows can be started. On Linux they need a display server."""
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 class GeneratedImage:
@@ -228,7 +234,7 @@ class GeneratedImage:
         encoded again. The file is written atomically.
 
         Args:
-            path: a name that ends in .png, .jpg, .jpeg or .webp.
+            path: a name that ends in .png, .jpg, .jpeg or .webp. `~` is your home folder.
             force: replace an existing file.
 
         Returns:
@@ -238,13 +244,21 @@ class GeneratedImage:
             OutputError: the file exists, or cannot be written.
             InvalidRequest: the suffix is not that of a supported format.
         """
+        path = Path(os.path.expanduser(path))
         image_format = format_of(path)
         content = self.content if image_format == self.format else self._encode(image_format)
-        return write_atomically(Path(path), content, force=force)
+        return write_atomically(path, content, force=force)
 
     def show(self) -> None:
-        """Open the image in the system's viewer."""
-        self.image.show()
+        """Open the image in the system's viewer.
+
+        Raises:
+            OutputError: there is no display, or no program that shows images.
+        """
+        from PIL import ImageShow
+
+        if not has_display() or not ImageShow.show(self.image):
+            raise OutputError("The image cannot be shown: there is no display or no viewer.", fix="Save it to a file.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the pixels, for JSON."""
