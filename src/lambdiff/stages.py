@@ -44,7 +44,7 @@ class Stages:
         self, stream: TextIO | None = None, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.stream = stream or sys.stderr
-        self.quiet = quiet
+        self.quiet = quiet or self.stream is None  # without a console, as under `pythonw`, there is no stderr
         self.times: dict[str, float] = {}
         self._clock = clock
         self._name = ""

@@ -7,7 +7,6 @@ to stderr. Never imports boto3, requests, an engine or the CDK itself.
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from typing import Any, Final
 
@@ -86,30 +85,39 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit with a code from the table in `errors.py`."""
+    from lambdiff.cli.streams import standard_streams
+
+    with standard_streams():
+        sys.exit(_run(args))
+
+
+def _run(args: list[str] | None) -> int:
+    """Run the command line; print its errors and return the exit code."""
     from lambdiff.errors import LambdiffError
 
     try:
-        sys.exit(cli.main(args, prog_name="lambdiff", standalone_mode=False) or 0)
+        code: int = cli.main(args, prog_name="lambdiff", standalone_mode=False) or 0
+        sys.stdout.flush()
     except LambdiffError as error:
         click.echo(f"Error: {error.message}", err=True)
         if error.fix:
             click.echo(f"  {error.fix}", err=True)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of stdout is gone. Without this, Python would report the error again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        return 130
+    except BrokenPipeError:  # the reader of stdout is gone
+        return 0
+    return code
 
 
 def echo_json(value: Any) -> None:
     """Print `value` as an indented JSON document, in which messages name the flags of the command."""
     import msgspec
 
-    document = with_flags_in(msgspec.to_builtins(value))
-    click.echo(printable_json(msgspec.json.format(msgspec.json.encode(document), indent=2).decode()))
+    from lambdiff.cli.streams import to_json
+
+    click.echo(printable_json(to_json(with_flags_in(msgspec.to_builtins(value)), indent=2)))

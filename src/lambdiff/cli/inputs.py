@@ -32,10 +32,10 @@ def read_prompt(argument: str | None) -> str | None:
     """
     if argument != "-":
         return argument if argument is None else in_unicode(argument)
-    if sys.stdin is None:
+    if sys.__stdin__ is None:
         raise click.UsageError("The prompt cannot be read: stdin is closed.")
     try:
-        content = sys.stdin.buffer.read(contract.MAX_BODY + 1)
+        content = sys.stdin.buffer.read(contract.MAX_BODY + 1) or b""  # None if stdin does not block
     except OSError as error:
         raise click.UsageError(f"The prompt cannot be read from stdin: {error.strerror}.") from None
     if len(content) > contract.MAX_BODY:

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from lambdiff.cli.options import json_option, since_option, stack_options
+from lambdiff.cli.streams import to_json
 from lambdiff.printable import printable, printable_json
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def logs(
     group = target.read_function().log_group
     read = reading.follow if follow else reading.read
     for line in read(target.account, group, since=start, request_id=request_id):
-        click.echo(printable_json(msgspec.json.encode(line).decode()) if as_json else _text(line))
+        click.echo(printable_json(to_json(msgspec.to_builtins(line))) if as_json else _text(line))
         if follow:
             sys.stdout.flush()
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lambdiff.cli.streams import discard
 from lambdiff.client.image import format_of, has_display
 from lambdiff.errors import InvalidRequest, OutputError
 from lambdiff.files import check_writable, is_device_name, write_atomically, write_to_free_path
@@ -32,7 +33,7 @@ def check_target(out: str | None, *, force: bool) -> str | None:
         OutputError: it is a folder.
     """
     if out == "-":
-        if sys.stdout is None:
+        if sys.__stdout__ is None:
             raise OutputError("The image cannot be written: stdout is closed.", fix="Write to a file with -o FILE.")
         if sys.stdout.isatty() and not force:
             raise click.UsageError(
@@ -138,9 +139,10 @@ class OutputPlan:
             try:
                 sys.stdout.buffer.write(image.content)
                 sys.stdout.buffer.flush()
-            except BrokenPipeError:
-                raise
             except OSError as error:
+                discard(sys.stdout)
+                if isinstance(error, BrokenPipeError):
+                    raise
                 raise OutputError(
                     f"Writing to stdout failed: {error.strerror}.", fix="Write to a file with -o FILE."
                 ) from None
