@@ -110,7 +110,7 @@ def test_one_command_deploys(first: subprocess.CompletedProcess[str], machine: M
         "Updating the stack",
         f"Generating {PROMPT}",
         "at most $",
-        f'Next: lambdiff generate "{PROMPT}" -o cat.png',
+        f'Next: lambdiff generate "{PROMPT}"',
     ):
         assert words in first.stderr
     assert machine.deployment["url"].endswith(f".lambda-url.{settings.REGION}.on.aws/")

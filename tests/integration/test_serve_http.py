@@ -213,7 +213,7 @@ def test_the_commands_that_serve_prints_can_be_pasted(number: signal.Signals, tm
         assert curl
         script = "\n".join([*exports, curl[0]])
         subprocess.run(["sh", "-ec", script], cwd=tmp_path, check=True, capture_output=True)
-        assert metadata.read(tmp_path / "cat.png").generation.prompt == "a cat in a top hat"
+        assert metadata.read(tmp_path / "curl.png").generation.prompt == "a cat in a top hat"
         command = f"{shlex.quote(sys.executable)} -m lambdiff generate 'a dog' -o dog.png"
         subprocess.run(["sh", "-ec", "\n".join([*exports, command])], cwd=tmp_path, check=True, capture_output=True)
         assert metadata.read(tmp_path / "dog.png").generation.prompt == "a dog"

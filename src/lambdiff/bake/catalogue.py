@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from lambdiff.errors import ConfigurationError
+from lambdiff.errors import ConfigurationError, did_you_mean
 from lambdiff.protocol.contract import Defaults
 
 DEFAULT: Final = "tiny-sd"
@@ -106,5 +106,8 @@ def get(name: str) -> CatalogueEntry:
     """
     entry = find(name)
     if entry is None:
-        raise ConfigurationError(f"The catalogue has no model {name!r}.", fix=f"Choose one of {', '.join(CATALOGUE)}.")
+        raise ConfigurationError(
+            f"The catalogue has no model {name!r}{did_you_mean(name, CATALOGUE) or '.'}",
+            fix=f"Choose one of {', '.join(CATALOGUE)}.",
+        )
     return entry

@@ -11,7 +11,7 @@ from typing import Final
 from lambdiff.bake import catalogue
 from lambdiff.bake.catalogue import CatalogueEntry
 from lambdiff.bake.parameters import Progress
-from lambdiff.errors import ConfigurationError
+from lambdiff.errors import ConfigurationError, did_you_mean
 
 _DOWNLOADED: Final = ("*.json", "*.txt", "*.safetensors", "*.bin", "LICENSE*")
 _NOT_DOWNLOADED: Final = ("safety_checker/*", "feature_extractor/*", "vae_encoder/*", "*.fp16.*", "*.non_ema.*")
@@ -43,8 +43,9 @@ def resolve(source: str | Path, revision: str | None, scratch: Path, progress: P
         return Source(download(entry, scratch, progress, revision=revision), entry)
     hub_id = str(source)
     if "/" not in hub_id or hub_id.startswith((".", "/", "~")):
+        nearest = did_you_mean(hub_id, catalogue.CATALOGUE) or "."
         raise ConfigurationError(
-            f"{hub_id} is neither a folder nor a model in the catalogue.",
+            f"{hub_id} is neither a folder nor a model in the catalogue{nearest}",
             fix=f"Choose one of {', '.join(catalogue.CATALOGUE)}, or pass a hub id (owner/model) with `revision=`.",
         )
     if revision is None:

@@ -50,4 +50,4 @@ def configure(
         echo_json(deployment)
         return
     click.echo(f"Saved {name} in {path}: {deployment.url} ({deployment.region}, auth: {deployment.auth})", err=True)
-    click.echo('Next: lambdiff generate "a cat in a top hat" -o cat.png', err=True)
+    click.echo('Next: lambdiff generate "a cat in a top hat"', err=True)

@@ -159,7 +159,7 @@ def _report(result: DeployResult, name: str, stages: Stages) -> None:
             f"{dollars(result.dollars_per_image)} (us-east-1 prices as of {result.prices_as_of})."
         )
     flag = "" if name == "lambdiff" else f" --deployment {name}"
-    stages.say(f'Next: lambdiff generate "{smoke_test.PROMPT}" -o cat.png{flag}')
+    stages.say(f'Next: lambdiff generate "{smoke_test.PROMPT}"{flag}')
 
 
 def _pair(tag: str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from lambdiff.cli.options import (
     scheduler_option,
 )
 from lambdiff.cli.results import Results
-from lambdiff.cli.text import NO_DEPLOYMENT
+from lambdiff.cli.text import no_deployment
 from lambdiff.cli.value_types import Size, Value, whole
 from lambdiff.client.batch import Failure
 from lambdiff.client.client import Client
@@ -109,8 +109,8 @@ def generate(
     plan.check(seeds)
     results = Results(plan, seeds)
     with Client(url, region=region, deployment=deployment, profile=profile, local=local, model_dir=model_dir) as client:
-        if client.endpoint.local and not (local or quiet):
-            click.echo(NO_DEPLOYMENT, err=True)
+        if client.endpoint.local and not (local or model_dir or quiet):
+            click.echo(no_deployment(), err=True)
         try:
             _generate(client, request, count, workers, results, quiet=quiet)
         except KeyboardInterrupt:

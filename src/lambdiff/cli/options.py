@@ -32,7 +32,7 @@ model_dir_option: Final = click.option(
     "--model-dir",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="With --local: folder of a baked model; the built-in model by default.  [env var: LAMBDIFF_MODEL_DIR]",
+    help="Folder of a baked model; implies --local.  [default: the built-in model; env var: LAMBDIFF_MODEL_DIR]",
 )
 guidance_option: Final = click.option(
     "--guidance", "--guidance-scale", "guidance_scale", type=Value(contract.Guidance), metavar="SCALE",

@@ -25,9 +25,9 @@ Serving a Function URL for region {region}. Requests must be signed.
 {keys}
   export LAMBDIFF_URL={url} LAMBDIFF_REGION={region}
 
-  lambdiff generate "a cat in a top hat" -o cat.png
+  lambdiff generate "a cat in a top hat"
   curl --aws-sigv4 aws:amz:{region}:lambda --user $AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY{token} \\
-    --json '{{"prompt": "a cat in a top hat"}}' -o cat.png {url}
+    --json '{{"prompt": "a cat in a top hat"}}' -o curl.png {url}
 """
 _TEMPORARY_KEYS: Final = """\
 This key pair is valid until the server stops:

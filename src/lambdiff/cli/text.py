@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+import os
 
-NO_DEPLOYMENT: Final = "No deployment is configured: using the built-in model on this machine."
+
+def no_deployment() -> str:
+    """Say that this machine generates because nothing is deployed, and with which model."""
+    model = "the model in LAMBDIFF_MODEL_DIR" if os.environ.get("LAMBDIFF_MODEL_DIR") else "the built-in model"
+    return f"No deployment is configured: using {model} on this machine."
 
 
 def counted(number: int, noun: str) -> str:

@@ -7,7 +7,6 @@ import click
 from lambdiff.cli import echo_json
 from lambdiff.cli.flags import with_flags
 from lambdiff.cli.options import endpoint_options, json_option
-from lambdiff.cli.text import NO_DEPLOYMENT
 from lambdiff.cli.value_types import whole
 
 
@@ -24,7 +23,7 @@ def warm(
     """Start environments before they are needed.
 
     Generates N one-step images concurrently, so that the next N requests find the model in memory. Each image is
-    billed. Exits with code 5 if a request fails.
+    billed. Exits with code 5 if a request fails, and with 3 if nothing is deployed.
 
     Examples:
 
@@ -38,8 +37,6 @@ def warm(
 
     stages = Stages()
     with Client(url=url, region=region, profile=profile, deployment=deployment) as client:
-        if client.endpoint.local:
-            click.echo(NO_DEPLOYMENT, err=True)
         warmed = warming.warm(client, count, stages)
     if as_json:
         echo_json(warmed)

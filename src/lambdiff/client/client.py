@@ -34,7 +34,7 @@ class Client:
         deployment: the name of a saved deployment.
         profile: the AWS profile to read credentials with.
         local: generate on this machine.
-        model_dir: with `local=True`, a baked model folder instead of the built-in model.
+        model_dir: a baked model folder to generate with on this machine; implies `local=True`.
         timeout_s: the function's own timeout in seconds; the client waits a little longer.
         transport: sends the requests and replaces all of the above, for instance in tests. The client closes it.
 

@@ -109,11 +109,11 @@ def resolve(
             URL is invalid.
     """
     _refuse_contradictions(url=url, deployment=deployment, local=local, model_dir=model_dir)
-    if local:
-        return Endpoint(url=None, model_dir=Path(model_dir) if model_dir else None, reason="`local=True`")
-    address, saved = _choose_address(url, deployment)
+    address, saved = (None, None) if local or model_dir else _choose_address(url, deployment)
     if address is None:
-        return Endpoint(url=None, reason="no deployment is configured")
+        _refuse_unused(region=region, profile=profile, credentials=credentials, timeout_s=timeout_s)
+        reason = "`local=True`" if local else "`model_dir=`" if model_dir else "no deployment is configured"
+        return Endpoint(url=None, model_dir=Path(model_dir) if model_dir else None, reason=reason)
     address = Sourced(_checked_url(address), address.source)
     if saved and not (profile or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_ACCESS_KEY_ID")):
         profile = saved.profile
@@ -170,17 +170,24 @@ def from_url(
 def _refuse_contradictions(
     *, url: str | None, deployment: str | None, local: bool, model_dir: str | Path | None
 ) -> None:
-    if local and (url or deployment):
+    if (local or model_dir) and (url or deployment):
         raise ConfigurationError(
-            "`local=True` cannot be combined with a URL or a deployment.",
-            fix="Pass `local=True` alone, or `url=`, or `deployment=`.",
+            f"`{'local=True' if local else 'model_dir='}` cannot be combined with a URL or a deployment.",
+            fix="Pass only one of `local=True`, `model_dir=`, `url=` and `deployment=`.",
         )
     if url and deployment:
         raise ConfigurationError(
             "A URL and a deployment cannot be combined.", fix="Pass either `url=` or `deployment=`."
         )
-    if model_dir and not local:
-        raise ConfigurationError("`model_dir=` only works together with `local=True`.", fix="Add `local=True`.")
+
+
+def _refuse_unused(**settings: object) -> None:
+    """Refuse settings of a remote endpoint if there is none, rather than ignore them."""
+    if given := [f"`{name}=`" for name, value in settings.items() if value is not None]:
+        raise ConfigurationError(
+            f"Images would be generated on this machine, where {' and '.join(given)} would have no effect.",
+            fix="Choose an endpoint with `url=` or `deployment=`, or create one with `lambdiff deploy`.",
+        )
 
 
 def _choose_address(url: str | None, deployment: str | None) -> tuple[Sourced[str] | None, Deployment | None]:

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from lambdiff.client.batch import Failure
 from lambdiff.client.client import Client
+from lambdiff.errors import ConfigurationError
 from lambdiff.stages import Stages
 
 
@@ -34,7 +35,15 @@ def warm(client: Client, count: int, stages: Stages) -> WarmResult:
 
     Each occupies an environment of its own, so `count` environments have the model in memory afterwards. Each request
     is billed.
+
+    Raises:
+        ConfigurationError: nothing is deployed.
     """
+    if client.endpoint.local:
+        raise ConfigurationError(
+            "No deployment is configured, so there are no environments to warm.",
+            fix="Create one with `lambdiff deploy`, or choose an endpoint with `url=`.",
+        )
     stages.stage(f"Warming {count} environment{'' if count == 1 else 's'}")
     start = time.monotonic()
     results = list(client.generate_many(["warm"] * count, max_workers=count, num_inference_steps=1))

@@ -89,7 +89,13 @@ def test_http_is_for_loopback_only() -> None:
         ({"local": True, "url": URL}, "`local=True` cannot be combined"),
         ({"local": True, "deployment": "prod"}, "`local=True` cannot be combined"),
         ({"url": URL, "deployment": "prod"}, "A URL and a deployment"),
-        ({"model_dir": "x"}, "`model_dir=` only works together with"),
+        ({"model_dir": "x", "url": URL}, "`model_dir=` cannot be combined"),
+        ({"model_dir": "x", "deployment": "prod"}, "`model_dir=` cannot be combined"),
+        ({"local": True, "profile": "ghost"}, "on this machine, where `profile=` would have no effect"),
+        ({"model_dir": "x", "region": "us-east-1"}, "`region=` would have no effect"),
+        ({"profile": "ghost", "region": "us-east-1"}, "`region=` and `profile=` would have no effect"),
+        ({"local": True, "timeout_s": 5}, "`timeout_s=` would have no effect"),
+        ({"local": True, "credentials": Keys("a", "b")}, "`credentials=` would have no effect"),
     ],
 )
 def test_contradictions_are_refused(arguments: dict[str, object], words: str) -> None:
