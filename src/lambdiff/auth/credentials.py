@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from lambdiff import forks
 from lambdiff.auth.botocore_errors import Meaning, code_and_text, meaning
 from lambdiff.errors import CredentialsError
 
@@ -104,6 +105,7 @@ class CallerCredentials:
     def __init__(self, profile: str | None = None) -> None:
         self._profile = profile
         self._session: boto3.Session | None = None
+        forks.renew_in_children(self)
         self.source = f"profile {profile}" if profile else "your AWS credentials"
 
     def get(self) -> ReadOnlyCredentials:
@@ -125,6 +127,10 @@ class CallerCredentials:
         self._session = None
         return True
 
+    def renew_after_fork(self) -> None:
+        """Open another session, because botocore's credentials have locks; see `forks`."""
+        self._session = None
+
 
 class SecretCredentials:
     """The invoker's key pair from the deployment's secret in Secrets Manager; read once, and again after a 403."""
@@ -134,6 +140,7 @@ class SecretCredentials:
         self._lock = threading.Lock()
         self._keys: ReadOnlyCredentials | None = None
         self.source = f"secret {secret_arn.rsplit(':', 1)[-1]}"
+        forks.renew_in_children(self)
 
     def get(self) -> ReadOnlyCredentials:
         """Return the key pair; the first call reads it from Secrets Manager."""
@@ -147,6 +154,10 @@ class SecretCredentials:
         with self._lock:
             self._keys = None
         return True
+
+    def renew_after_fork(self) -> None:
+        """Replace the lock; the keys stay. See `forks`."""
+        self._lock = threading.Lock()
 
     def _read(self) -> ReadOnlyCredentials:
         with _translated_errors(f"The secret {self._arn}", "Ask for secretsmanager:GetSecretValue on this secret."):
@@ -169,6 +180,7 @@ class RoleCredentials:
         self._lock = threading.Lock()
         self._credentials: Any = None
         self.source = f"role {role_arn.rsplit('/', 1)[-1]}"
+        forks.renew_in_children(self)
 
     def get(self) -> ReadOnlyCredentials:
         """Return the role's credentials; botocore renews them fifteen minutes before they expire."""
@@ -186,6 +198,10 @@ class RoleCredentials:
         with self._lock:
             self._credentials = None
         return True
+
+    def renew_after_fork(self) -> None:
+        """Assume the role again, because botocore's credentials have locks; see `forks`."""
+        self._lock, self._credentials = threading.Lock(), None
 
     def _assume(self) -> dict[str, str]:
         sts = session(self._profile).client("sts", region_name=self._region)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+import boto3  # noqa: F401 -- looks up credentials; imported before requests are sent, see `forks`
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from requests import PreparedRequest

@@ -23,6 +23,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import create_connection
 
+from lambdiff.client import idle_connections
 from lambdiff.loopback import is_loopback
 from lambdiff.protocol.contract import MAX_PAYLOAD
 
@@ -52,6 +53,13 @@ class BoundedAdapter(HTTPAdapter):
             if option is not None:
                 options.append((socket.IPPROTO_TCP, option, _KEEP_ALIVE_S))
         super().init_poolmanager(*args, socket_options=options, **kwargs)
+        idle_connections.use_in(self.poolmanager)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the manager of the pools of a proxy; requests calls this."""
+        manager = super().proxy_manager_for(*args, **kwargs)
+        idle_connections.use_in(manager)
+        return manager
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """Send a request; the body of the reply is not read yet."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from lambdiff import config
+from lambdiff import config, forks
 from lambdiff.auth.region import choose_region
 from lambdiff.config import Deployment, Sourced
 from lambdiff.errors import ConfigurationError
@@ -58,7 +58,13 @@ class Endpoint:
         return self.url is None
 
     def open(self) -> Transport:
-        """Open a transport to it. This imports the network libraries or the engine, but connects to nothing yet."""
+        """Open a transport to it. This imports what requests need, but neither connects nor loads a model yet."""
+        with forks.postponed():
+            return self._open()
+
+    def _open(self) -> Transport:
+        from lambdiff.client import preload  # noqa: F401
+
         if self.url is None:
             from lambdiff.local.in_process import InProcessTransport
 

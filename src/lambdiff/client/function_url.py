@@ -17,6 +17,7 @@ from tenacity import (
 from urllib3 import Timeout
 from urllib3.exceptions import HTTPError
 
+from lambdiff import forks
 from lambdiff._version import __version__
 from lambdiff.auth.credentials import CredentialSource
 from lambdiff.auth.signing import FunctionUrlAuth
@@ -70,13 +71,8 @@ class FunctionUrlTransport:
         self._spare = connect_timeout_s + read_margin_s
         self._time_limit = timeout_s + self._spare
         self._backoff = wait_random_exponential(multiplier=backoff_s, max=20)
-        self._session = requests.Session()
-        self._session.headers["User-Agent"] = f"lambdiff/{__version__}"
-        # Function URLs do not compress, and what expands on arrival has no limit.
-        self._session.headers["Accept-Encoding"] = "identity"
-        self._adapter = BoundedAdapter(pool_maxsize=64)
-        self._last_use = time.monotonic()
-        self._lock = threading.Lock()
+        self._open_session()
+        forks.renew_in_children(self)
 
     def request(self, method: str, body: bytes = b"", on_step: OnStep | None = None) -> HttpResponse:
         """Send one request. `on_step` is not called: a buffered reply reports no progress.
@@ -97,6 +93,19 @@ class FunctionUrlTransport:
     def close(self) -> None:
         """Close the connections."""
         self._adapter.close()
+
+    def renew_after_fork(self) -> None:
+        """Open connections of this process's own; see `forks`."""
+        self._open_session()
+
+    def _open_session(self) -> None:
+        self._session = requests.Session()
+        self._session.headers["User-Agent"] = f"lambdiff/{__version__}"
+        # Function URLs do not compress, and what expands on arrival has no limit.
+        self._session.headers["Accept-Encoding"] = "identity"
+        self._adapter = BoundedAdapter(pool_maxsize=64)
+        self._last_use = time.monotonic()
+        self._lock = threading.Lock()
 
     def _send_with_retries(self, method: str, body: bytes, deadline: float) -> HttpResponse:
         retrying = Retrying(

@@ -7,7 +7,6 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -102,6 +101,9 @@ class GeneratedImage:
         self.warnings = warnings
         self.cost = cost
         self._seed = seed
+        # Not cached properties: before Python 3.12 they have a lock, which a forked child might inherit.
+        self._image: Image | None = None
+        self._metadata: ImageMetadata | None = None
 
     @classmethod
     def from_reply(
@@ -167,9 +169,27 @@ class GeneratedImage:
             opened.model = "@".join(filter(None, (opened.metadata.model, opened.metadata.revision)))
         return opened
 
-    @cached_property
+    @property
     def image(self) -> Image:
         """The image as a `PIL.Image.Image`. What lambdiff generates has the mode RGB."""
+        if self._image is None:
+            self._image = self._decode()
+        return self._image
+
+    @property
+    def metadata(self) -> ImageMetadata:
+        """The metadata in the image file: parameters, model, revision, version.
+
+        Raises:
+            MetadataError: it contains no metadata, for instance because a proxy removed it.
+        """
+        if self._metadata is None:
+            from lambdiff.client import foreign_metadata
+
+            self._metadata = foreign_metadata.read(self.content)
+        return self._metadata
+
+    def _decode(self) -> Image:
         from PIL import Image
 
         try:
@@ -182,17 +202,6 @@ class GeneratedImage:
                 "accept the cost.",
             ) from None
         return image
-
-    @cached_property
-    def metadata(self) -> ImageMetadata:
-        """The metadata in the image file: parameters, model, revision, version.
-
-        Raises:
-            MetadataError: it contains no metadata, for instance because a proxy removed it.
-        """
-        from lambdiff.client import foreign_metadata
-
-        return foreign_metadata.read(self.content)
 
     @property
     def parameters(self) -> Generation:
@@ -282,7 +291,7 @@ class GeneratedImage:
 
     def __getstate__(self) -> dict[str, Any]:
         # What is decoded from `content` is decoded again, so that a pickle is not many times as large.
-        return {name: value for name, value in vars(self).items() if name not in ("image", "metadata")}
+        return {**vars(self), "_image": None, "_metadata": None}
 
     def _encode(self, image_format: ImageFormat) -> bytes:
         from lambdiff.protocol import metadata

@@ -3,22 +3,17 @@
 # Annotations are evaluated here, so that `help()` shows the values of a Literal instead of the name of its alias.
 import os
 import threading
+from collections import OrderedDict
 from typing import Any, Final
 
-from lambdiff import config
+from lambdiff import config, forks
 from lambdiff.client import notebook
 from lambdiff.client.client import Client
 from lambdiff.client.image import GeneratedImage
 from lambdiff.protocol.contract import ImageFormat, OnStep, SchedulerName
 
-_clients: dict[tuple[object, ...], Client] = {}
-_lock = threading.Lock()
-
-_ENVIRONMENT: Final = (
-    "LAMBDIFF_HOME", "LAMBDIFF_URL", "LAMBDIFF_DEPLOYMENT", "LAMBDIFF_REGION", "LAMBDIFF_MODEL_DIR",
-    "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID",
-)  # fmt: skip
-"""The environment variables that determine which endpoint a client calls and how it signs."""
+MAX_CLIENTS: Final = 8
+"""How many clients are kept open; one more closes the one that was not used for longest."""
 
 
 def generate(
@@ -72,7 +67,7 @@ def generate(
         >>> lambdiff.generate("a cat in a top hat", seed=7).save("cat.png")
         PosixPath('cat.png')
     """
-    client = _client(url=url, region=region, deployment=deployment, profile=profile, local=local)
+    client = _clients.get(url=url, region=region, deployment=deployment, profile=profile, local=local)
     with notebook.progress_bar() as show_step:
         return client.generate(
             prompt, negative_prompt=negative_prompt, num_inference_steps=num_inference_steps,
@@ -81,14 +76,46 @@ def generate(
         )  # fmt: skip
 
 
-def _client(**arguments: Any) -> Client:
-    """The cached client for these arguments, or a new one if the environment or the saved deployments have changed."""
+class _SharedClients:
+    """One client for each set of arguments. All are closed when something changes that may lead to another endpoint."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._clients: OrderedDict[tuple[object, ...], Client] = OrderedDict()
+        self._settings: tuple[object, ...] = ()
+        forks.renew_in_children(self)
+
+    def get(self, **arguments: Any) -> Client:
+        with forks.postponed(), self._lock:
+            settings = _settings()
+            if settings != self._settings:
+                self._close_all_but(0)
+                self._settings = settings
+            key = tuple(arguments.items())
+            if key not in self._clients:
+                self._clients[key] = Client(**arguments)
+                self._close_all_but(MAX_CLIENTS)
+            self._clients.move_to_end(key)
+            return self._clients[key]
+
+    def renew_after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+    def _close_all_but(self, number: int) -> None:
+        # A request that another thread has started with a closed client is still completed.
+        while len(self._clients) > number:
+            _, client = self._clients.popitem(last=False)
+            client.close()
+
+
+def _settings() -> tuple[object, ...]:
+    """Everything outside the arguments that determines which endpoint a client calls and how it signs."""
     try:
-        changed_at = config.path().stat().st_mtime_ns
+        file = config.path().stat()
+        saved = (file.st_mtime_ns, file.st_size, file.st_ino)
     except OSError:
-        changed_at = 0
-    key = (*arguments.items(), *map(os.environ.get, _ENVIRONMENT), changed_at)
-    with _lock:
-        if key not in _clients:
-            _clients[key] = Client(**arguments)
-        return _clients[key]
+        saved = None
+    return saved, *sorted(item for item in os.environ.items() if item[0].startswith(("AWS_", "LAMBDIFF_")))
+
+
+_clients: Final = _SharedClients()

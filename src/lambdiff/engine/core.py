@@ -4,24 +4,45 @@ OpenVINO's CPU plugin installs an alternate signal stack for its thread. It remo
 freed, but only if no later Core has installed another one. If Cores are freed in the order of their creation, the
 thread keeps a stack that no longer exists, and the next signal crashes the process: Python handles all signals on the
 alternate stack, so Ctrl-C after the second engine was freed caused a segmentation fault (OpenVINO 2026.4, Linux).
+
+OpenVINO has threads of its own, which a forked child lacks. The child therefore creates a Core of its own, and never
+frees what it has inherited: destroying it would wait for those threads.
 """
 
 from __future__ import annotations
 
-import functools
+import ctypes
 import threading
 
+from lambdiff import forks
 from lambdiff.engine.without_telemetry import openvino
 
-_creating = threading.Lock()
+
+class _SharedCore:
+    def __init__(self) -> None:
+        self._creating = threading.Lock()
+        self._core: openvino.Core | None = None
+        forks.renew_in_children(self)
+
+    def get(self) -> openvino.Core:
+        with self._creating:
+            if self._core is None:
+                self._core = openvino.Core()
+            return self._core
+
+    def renew_after_fork(self) -> None:
+        never_free(self._core)
+        self._creating, self._core = threading.Lock(), None
+
+
+_shared = _SharedCore()
 
 
 def core() -> openvino.Core:
     """Return the process's Core; it may be used from any thread."""
-    with _creating:
-        return _create()
+    return _shared.get()
 
 
-@functools.cache
-def _create() -> openvino.Core:
-    return openvino.Core()
+def never_free(inherited: object) -> None:
+    """Keep an object that a forked child has inherited, and what it refers to, even when the interpreter ends."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))

@@ -18,8 +18,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lambdiff import forks
 from lambdiff.engine import cpu, latents
 from lambdiff.engine.base import EngineOutput, first_line
+from lambdiff.engine.core import never_free
 from lambdiff.engine.finishing import finish
 from lambdiff.engine.manifest import Manifest
 from lambdiff.engine.pipelines import PIPELINES
@@ -64,6 +66,12 @@ class OpenVinoEngine:
         self._loading = threading.Lock()
         self._generating = threading.Lock()
         self._loaded: tuple[Runtime, Pipeline] | None = None
+        forks.renew_in_children(self)
+
+    def renew_after_fork(self) -> None:
+        """Load the model again when it is needed, because the threads of compiled graphs are missing; see `forks`."""
+        never_free(self._loaded)
+        self._loading, self._generating, self._loaded = threading.Lock(), threading.Lock(), None
 
     @property
     def loaded(self) -> bool:
@@ -118,7 +126,8 @@ class OpenVinoEngine:
         runtime.load(
             [*pipeline.parts, Part(_DECODER)],
             default_shapes,
-            is_static=functools.partial(self._is_static, default_shapes),
+            # Not a bound method: in a reference cycle, the weights would stay in memory after the engine is dropped.
+            is_static=functools.partial(_is_static, self.manifest, default_shapes),
         )
         return runtime, pipeline
 
@@ -126,16 +135,6 @@ class OpenVinoEngine:
         """Return, by part, the shapes of a request with the model's defaults."""
         generation = GenerateRequest(prompt="a cat").resolve(self.manifest.defaults)
         return {**pipeline.shapes(generation), _DECODER: [self._decoder_shape(generation)]}
-
-    def _is_static(self, default_shapes: dict[str, Collection[Shape]], part: str, shape: Shape) -> bool:
-        """Whether a graph is compiled for this shape alone.
-
-        It is if the shape hardly varies (the part takes no latents, or the model has a native size), and for the
-        default shapes if the manifest sets `static_shapes`.
-        """
-        if not shape.height or self.manifest.native_size:
-            return True
-        return self.manifest.static_shapes and shape in default_shapes[part]
 
     def _generate(
         self, runtime: Runtime, pipeline: Pipeline, generation: Generation, on_step: OnStep | None
@@ -173,3 +172,14 @@ class OpenVinoEngine:
         """
         if not (self.manifest.tiny_decoder or self.manifest.native_size):
             runtime.release_buffers(*parts)
+
+
+def _is_static(manifest: Manifest, default_shapes: dict[str, Collection[Shape]], part: str, shape: Shape) -> bool:
+    """Whether a graph is compiled for this shape alone.
+
+    It is if the shape hardly varies (the part takes no latents, or the model has a native size), and for the default
+    shapes if the manifest sets `static_shapes`.
+    """
+    if not shape.height or manifest.native_size:
+        return True
+    return manifest.static_shapes and shape in default_shapes[part]

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from lambdiff import forks
 from lambdiff.engine.base import Engine, EngineOutput
 from lambdiff.engine.manifest import Approximations
 from lambdiff.engine.timing import timed
@@ -60,6 +61,11 @@ class App:
         self._raise_errors = raise_errors
         self._clock = clock
         self._engine: Engine | None = None
+        self.renew_after_fork()
+        forks.renew_in_children(self)
+
+    def renew_after_fork(self) -> None:
+        """Replace the locks; see `forks`."""
         self._opening = threading.Lock()
         self._generating = threading.Lock()
 
@@ -72,7 +78,8 @@ class App:
         """
         with self._opening:
             if self._engine is None:
-                self._engine = self._open_engine()
+                with forks.postponed():  # which imports the engine's library
+                    self._engine = self._open_engine()
             return self._engine
 
     def invoke(self, lambda_event: object, context: event.LambdaContext | None = None) -> dict[str, Any]:

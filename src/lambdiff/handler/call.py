@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,6 +24,8 @@ class Call:
         clock: the monotonic time in seconds; the request's deadline refers to it.
         timings: seconds by phase.
         log_entry: further fields of the log line.
+        soft_deadline: the time on the clock after which no further step may begin; None if the request has no deadline.
+            The margin before the deadline is a quarter of the available time, at most `MAX_MARGIN`.
     """
 
     request: HttpRequest
@@ -35,20 +36,15 @@ class Call:
 
     def __post_init__(self) -> None:
         self._started = self.clock()
+        deadline = self.request.deadline
+        if deadline is not None:
+            deadline -= min(MAX_MARGIN, (deadline - self._started) / 4)
+        self.soft_deadline = deadline
 
     @property
     def seconds(self) -> float:
         """Seconds since the request arrived."""
         return self.clock() - self._started
-
-    @functools.cached_property
-    def soft_deadline(self) -> float | None:
-        """The time on the call's clock after which no further step may begin; None if the request has no deadline.
-
-        The margin before the deadline is a quarter of the available time, at most `MAX_MARGIN`.
-        """
-        deadline = self.request.deadline
-        return None if deadline is None else deadline - min(MAX_MARGIN, (deadline - self._started) / 4)
 
     @property
     def seconds_left(self) -> float | None:

@@ -23,7 +23,7 @@ from lambdiff.errors import DeployError, ModelError
 
 PACKAGE: Final = Path(__file__).parents[1]
 IMAGE_PACKAGES: Final = ("protocol", "engine", "handler")
-IMAGE_MODULES: Final = ("__init__.py", "_version.py", "errors.py", "installation.py", "printable.py")
+IMAGE_MODULES: Final = ("__init__.py", "_version.py", "errors.py", "forks.py", "installation.py", "printable.py")
 """The image contains these modules and the packages above. An import-linter contract in pyproject.toml lists the same
 names and forbids them to import anything else."""
 LOCKS: Final[dict[EngineName, tuple[str, ...]]] = {

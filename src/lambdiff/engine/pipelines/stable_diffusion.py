@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -43,7 +43,8 @@ class StableDiffusionPipeline:
         self._runtime = runtime
         self._denoiser = UNetDenoiser(manifest, runtime)
         self._tokenizer = _read_tokenizer(folder, manifest)
-        self._embed = lru_cache(CACHED_PROMPTS)(self._run_text_encoder)
+        # Not a bound method: in a reference cycle, the weights would stay in memory after the engine is dropped.
+        self._embed = lru_cache(CACHED_PROMPTS)(partial(_run_text_encoder, runtime, self._tokenizer))
         self.parts = (*self._denoiser.parts, Part("text_encoder"))
 
     def shapes(self, generation: Generation) -> dict[str, Collection[Shape]]:
@@ -64,10 +65,11 @@ class StableDiffusionPipeline:
         """See `Pipeline.denoise`."""
         return self._denoiser.denoise(generation, conditioning, on_step)
 
-    def _run_text_encoder(self, prompt: str) -> Array:
-        encode = self._runtime.serve("text_encoder", [_ONE_PROMPT])
-        (embedding,) = encode({"input_ids": self._tokenizer.ids(prompt)})
-        return embedding
+
+def _run_text_encoder(runtime: Runtime, tokenizer: PromptTokenizer, prompt: str) -> Array:
+    encode = runtime.serve("text_encoder", [_ONE_PROMPT])
+    (embedding,) = encode({"input_ids": tokenizer.ids(prompt)})
+    return embedding
 
 
 def _read_tokenizer(folder: Path, manifest: Manifest) -> PromptTokenizer:
