@@ -147,6 +147,7 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             monkeypatch.delenv(name)
     home = tmp_path / "lambdiff-home"
     monkeypatch.setenv("LAMBDIFF_HOME", str(home))
+    monkeypatch.setenv("LAMBDIFF_NO_CACHE", "1")  # 50 MB for each test that generates on this machine
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-aws-config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-aws-credentials"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -122,6 +122,15 @@ def home() -> Path:
     return platformdirs.user_config_path("lambdiff", appauthor=False)
 
 
+def cache_home() -> Path:
+    """Return the folder for files that can be made again at any time."""
+    if chosen := os.environ.get("LAMBDIFF_HOME"):
+        return Path(chosen).expanduser() / "cache"
+    import platformdirs
+
+    return platformdirs.user_cache_path("lambdiff", appauthor=False)
+
+
 def path() -> Path:
     """Return the path of the deployments file, which may not exist yet."""
     return home() / "deployments.json"

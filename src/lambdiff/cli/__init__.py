@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "info": ("info:info", "Show the parameters stored in an image."),
     "configure": ("configure:configure", "Save an endpoint that is already deployed."),
     "serve": ("serve:serve", "Run a Function URL on this machine."),
+    "cache": ("cache:cache", "List or remove what can be made again."),
     "models": ("models:models", "List the models that `lambdiff bake` and `lambdiff deploy` know by name."),
     "schema": ("schema:schema", "Print the OpenAPI document of an endpoint."),
     "deploy": ("deploy:deploy", "Deploy a model to your AWS account."),

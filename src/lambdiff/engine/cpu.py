@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 from typing import Final
 
 # Prefixes of ONEDNN_MAX_CPU_ISA's values that allow the instructions. Any other value forbids them.
 _ISA_WITH_BF16: Final = ("DEFAULT", "ALL", "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX10")
 _ISA_WITH_VNNI: Final = (*_ISA_WITH_BF16, "AVX512_CORE_VNNI")
+_LIBRARY_VARIABLES: Final = ("ONEDNN_", "DNNL_", "OV_", "OPENVINO_")
 _REPORTED: Final = (
     "avx2",
     "avx512f",
@@ -34,6 +36,14 @@ def features() -> list[str]:
     """Return the instruction sets that matter for inference, as the kernel names them; empty outside Linux."""
     flags = _flags()
     return [name for name in _REPORTED if name in flags]
+
+
+def identity() -> list[str]:
+    """Return everything that decides which instructions OpenVINO compiles for: what the processor has, and what the
+    environment allows.
+    """
+    limits = [f"{name}={value}" for name, value in os.environ.items() if name.startswith(_LIBRARY_VARIABLES)]
+    return sorted([platform.machine(), *_flags(), *limits])
 
 
 def has_bf16() -> bool:

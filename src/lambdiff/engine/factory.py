@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lambdiff.engine import manifest as manifests
 from lambdiff.engine.base import Engine
 from lambdiff.errors import MissingExtra
 
+if TYPE_CHECKING:
+    from lambdiff.engine.runtime import GraphCache
 
-def open_engine(folder: Path) -> Engine:
+
+OpenCache = Callable[[manifests.Manifest], "GraphCache | None"]
+
+
+def open_engine(folder: Path, open_cache: OpenCache | None = None) -> Engine:
     """Return the engine that the manifest of a baked folder names. It is not loaded yet.
 
     Args:
         folder: a folder with a manifest.
+        open_cache: returns where the OpenVINO engine keeps a model's compiled graphs; by default it keeps none.
 
     Raises:
         ModelError: the folder is unusable.
@@ -37,4 +46,4 @@ def open_engine(folder: Path) -> Engine:
         from lambdiff.engine.openvino import OpenVinoEngine
     except ImportError:
         raise MissingExtra("The OpenVINO engine", "local") from None
-    return OpenVinoEngine(folder, manifest)
+    return OpenVinoEngine(folder, manifest, cache=open_cache(manifest) if open_cache else None)

@@ -7,11 +7,13 @@ released with `MADV_DONTNEED` can still be read: from the page cache, or from th
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -47,6 +49,19 @@ class MappedWeights:
             # Private and writable, because OpenVINO does not accept read-only arrays. Nothing writes to it.
             self._mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
         self.tensor = openvino.Tensor(np.frombuffer(self._mapping, np.uint8), shared_memory=True)
+
+    @property
+    def size(self) -> int:
+        """The bytes of the weights."""
+        return len(self._mapping)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of weights and description, hexadecimal."""
+        with self.releasing_pages():
+            hashed = hashlib.sha256(self._mapping)
+        hashed.update(self.description.encode())
+        return hashed.hexdigest()
 
     @contextmanager
     def releasing_pages(self) -> Iterator[None]:

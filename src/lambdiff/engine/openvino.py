@@ -27,7 +27,7 @@ from lambdiff.engine.manifest import Manifest
 from lambdiff.engine.pipelines import PIPELINES
 from lambdiff.engine.pipelines.base import Array, Pipeline
 from lambdiff.engine.pixels import to_pixels
-from lambdiff.engine.runtime import Observer, Part, Runtime, Shape
+from lambdiff.engine.runtime import GraphCache, Observer, Part, Runtime, Shape
 from lambdiff.engine.timing import timed
 from lambdiff.errors import ModelError
 from lambdiff.protocol.contract import GenerateRequest, Generation, OnStep
@@ -45,6 +45,7 @@ class OpenVinoEngine:
             processors that support it.
         observe: called before each inference with the part's name and its inputs, for calibration and tests. The input
             arrays may be reused; copy what you keep.
+        cache: keeps compiled graphs for later processes; by default none are kept.
 
     Example:
         >>> from lambdiff.engine import manifest as manifests
@@ -57,12 +58,19 @@ class OpenVinoEngine:
     name = "openvino"
 
     def __init__(
-        self, folder: Path, manifest: Manifest, *, precision: str | None = None, observe: Observer | None = None
+        self,
+        folder: Path,
+        manifest: Manifest,
+        *,
+        precision: str | None = None,
+        observe: Observer | None = None,
+        cache: GraphCache | None = None,
     ) -> None:
         self.folder = folder
         self.manifest = manifest
         self._precision = precision or ("f32" if manifest.inference_precision == "f32" else None)
         self._observe = observe
+        self._cache = cache
         self._loading = threading.Lock()
         self._generating = threading.Lock()
         self._loaded: tuple[Runtime, Pipeline] | None = None
@@ -120,6 +128,7 @@ class OpenVinoEngine:
             precision=self._precision,
             threads=self.threads,
             observe=self._observe,
+            cache=self._cache,
         )
         pipeline = PIPELINES[self.manifest.family](self.folder, self.manifest, runtime)
         default_shapes = self._default_shapes(pipeline)

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +94,35 @@ class Graph(NamedTuple):
     shape: Shape | None = None
 
 
+class Source(NamedTuple):
+    """What a graph is compiled from; the result also depends on OpenVINO's version and on the processor.
+
+    Attributes:
+        part: the model.
+        shape: None for dynamic shapes.
+        weights: the part's files.
+        settings: OpenVINO's properties.
+    """
+
+    part: Part
+    shape: Shape | None
+    weights: MappedWeights
+    settings: Mapping[str, Any]
+
+
+class GraphCache(Protocol):
+    """Keeps compiled graphs for later processes. Called from several threads."""
+
+    def restore(self, source: Source) -> tuple[openvino.CompiledModel, object] | None:
+        """Return the graph of an earlier process, or None if it has to be compiled.
+
+        The graph is valid as long as the second value, the memory that it reads.
+        """
+
+    def offer(self, source: Source, compiled: openvino.CompiledModel) -> None:
+        """Take note of a graph that has just been compiled."""
+
+
 class Runtime:
     """Compiles and runs the parts of one model folder. Not thread-safe: calls must not overlap.
 
@@ -102,6 +131,7 @@ class Runtime:
         precision: the arithmetic, `bf16` or `f32`. None takes `bf16` if the processor has it.
         threads: the number of threads that an inference uses.
         observe: called before each inference. The input arrays may be reused; copy what you keep.
+        cache: keeps the graphs that `load` compiles; by default they are compiled in every process.
 
     Example:
         >>> runtime, shapes = Runtime(folder, threads=2), [Shape(1, 16, 16)]
@@ -118,9 +148,11 @@ class Runtime:
         precision: str | None = None,
         threads: int,
         observe: Observer | None = None,
+        cache: GraphCache | None = None,
     ) -> None:
         self._folder = folder
         self._observe = observe
+        self._cache = cache
         self._core = core()
         self.precision = precision or _best_precision(self._core)
         self._settings: dict[str, Any] = {
@@ -161,7 +193,7 @@ class Runtime:
         }
         graphs = [graph for part, needed in shapes.items() for graph in self._choose(part, needed)]
         with ThreadPoolExecutor(len(graphs)) as pool:
-            self._compiled = dict(zip(graphs, pool.map(self._compile, graphs), strict=True))
+            self._compiled = dict(zip(graphs, pool.map(self._restore_or_compile, graphs), strict=True))
 
     def serve(self, part: str, shapes: Collection[Shape]) -> Call:
         """Return a function that runs a part for one request. If necessary, it compiles a graph at its first call.
@@ -204,38 +236,66 @@ class Runtime:
 
         self._compiled = {other: compiled for other, compiled in self._compiled.items() if stays(other)}
 
+    def _restore_or_compile(self, graph: Graph) -> _CompiledGraph:
+        if self._cache is None:
+            return self._compile(graph)
+        source = self._source(graph)
+        if restored := self._cache.restore(source):
+            compiled, memory = restored
+            return _CompiledGraph(compiled.create_infer_request(), memory=memory)
+        compiled_graph = self._compile(graph)
+        self._cache.offer(source, compiled_graph.model)
+        return compiled_graph
+
     def _compile(self, graph: Graph) -> _CompiledGraph:
-        part = self._parts[graph.part]
-        weights = self._weights[part.stem]
+        part, shape, weights, settings = self._source(graph)
         model = self._core.read_model(weights.description, weights.tensor)
-        if graph.shape is not None:
-            model.reshape({port: graph.shape.fill(port.partial_shape) for port in model.inputs})
+        if shape is not None:
+            model.reshape({port: shape.fill(port.partial_shape) for port in model.inputs})
         if part.rewrite is not None:
             model = part.rewrite(model)
         with weights.releasing_pages():
-            compiled = self._core.compile_model(model, "CPU", self._settings)
+            compiled = self._core.compile_model(model, "CPU", settings)
             return _CompiledGraph(compiled.create_infer_request(), weights)
+
+    def _source(self, graph: Graph) -> Source:
+        part = self._parts[graph.part]
+        return Source(part, graph.shape, self._weights[part.stem], self._settings)
 
 
 class _CompiledGraph:
-    """A compiled graph that releases the pages of its weights after the calls that read them."""
+    """A compiled graph that releases the pages of its weights after the calls that read them.
 
-    def __init__(self, request: openvino.InferRequest, weights: MappedWeights) -> None:
+    Args:
+        request: runs it.
+        weights: what it was compiled from; None if it was restored from a cache.
+        memory: what it reads, if it was restored.
+    """
+
+    def __init__(
+        self, request: openvino.InferRequest, weights: MappedWeights | None = None, *, memory: object = None
+    ) -> None:
         self._request = request
         self._weights = weights
+        self._memory = memory
         self._served: set[tuple[tuple[int, ...], ...]] = set()
 
     def infer(self, inputs: Inputs) -> tuple[Array, ...]:
         shapes = tuple(np.shape(value) for value in inputs.values())
         # A dynamic graph copies weights at its first call, and possibly again for other shapes.
-        with nullcontext() if shapes in self._served else self._weights.releasing_pages():
+        first = shapes not in self._served
+        with self._weights.releasing_pages() if first and self._weights else nullcontext():
             # Not shared, because the next call would overwrite outputs that schedulers keep.
             outputs: tuple[Array, ...] = self._request.infer(inputs, share_inputs=True, share_outputs=False).to_tuple()
         self._served.add(shapes)
         return outputs
 
+    @property
+    def model(self) -> openvino.CompiledModel:
+        return self._request.get_compiled_model()
+
     def release_buffers(self) -> None:
-        self._request.get_compiled_model().release_memory()
+        self.model.release_memory()
 
 
 def _never(part: str, shape: Shape) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from pathlib import Path
 
 from lambdiff.engine.factory import open_engine
+from lambdiff.engine.manifest import Manifest
 from lambdiff.handler.app import App
 from lambdiff.local import builtin
+from lambdiff.local.compiled_graphs import CompiledGraphs, open_graphs
 from lambdiff.protocol.contract import OnStep
 from lambdiff.protocol.headers import JSON
 from lambdiff.protocol.http import HttpRequest, HttpResponse
@@ -29,7 +32,8 @@ class InProcessTransport:
     url = "in process"
 
     def __init__(self, model_dir: Path | None = None) -> None:
-        self._open = functools.partial(open_engine, model_dir or builtin.default_model_dir())
+        self._graphs: CompiledGraphs | None = None
+        self._open = functools.partial(open_engine, model_dir or builtin.default_model_dir(), self._open_graphs)
         self._app = App(self._open, raise_errors=True)
 
     def request(
@@ -51,5 +55,13 @@ class InProcessTransport:
         return self._app.handle(HttpRequest(method=method, headers=headers, body=body), on_step)
 
     def close(self) -> None:
-        """Release the model; the next request loads it again."""
+        """Keep the compiled graphs for later processes, and release the model; the next request loads it again."""
+        if self._graphs is not None:
+            self._graphs.save()
         self._app = App(self._open, raise_errors=True)
+
+    def _open_graphs(self, manifest: Manifest) -> CompiledGraphs | None:
+        self._graphs = open_graphs(manifest)
+        if self._graphs is not None:  # for those who never close, such as `lambdiff.generate`
+            weakref.finalize(self, self._graphs.save)
+        return self._graphs
