@@ -124,6 +124,13 @@ def detect_format(content: bytes) -> ImageFormat:
 
 def _read_png(content: bytes, texts: ImageTexts) -> None:
     """Read the chunks of a PNG file (PNG, third edition, sections 5.3 and 11.3.3)."""
+    _read_chunks(content, texts)
+    for name in ("Raw profile type exif", "Raw profile type APP1"):
+        if name in texts.named and not texts.exif.fields:
+            texts.exif = exif.read(_raw_profile(texts.named[name]))
+
+
+def _read_chunks(content: bytes, texts: ImageTexts) -> None:
     position = len(_PNG)
     for _ in range(MAX_PARTS):
         if position + 12 > len(content):
@@ -145,6 +152,15 @@ def _read_png(content: bytes, texts: ImageTexts) -> None:
         else:
             _add_png_text(kind, body, texts)
     texts.damaged = True
+
+
+def _raw_profile(text: str) -> bytes:
+    """Return the bytes of EXIF data that ImageMagick stored as hexadecimal text: name, length, digits."""
+    digits = "".join(text.split()[2:])
+    try:
+        return bytes.fromhex(digits)
+    except ValueError:
+        return b""
 
 
 def _add_png_text(kind: bytes, body: bytes, texts: ImageTexts) -> None:

@@ -122,6 +122,19 @@ def custom_sampler() -> dict[str, Any]:
     return graph
 
 
+def xmp(text: str) -> bytes:
+    """Return an XMP document with a text as the comment."""
+    settings = draw_things_xmp({}).partition("{}")
+    return (settings[0] + text + settings[2]).encode()
+
+
+def raw_profile(data: bytes) -> str:
+    """Return EXIF data as ImageMagick stores it in a PNG file."""
+    digits = (b"Exif\0\0" + data).hex()
+    lines = "\n".join(digits[start : start + 72] for start in range(0, len(digits), 72))
+    return f"\nexif\n{len(data) + 6:8}\n{lines}\n"
+
+
 def comfy_webp() -> bytes:
     """Return what `SaveAnimatedWEBP` writes: the graphs in the fields for the camera's maker and model."""
     fields = Image.Exif()
@@ -241,6 +254,19 @@ IMAGES: dict[str, tuple[bytes, dict[str, Any]]] = {
     ),
     "Draw Things, JPEG": (jpeg(xmp=draw_things_xmp(DRAW_THINGS).encode()), {"tool": "Draw Things", "seed": 42}),
     "Draw Things, WebP": (webp(xmp=draw_things_xmp(DRAW_THINGS).encode()), {"tool": "Draw Things", "seed": 42}),
+    "InvokeAI, UserComment": (jpeg(exif(user_comment(json.dumps(INVOKE_3)))), {"tool": "InvokeAI", "seed": 42}),
+    "ComfyUI, graph in `parameters`": (png_with({"parameters": COMFY}), BOTTLE),
+    "ComfyUI, graphs in `parameters`": (png_with({"parameters": {"prompt": COMFY, "workflow": {}}}), BOTTLE),
+    "web UI, XMP": (jpeg(xmp=xmp(WEBUI)), NIGHT),
+    "web UI, XMP attribute": (
+        webp(xmp=xmp("").replace(b"xmlns:exif", b'exif:UserComment="a cat&#10;' + SETTINGS.encode() + b'" xmlns:exif')),
+        {"prompt": "a cat", "seed": 1960802277},
+    ),
+    "web UI, by ImageMagick": (png_with({"Raw profile type exif": raw_profile(exif(user_comment(WEBUI)))}), NIGHT),
+    "web UI, few settings": (
+        jpeg(exif(user_comment("кот\nSteps: 4, Seed: 1"))), {"prompt": "кот", "num_inference_steps": 4, "seed": 1}),
+    "web UI, no settings": (
+        jpeg(exif(user_comment("кот\nNegative prompt: собака"))), {"prompt": "кот", "negative_prompt": "собака"}),
     "Easy Diffusion, PNG": (png_with({name: str(value) for name, value in EASY.items()}, "tEXt"), CAT_EASY),
     "Easy Diffusion, JPEG": (jpeg(exif(user_comment(json.dumps(EASY)))), CAT_EASY),
     "Easy Diffusion, in words": (

@@ -3,6 +3,7 @@
     recorded      what a tool recorded -> lambdiff's parameters, and notes about the rest
     samplers      names of samplers and noise schedules
     user_comment  the encodings of EXIF's UserComment
+    xmp           texts in XMP
     webui         the text of AUTOMATIC1111's web UI
     json_tools    SwarmUI, Fooocus, InvokeAI, NovelAI, Draw Things, Easy Diffusion
     comfyui       the graphs of ComfyUI
@@ -14,8 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from lambdiff.client.foreign_metadata import comfyui, json_tools, user_comment, webui
+from lambdiff.client.foreign_metadata import comfyui, json_tools, user_comment, webui, xmp
 from lambdiff.client.foreign_metadata.recorded import json_object
 from lambdiff.errors import MetadataError
 from lambdiff.protocol import exif, image_texts, metadata
@@ -51,29 +53,32 @@ def read(source: bytes | Path) -> ImageMetadata:
 
 def _readings(texts: ImageTexts) -> Iterator[ImageMetadata | None]:
     """Yield what each reader makes of the texts, the most explicit records first."""
-    if "parameters" in texts.named:
-        yield _read_text(texts.named["parameters"], require_settings=False)
-    yield json_tools.from_texts(texts)
     graphs = {"prompt": texts.named.get("prompt"), "workflow": texts.named.get("workflow")}
-    for text in _exif_texts(texts):
-        yield _read_text(text, require_settings=True)
-        name, _, rest = text.partition(":")  # as ComfyUI writes graphs into EXIF fields
-        if name.lower() in graphs:
-            graphs[name.lower()] = rest
-        elif document := json_object(text):
-            graphs = {name: document.get(name) or graph for name, graph in graphs.items()}
+    if "parameters" in texts.named:
+        yield _read_text(texts.named["parameters"], graphs, require_settings=False)
+    yield json_tools.from_texts(texts)
+    for text in _other_texts(texts):
+        yield _read_text(text, graphs, require_settings=True)
     yield comfyui.read(graphs["prompt"], graphs["workflow"])
 
 
-def _read_text(text: str, *, require_settings: bool) -> ImageMetadata | None:
+def _read_text(text: str, graphs: dict[str, Any], *, require_settings: bool) -> ImageMetadata | None:
+    """Read a text of any tool; if it has graphs of ComfyUI, add them to `graphs` for later."""
     document = json_object(text)
     if document is not None:
+        graphs |= {name: document[name] for name in graphs if isinstance(document.get(name), dict | str)}
+        if comfyui.is_graph(document):
+            graphs["prompt"] = document
         return json_tools.from_object(document)
+    name, _, rest = text.partition(":")
+    if name.lower() in graphs and json_object(rest):  # as ComfyUI writes graphs into EXIF fields
+        graphs[name.lower()] = rest
+        return None
     return webui.read(text, require_settings=require_settings)
 
 
-def _exif_texts(texts: ImageTexts) -> Iterator[str]:
-    """Yield the texts of the EXIF fields and comments in which tools store parameters."""
+def _other_texts(texts: ImageTexts) -> Iterator[str]:
+    """Yield the texts of EXIF fields, comments and XMP in which tools store parameters."""
     fields = texts.exif.fields
     if exif.USER_COMMENT in fields:
         yield from user_comment.decodings(fields[exif.USER_COMMENT], texts.exif.byte_order)
@@ -85,3 +90,4 @@ def _exif_texts(texts: ImageTexts) -> Iterator[str]:
     for name in ("Comment", "Description"):
         if name in texts.named:
             yield texts.named[name]
+    yield from xmp.texts(texts.named.get(image_texts.XMP, ""))

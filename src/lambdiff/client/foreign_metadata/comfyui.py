@@ -122,6 +122,11 @@ def read(prompt: Any, workflow: Any) -> ImageMetadata | None:
     return recorded("ComfyUI", **agreed, settings=settings, unsupported=unsupported, notes=notes)
 
 
+def is_graph(document: dict[str, Any]) -> bool:
+    """Whether a JSON object is a graph that ran."""
+    return bool(_parse(document))
+
+
 def _parse(document: dict[str, Any]) -> _Graph:
     """Return the nodes of the graph that ran; empty if the document is not one."""
     graph = {}

@@ -9,10 +9,9 @@ import contextlib
 import re
 from collections.abc import Mapping
 from typing import Any, Final
-from xml.etree import ElementTree
 
 from lambdiff.client.foreign_metadata.recorded import json_object, recorded, text
-from lambdiff.protocol.image_texts import XMP, ImageTexts
+from lambdiff.protocol.image_texts import ImageTexts
 from lambdiff.protocol.metadata import ImageMetadata
 
 _NAMES: Final = {
@@ -36,14 +35,13 @@ _UNSUPPORTED: Final = re.compile(
 """Other settings that change the image."""
 _SIGNATURES: Final = (
     ("Fooocus", {"base_model", "prompt"}),
+    ("InvokeAI", {"positive_prompt", "scheduler"}),
     ("Draw Things", {"c", "uc"}),
     ("NovelAI", {"uc", "scale"}),
     ("Easy Diffusion", {"prompt", "use_stable_diffusion_model"}),
     ("Easy Diffusion", {"prompt", "stable_diffusion_model"}),
 )
 """Names by which an object is recognized."""
-_MAX_XMP: Final = 256 * 1024
-_XMP_COMMENT: Final = "{http://ns.adobe.com/exif/1.0/}UserComment"
 _WITHOUT_EFFECT: Final = frozenset(
     {"", "none", "false", "0", "0.0", "1", "1.0", "[]", "{}", "default (model)", "automatic", "(0, 0)"}
 )
@@ -55,7 +53,8 @@ def from_object(settings: dict[str, Any]) -> ImageMetadata | None:
     - SwarmUI: `sui_image_params` (https://github.com/mcmonkeyprojects/SwarmUI, docs/Image Metadata Format).
     - Fooocus: a version, or `base_model` (https://github.com/lllyasviel/Fooocus, modules/meta_parser.py); forks also
       store width, height and `cfg`.
-    - Draw Things: `c` and `uc` (https://drawthings.ai).
+    - InvokeAI: `positive_prompt` (https://github.com/invoke-ai/InvokeAI).
+    - Draw Things: `c` and `uc`, in a UserComment or in XMP (https://drawthings.ai).
     - NovelAI: `uc` and `scale`; or `Comment` with the settings as JSON, and `Description`.
     - Easy Diffusion: `use_stable_diffusion_model`, or the same in words (https://github.com/easydiffusion/easydiffusion,
       ui/easydiffusion/utils/save_utils.py).
@@ -71,6 +70,8 @@ def from_object(settings: dict[str, Any]) -> ImageMetadata | None:
         tool = "Fooocus"
     if tool == "NovelAI":
         return novelai(settings, "", "")
+    if tool == "InvokeAI":
+        return invokeai(settings)
     return _flat(tool, settings) if tool else None
 
 
@@ -89,7 +90,7 @@ def from_texts(texts: ImageTexts) -> ImageMetadata | None:
         if from_novelai:
             return novelai(settings, named.get("Description", ""), named.get("Source", ""))
         return from_object(settings)
-    return from_object(dict(named)) or draw_things(named.get(XMP, ""))
+    return from_object(dict(named))
 
 
 def invokeai(settings: dict[str, Any]) -> ImageMetadata | None:
@@ -128,20 +129,6 @@ def novelai(comment: dict[str, Any], description: str, source: str) -> ImageMeta
     ):  # the prompts of characters, which newer models have beside the main one
         settings["char_captions"] = [each["char_caption"] for each in comment["v4_prompt"]["caption"]["char_captions"]]
     return _flat("NovelAI", settings)
-
-
-def draw_things(xmp: str) -> ImageMetadata | None:
-    """Read the XMP of Draw Things, whose `exif:UserComment` is a JSON object."""
-    if not xmp or len(xmp) > _MAX_XMP or "<!DOCTYPE" in xmp:  # a DTD could define entities that expand to gigabytes
-        return None
-    try:
-        document = ElementTree.fromstring(xmp.strip("\0 \n"))  # noqa: S314
-    except (ElementTree.ParseError, ValueError):
-        return None
-    comments = ["".join(element.itertext()) for element in document.iter(_XMP_COMMENT)]
-    comments += [element.get(_XMP_COMMENT, "") for element in document.iter()]
-    objects = filter(None, map(json_object, comments))
-    return next(filter(None, map(from_object, objects)), None)
 
 
 def _flat(tool: str, settings: Mapping[str, Any]) -> ImageMetadata | None:

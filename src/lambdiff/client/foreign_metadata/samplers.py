@@ -28,7 +28,7 @@ _USUAL: Final = frozenset({"", "automatic", "normal", "default", "none", "native
 
 
 def translate(sampler: str, schedule: str = "") -> tuple[SchedulerName | None, list[str]]:
-    """Return lambdiff's scheduler, and a note for each part of the name that lambdiff does not support.
+    r"""Return lambdiff's scheduler, and a note for each part of the name that lambdiff does not support.
 
     Args:
         sampler: the tool's name of the sampler; empty if the image does not record one.

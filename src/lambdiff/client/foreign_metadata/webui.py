@@ -32,7 +32,7 @@ _INLINE: Final = re.compile(r"(?<=[\s.,;])Steps:\s*\d")
 _KNOWN: Final = frozenset(
     {"steps", "sampler", "schedule type", "scheduler", "cfg scale", "seed", "size", "model", "model hash", "version"}
 )
-"""Settings by which a line of settings is recognized: `Steps` and two others."""
+"""Settings by which a line of settings is recognized: `Steps` and two others, or one if it starts with `Steps`."""
 _WITHOUT_EFFECT: Final = frozenset(
     {"batch pos", "batch size", "civitai metadata", "civitai resources", "ensd", "hashes", "negative template",
      "performance", "raw negative prompt", "raw prompt", "rng", "template", "ti hashes", "user"}
@@ -46,7 +46,7 @@ def read(text: str, *, require_settings: bool) -> ImageMetadata | None:
 
     Args:
         text: from the image.
-        require_settings: accept only a text that has a line of settings; otherwise any text is a prompt.
+        require_settings: accept only a text that has settings or a negative prompt; otherwise any text is a prompt.
 
     Returns:
         The metadata; None if the text is not of this format.
@@ -55,7 +55,8 @@ def read(text: str, *, require_settings: bool) -> ImageMetadata | None:
         return None
     text = clean(text)
     before, settings, after = _split(text)
-    if not settings and (require_settings or not text or _is_json(text)):
+    labelled = bool(settings) or f"\n{_NEGATIVE}" in f"\n{text}"
+    if not labelled and (require_settings or not text or _is_json(text)):
         return None
     sections = dict(_sections(after))
     if not before.strip():
@@ -114,7 +115,8 @@ def _plain(line: str, start: int) -> tuple[str, int]:
 
 def _is_settings(settings: dict[str, str]) -> bool:
     names = {name.lower() for name in settings} & _KNOWN
-    return "steps" in names and len(names) >= 3
+    starts_with_steps = next(iter(settings), "") == "Steps" and settings["Steps"].isdecimal()
+    return "steps" in names and len(names) >= (2 if starts_with_steps else 3)
 
 
 def _split(text: str) -> tuple[str, dict[str, str], str]:
