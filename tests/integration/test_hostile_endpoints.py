@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +16,8 @@ from lambdiff import errors
 from lambdiff.auth.credentials import GivenCredentials, Keys
 from lambdiff.client.client import Client
 from lambdiff.client.function_url import FunctionUrlTransport
+from lambdiff.protocol.headers import MEDIA_TYPES
+from support import hostile_images
 from support.faulty_server import Answer, FaultyServer, flood, reply, stall, trickle
 
 CREDENTIALS = GivenCredentials(Keys("AKIDEXAMPLE", "secret"))
@@ -250,3 +254,40 @@ def test_nothing_for_this_machine_goes_through_a_proxy(
         assert len(server.heads) == 2
         assert all("AWS4-HMAC-SHA256" in head and "Basic" not in head for head in server.heads)
     assert not proxy.heads
+
+
+ATTACKED = """
+import contextlib, pathlib, re, sys
+from lambdiff import Client, Keys, LambdiffError
+
+def peak() -> int:  # not `ru_maxrss`, which the parent process contributes to
+    return int(re.search(r"VmHWM:\\s*(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
+
+url, *formats = sys.argv[1:]
+with Client(url, region="us-east-1", credentials=Keys("AKIDEXAMPLE", "secret")) as client:
+    client.generate("a cat", seed=7, width=64, height=64)
+    before = peak()
+    for image_format in formats:
+        with contextlib.suppress(LambdiffError):
+            client.generate("a cat", seed=7, width=64, height=64, image_format=image_format)
+    with contextlib.suppress(LambdiffError):
+        client.health()
+print(peak() - before)
+"""
+"""Prints by how many kB the peak of its memory grows while an endpoint attacks it."""
+
+
+@pytest.mark.linux
+@pytest.mark.slow
+def test_memory_stays_bounded_whatever_arrives() -> None:
+    """Through all attacks in a row, with replies and with images, the client's memory grows by less than 150 MB."""
+    images = [*hostile_images.refused(), *hostile_images.harmful()]
+    answers = [reply(200, content, content_type=MEDIA_TYPES[kind]) for _, kind, content in images]
+    good = reply(200, hostile_images.encoded("png"), content_type="image/png")
+    health = reply(200, b"[" + b'"a",' * 1_500_000 + b'"a"]', content_type="application/json")
+    formats = [*(kind for _, kind, _ in images), *("png" for _ in LARGE)]
+    with FaultyServer(good, *answers, *LARGE.values(), health) as server:
+        command = [sys.executable, "-c", ATTACKED, server.url, *formats]
+        ran = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert len(server.heads) == len(formats) + 2
+    assert int(ran.stdout) < 150_000

@@ -7,15 +7,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-import msgspec
-
 from lambdiff.client import endpoint as endpoints
 from lambdiff.client.batch import Batch, OnResult, run_batch
 from lambdiff.client.error_mapping import raise_for_problem
 from lambdiff.client.image import GeneratedImage
 from lambdiff.client.parameters import GenerationParameters, at_least_one, build_request, build_requests
+from lambdiff.client.replies import read_health
 from lambdiff.client.transport import Transport
-from lambdiff.errors import NOT_JSON, ConfigurationError, EndpointFailed
+from lambdiff.errors import ConfigurationError
 from lambdiff.protocol.contract import Health, ImageFormat, OnStep, SchedulerName
 
 
@@ -111,7 +110,7 @@ class Client:
             InvalidRequest: a parameter is out of range; nothing was sent.
             EndpointRefused: the endpoint refused the request (AccessDenied, Throttled, or a value that its model does
                 not support).
-            EndpointFailed: it failed, did not answer in time, or sent no complete image.
+            EndpointFailed: it failed, did not answer in time, or did not send the complete image of this request.
             CredentialsError: no credentials to sign the request with.
             Cancelled: `on_step` returned True.
 
@@ -128,7 +127,7 @@ class Client:
         started = time.perf_counter()
         reply = self.transport.request("POST", request.to_json(), on_step)
         raise_for_problem(reply)
-        return GeneratedImage.from_reply(reply, time.perf_counter() - started, self.endpoint.price)
+        return GeneratedImage.from_reply(reply, request, time.perf_counter() - started, self.endpoint.price)
 
     def generate_many(
         self,
@@ -197,14 +196,7 @@ class Client:
         """
         reply = self.transport.request("GET")
         raise_for_problem(reply)
-        try:
-            return msgspec.json.decode(reply.body, type=Health)
-        except NOT_JSON as error:
-            raise EndpointFailed(
-                f"The reply from {self.transport.url} is not a lambdiff health report: {error}.",
-                fix="Check the URL: `lambdiff status`.",
-                status=reply.status,
-            ) from None
+        return read_health(reply, self.transport.url)
 
     def close(self) -> None:
         """Close connections and release the model's weights."""

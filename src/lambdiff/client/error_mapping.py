@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import email.utils
-import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from lambdiff.client import access_denied
 from lambdiff.errors import (
     NOT_JSON,
     AccessDenied,
@@ -17,14 +16,17 @@ from lambdiff.errors import (
     LambdiffError,
     Throttled,
 )
-from lambdiff.protocol.headers import REQUEST_ID_HEADER
+from lambdiff.printable import printable
+from lambdiff.protocol.headers import decode_request_id
 from lambdiff.protocol.problems import Problem
 
 if TYPE_CHECKING:
     from lambdiff.protocol.http import HttpResponse
 
-MAX_CLOCK_SKEW_S: Final = 300
-"""Seconds by which a signature's date may differ from AWS's time."""
+MAX_DOCUMENT: Final = 256 * 1024
+"""Maximum bytes of an error reply that is parsed."""
+_MAX_FIELDS: Final = 10
+"""Bad fields that a message lists."""
 
 
 def raise_for_problem(reply: HttpResponse) -> None:
@@ -37,18 +39,18 @@ def raise_for_problem(reply: HttpResponse) -> None:
     if 200 <= reply.status < 300:
         return
     problem = _problem(reply)
-    detail = problem.detail if problem else _aws_message(reply)
+    detail = printable(problem.detail) if problem else _aws_message(reply)
     if reply.status < 500:
         raise _refusal(reply, problem, detail)
     raise _failure(reply, problem, detail)
 
 
 def _refusal(reply: HttpResponse, problem: Problem | None, detail: str) -> LambdiffError:
-    status, request_id = reply.status, _request_id(reply)
+    status, request_id = reply.status, decode_request_id(reply.headers)
     if status == 403:
         return AccessDenied(
             f"The endpoint refused the signature or the permission (403): {detail}",
-            fix=_advice_for_403(reply, detail),
+            fix=access_denied.advice(reply, detail),
             status=status,
             request_id=request_id,
         )
@@ -59,13 +61,20 @@ def _refusal(reply: HttpResponse, problem: Problem | None, detail: str) -> Lambd
             status=status,
             request_id=request_id,
         )
+    if status < 200:
+        return EndpointRefused(
+            f"The endpoint wants to use another protocol ({status}).",
+            fix="Check that the URL is a lambdiff endpoint.",
+            status=status,
+        )
     if status < 400:
         return EndpointRefused(
             f"The endpoint redirects ({status}), but a signature is valid for one address only.",
             fix="Use the address it redirects to, if you trust it.",
             status=status,
         )
-    fields = "; ".join(f"`{error.field}=` {error.detail}" for error in problem.errors) if problem else ""
+    bad = problem.errors[:_MAX_FIELDS] if problem else []
+    fields = "; ".join(f"`{printable(each.field, 40)}=` {printable(each.detail, 200)}" for each in bad)
     return EndpointRefused(
         f"The endpoint refused the request ({status}): {fields or detail}",
         fix="Change these values; `Client.health()` shows what the model supports."
@@ -77,7 +86,7 @@ def _refusal(reply: HttpResponse, problem: Problem | None, detail: str) -> Lambd
 
 
 def _failure(reply: HttpResponse, problem: Problem | None, detail: str) -> LambdiffError:
-    status, request_id = reply.status, _request_id(reply)
+    status, request_id = reply.status, decode_request_id(reply.headers)
     if problem and problem.type.endswith(":timed-out"):
         return EndpointTimeout(
             f"The function ran out of time ({status}): {detail}",
@@ -91,12 +100,8 @@ def _failure(reply: HttpResponse, problem: Problem | None, detail: str) -> Lambd
     )
 
 
-def _request_id(reply: HttpResponse) -> str | None:
-    return reply.headers.get(REQUEST_ID_HEADER) or reply.headers.get("x-amzn-requestid")
-
-
 def _problem(reply: HttpResponse) -> Problem | None:
-    if "json" not in reply.headers.get("content-type", ""):
+    if not reply.content_type.endswith("json") or len(reply.body) > MAX_DOCUMENT:
         return None
     try:
         return msgspec.json.decode(reply.body, type=Problem)
@@ -107,26 +112,7 @@ def _problem(reply: HttpResponse) -> Problem | None:
 def _aws_message(reply: HttpResponse) -> str:
     """AWS's own text (`{"Message": ...}` or `{"message": ...}`); for any other body, only its size and type."""
     try:
-        fields = msgspec.json.decode(reply.body, type=dict[str, object])
+        fields = msgspec.json.decode(reply.body[:MAX_DOCUMENT], type=dict[str, object])
     except NOT_JSON:
-        return f"{len(reply.body):,} bytes of {reply.headers.get('content-type', 'unknown type')}."
-    message = fields.get("Message") or fields.get("message") or "no message"
-    return str(message)[:500]
-
-
-def _advice_for_403(reply: HttpResponse, detail: str) -> str:
-    now = time.time()
-    try:
-        endpoint_time = email.utils.parsedate_to_datetime(reply.headers.get("date", "")).timestamp()
-    except ValueError:
-        endpoint_time = now
-    skew = now - endpoint_time
-    if abs(skew) > MAX_CLOCK_SKEW_S:
-        direction = "ahead of" if skew > 0 else "behind"
-        return f"Set this machine's clock: it is {abs(skew) / 60:.0f} minutes {direction} the endpoint's."
-    if "expired" in detail.lower():
-        return "The session token has expired: sign in again."
-    return (
-        "Check the region, the credentials and both permissions (lambda:InvokeFunctionUrl and lambda:InvokeFunction); "
-        "`lambdiff doctor` finds out which one is wrong."
-    )
+        return f"{len(reply.body):,} bytes of {printable(reply.content_type, 60) or 'unknown type'}."
+    return printable(fields.get("Message") or fields.get("message") or "no message")

@@ -10,8 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lambdiff.errors import EndpointFailed, InvalidRequest, MetadataError, OutputError
+import msgspec
+
+from lambdiff.client import replies
+from lambdiff.errors import InvalidRequest, MetadataError, OutputError
 from lambdiff.files import write_atomically
+from lambdiff.printable import printable
 from lambdiff.protocol.headers import (
     ENGINE_HEADER,
     MEDIA_TYPES,
@@ -19,6 +23,7 @@ from lambdiff.protocol.headers import (
     SEED_HEADER,
     TIMING_HEADER,
     WARNINGS_HEADER,
+    decode_seed,
     decode_timings,
     decode_warnings,
 )
@@ -27,12 +32,11 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
     from PIL.Image import Image
 
-    from lambdiff.protocol.contract import Generation, ImageFormat
+    from lambdiff.protocol.contract import GenerateRequest, Generation, ImageFormat
     from lambdiff.protocol.http import HttpResponse
     from lambdiff.protocol.metadata import ImageMetadata
 
 SUFFIXES: Final[dict[str, ImageFormat]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
-_FORMATS: Final[dict[str, ImageFormat]] = {media_type: name for name, media_type in MEDIA_TYPES.items()}
 
 
 def format_of(path: str | os.PathLike[str]) -> ImageFormat:
@@ -107,38 +111,49 @@ class GeneratedImage:
 
     @classmethod
     def from_reply(
-        cls, reply: HttpResponse, seconds: float, price: Callable[[float], float | None] = lambda _: None
+        cls,
+        reply: HttpResponse,
+        request: GenerateRequest,
+        seconds: float,
+        price: Callable[[float], float | None] = lambda _: None,
     ) -> GeneratedImage:
         """Read a successful reply.
 
         Args:
             reply: the reply as received.
+            request: what was asked for. Nothing else is decoded.
             seconds: how long the caller waited.
             price: returns the price in dollars of the given seconds.
 
         Raises:
-            EndpointFailed: the reply is not a complete image.
+            EndpointFailed: the reply is not a complete image in the requested format and size, or it is the image of
+                another request.
         """
-        headers = reply.headers
-        if reply.content_type not in _FORMATS:
-            raise EndpointFailed(
-                f"The endpoint replied {reply.status} with {reply.content_type or 'no content type'}, not an image.",
-                fix="Check that the URL is a lambdiff endpoint: `lambdiff status`.",
-                status=reply.status,
-            )
-        timings = decode_timings(headers.get(TIMING_HEADER))
-        seed = headers.get(SEED_HEADER, "")
+        from lambdiff.protocol import metadata
+        from lambdiff.protocol.image_decoding import BadImage, decode
+
+        header = replies.check_image(reply, request)
+        if (seed := decode_seed(reply.headers.get(SEED_HEADER))) is not None:
+            replies.check_parameters(request, {"seed": seed})
+            request = msgspec.structs.replace(request, seed=seed)
+        timings = decode_timings(reply.headers.get(TIMING_HEADER))
         generated = cls(
             reply.body,
-            format=_FORMATS[reply.content_type],
-            model=headers.get(MODEL_HEADER, ""),
-            engine=headers.get(ENGINE_HEADER, ""),
+            format=request.image_format,
+            model=printable(reply.headers.get(MODEL_HEADER, ""), 200),
+            engine=printable(reply.headers.get(ENGINE_HEADER, ""), 200),
             timings={**timings, "total": seconds},
-            warnings=decode_warnings(headers.get(WARNINGS_HEADER)),
-            seed=int(seed) if seed.isdecimal() else None,
+            warnings=decode_warnings(reply.headers.get(WARNINGS_HEADER)),
+            seed=seed,
             cost=price(sum(taken for phase, taken in timings.items() if phase != "queue")),
         )
-        generated.image  # noqa: B018 (decodes it now, so that a truncated image is an error here and not later)
+        with contextlib.suppress(MetadataError):  # a proxy may have removed it
+            generated._metadata = recorded = metadata.read(reply.body)
+            generated.warnings += replies.check_parameters(request, msgspec.structs.asdict(recorded.request))
+        try:
+            generated._image = decode(reply.body, request.image_format, header)
+        except BadImage as bad:
+            raise replies.bad_image(bad) from None
         return generated
 
     @classmethod
@@ -161,10 +176,7 @@ class GeneratedImage:
         content = image_texts.read_file(Path(path).expanduser())
         format = image_texts.detect_format(content)
         opened = cls(content, format=format, model="", engine="", timings={}, warnings=[])
-        try:
-            opened.image  # noqa: B018 (decodes it now, like `from_reply`)
-        except EndpointFailed:
-            raise MetadataError(f"{path} is damaged.", fix="Use the original file.") from None
+        opened.image  # noqa: B018 (decodes it now, like `from_reply`)
         with contextlib.suppress(MetadataError):
             opened.model = "@".join(filter(None, (opened.metadata.model, opened.metadata.revision)))
         return opened
@@ -190,18 +202,12 @@ class GeneratedImage:
         return self._metadata
 
     def _decode(self) -> Image:
-        from PIL import Image
+        from lambdiff.protocol.image_decoding import BadImage, decode
 
         try:
-            image = Image.open(io.BytesIO(self.content))
-            image.load()
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise EndpointFailed(
-                f"The image arrived damaged: {error}.",
-                fix="The request was not repeated, because the image has been billed. Run it again if you "
-                "accept the cost.",
-            ) from None
-        return image
+            return decode(self.content, self.format)
+        except BadImage as bad:
+            raise MetadataError(f"The image {bad}.", fix="Use the original file.") from None
 
     @property
     def parameters(self) -> Generation:
@@ -296,7 +302,7 @@ class GeneratedImage:
     def _encode(self, image_format: ImageFormat) -> bytes:
         from lambdiff.protocol import metadata
 
-        return metadata.encode(self.image, self.metadata, image_format)
+        return metadata.encode(self.image.convert("RGB"), self.metadata, image_format)
 
     @property
     def _known_seed(self) -> int | None:

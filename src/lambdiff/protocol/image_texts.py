@@ -30,7 +30,7 @@ MAX_PARTS: Final = 100_000
 XMP: Final = "XML:com.adobe.xmp"
 """The name of the XMP document, as PNG defines it; used for all formats."""
 
-_PNG: Final = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _JPEG_EXIF: Final = b"Exif\0\0"
 _JPEG_XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
 
@@ -113,7 +113,7 @@ def detect_format(content: bytes) -> ImageFormat:
     Raises:
         MetadataError: it is not a PNG, JPEG or WebP image.
     """
-    if content.startswith(_PNG):
+    if content.startswith(PNG_SIGNATURE):
         return "png"
     if content.startswith(b"\xff\xd8"):
         return "jpeg"
@@ -131,7 +131,7 @@ def _read_png(content: bytes, texts: ImageTexts) -> None:
 
 
 def _read_chunks(content: bytes, texts: ImageTexts) -> None:
-    position = len(_PNG)
+    position = len(PNG_SIGNATURE)
     for _ in range(MAX_PARTS):
         if position + 12 > len(content):
             break
@@ -178,7 +178,7 @@ def _add_png_text(kind: bytes, body: bytes, texts: ImageTexts) -> None:
 def _read_jpeg(content: bytes, texts: ImageTexts) -> None:
     """Read the segments of a JPEG file up to its pixels (ITU T.81, annex B)."""
     parts = []
-    for marker, body in _segments(content):
+    for marker, body in jpeg_segments(content):
         if marker == 0xFE:
             texts.add("Comment", body)
         elif marker == 0xE1 and body.startswith(_JPEG_EXIF):
@@ -188,7 +188,7 @@ def _read_jpeg(content: bytes, texts: ImageTexts) -> None:
     texts.exif = exif.read(b"".join(parts))
 
 
-def _segments(content: bytes) -> Iterator[tuple[int, bytes]]:
+def jpeg_segments(content: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the marker and the content of each segment with a length, up to the pixels."""
     position = 2
     for _ in range(MAX_PARTS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import operator
@@ -54,7 +55,7 @@ def validate_fields(kind: type[Struct], fields: dict[str, Any]) -> tuple[dict[st
     """
     values: dict[str, Any] = {}
     problems: list[tuple[str, str]] = []
-    known = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    known = _types(kind)
     for name, value in fields.items():
         if name not in known:
             problems.append((_printable(str(name)), _unknown(str(name), known)))
@@ -64,6 +65,12 @@ def validate_fields(kind: type[Struct], fields: dict[str, Any]) -> tuple[dict[st
         except BadValue as error:
             problems.append((name, str(error)))
     return values, problems
+
+
+@functools.cache
+def _types(kind: type[Struct]) -> dict[str, Any]:
+    """The type of each field of a struct; msgspec evaluates the annotations anew each time."""
+    return {field.name: field.type for field in msgspec.structs.fields(kind)}
 
 
 class BadValue(ValueError):

@@ -97,3 +97,44 @@ def test_an_html_page_is_not_repeated_in_the_message() -> None:
     with pytest.raises(errors.EndpointFailed, match=r"13 bytes of text/html") as caught:
         raise_for_problem(reply(502, b"<h1>oops</h1>", content_type="text/html"))
     assert "<h1>" not in str(caught.value)
+
+
+HOSTILE = "\x1b]0;title\x07\x9b2J\u202e\r\n" + "x" * 100_000
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 422, 500, 502])
+@pytest.mark.parametrize(
+    ("document", "content_type"),
+    [
+        ({"Message": HOSTILE}, "application/json"),
+        ({"message": [HOSTILE] * 100}, "application/json"),
+        ({"type": HOSTILE, "title": HOSTILE, "status": 1, "detail": HOSTILE, "instance": HOSTILE}, PROBLEM_JSON),
+        (
+            {"type": "x", "title": "x", "status": 1, "detail": HOSTILE,
+             "errors": [{"field": HOSTILE, "detail": HOSTILE}] * 20},
+            PROBLEM_JSON,
+        ),
+        ({"Message": "x" * 7_000_000}, "application/json"),
+        (["x"] * 1_000_000, PROBLEM_JSON),
+        ({"Message": HOSTILE}, HOSTILE),
+    ],
+)  # fmt: skip
+def test_what_an_endpoint_says_is_safe_to_print(status: int, document: object, content_type: str) -> None:
+    """Control characters in an error reply are escaped, and a message is never long."""
+    headers = {"content_type": content_type, "lambdiff_request_id": HOSTILE, "x_amzn_errortype": HOSTILE}
+    with pytest.raises(errors.LambdiffError) as caught:
+        raise_for_problem(reply(status, msgspec.json.encode(document), **headers))
+    assert all(line.isprintable() for line in str(caught.value).splitlines())
+    assert len(str(caught.value).splitlines()) == 2
+    assert len(caught.value.message) <= errors.MAX_TEXT + 3
+    assert caught.value.request_id is None
+
+
+@pytest.mark.parametrize(
+    "request_id", ["x; rm -rf ~", "$(id)", "`id`", "a b", "\x1b[31m", "a" * 65, "--all", "a\nb", ""]
+)
+def test_a_request_id_that_is_none_is_not_repeated(request_id: str) -> None:
+    """People paste the command that shows the log, so only what looks like an id becomes part of it."""
+    with pytest.raises(errors.EndpointFailed) as caught:
+        raise_for_problem(reply(500, lambdiff_request_id=request_id))
+    assert caught.value.fix == "See `lambdiff logs`."
