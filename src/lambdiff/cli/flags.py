@@ -30,8 +30,8 @@ def with_flags(text: str, command: click.Command | None = None) -> str:
         ... @click.option("--memory", "memory_mb", type=int)
         ... @click.option("--force", is_flag=True)
         ... def deploy(**options): ...
-        >>> with_flags("Pass `memory_mb=3008` or `force=True`, not `memory=`.", deploy)
-        'Pass --memory 3008 or --force, not `memory=`.'
+        >>> with_flags("Pass `memory_mb=3008` or `force=True`, not `depth=`.", deploy)
+        'Pass --memory 3008 or --force, not `depth=`.'
     """
     if command is None:
         context = click.get_current_context(silent=True)
