@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from lambdiff.errors import OutputError
+from lambdiff.printable import printable
 
+_SHOWN: Final = 200
+"""Characters of a path in a message."""
 _PROBE: Final = bytes(64 * 1024)
 """What `check_writable` writes to find out whether there is space; few images are smaller."""
 _FIXES: Final = {
@@ -118,8 +121,8 @@ def unwritable(path: Path, error: OSError | ValueError) -> OutputError:
     """
     if isinstance(error, OSError):
         fix = _FIXES.get(error.errno or 0, "Choose another folder.")
-        return OutputError(f"{path} cannot be written: {error.strerror or error}.", fix=fix)
-    return OutputError(f"{str(path)!r} is not a possible name: {error}.", fix="Choose another name.")
+        return OutputError(f"{printable(path, _SHOWN)} cannot be written: {error.strerror or error}.", fix=fix)
+    return OutputError(f"{printable(path, _SHOWN)} is not a possible name: {error}.", fix="Choose another name.")
 
 
 def exists(path: Path) -> bool:
@@ -152,13 +155,14 @@ def _check_name(path: Path, *, force: bool) -> None:
     if os.name == "nt" and is_device_name(path.name):
         raise OutputError(f"{path.name} is a device of Windows.", fix="Choose another name.")
     if not exists(path.parent):
-        raise OutputError(f"The folder {path.parent} does not exist.", fix=f"Create it: mkdir -p {path.parent}")
+        folder = printable(path.parent, _SHOWN)
+        raise OutputError(f"The folder {folder} does not exist.", fix=f"Create it: mkdir -p {folder}")
     if not path.parent.is_dir():
-        raise OutputError(f"{path.parent} is not a folder.", fix="Choose another folder.")
+        raise OutputError(f"{printable(path.parent, _SHOWN)} is not a folder.", fix="Choose another folder.")
     if not exists(path):
         return
     if path.is_dir():
-        raise OutputError(f"{path} is a folder.", fix="Add a file name to it.")
+        raise OutputError(f"{printable(path, _SHOWN)} is a folder.", fix="Add a file name to it.")
     if not force:
         raise _exists(path)
 
@@ -198,4 +202,6 @@ def _move_without_replacing(source: str, target: Path) -> None:
 
 def _exists(path: Path) -> OutputError:
     what = "is a link to a file that does not exist" if path.is_symlink() and not path.exists() else "already exists"
-    return OutputError(f"{path} {what}.", fix="Choose another name, or pass `force=True` to overwrite it.")
+    return OutputError(
+        f"{printable(path, _SHOWN)} {what}.", fix="Choose another name, or pass `force=True` to overwrite it."
+    )

@@ -37,7 +37,7 @@ def resolve(source: str | Path, revision: str | None, scratch: Path, progress: P
     Raises:
         ConfigurationError: `source` is neither a folder nor a model, the revision is missing, or the download failed.
     """
-    if Path(source).is_dir():
+    if os.path.isdir(source):  # unlike Path.is_dir, it accepts any text
         return Source(Path(source))
     if entry := catalogue.find(str(source)):
         return Source(download(entry, scratch, progress, revision=revision), entry)
