@@ -23,6 +23,7 @@ _FIXES: Final = {
     errno.ENOSPC: "Free some space, or choose another folder.",
     errno.EDQUOT: "Free some space, or choose another folder.",
 }
+_REFUSALS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR})
 _DEVICES: Final = frozenset(
     {"AUX", "CON", "CONIN$", "CONOUT$", "NUL", "PRN"}
     | {f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³"}
@@ -137,6 +138,17 @@ def exists(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def explain(error: OSError) -> OutputError | None:
+    """Return the error for a file system that is full, read-only or closed to the user; None for any other reason.
+
+    Args:
+        error: from any place, for instance from a log file that could not be continued.
+    """
+    if error.errno in _FIXES or (error.errno in _REFUSALS and error.filename is not None):  # sockets have no file name
+        return unwritable(Path(str(error.filename or "A file")), error)
+    return None
 
 
 @contextlib.contextmanager

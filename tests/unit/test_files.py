@@ -18,7 +18,7 @@ import pytest
 
 from lambdiff.bake.output_folder import check_destination, scratch_folder
 from lambdiff.errors import OutputError
-from lambdiff.files import check_writable, is_device_name, write_atomically, write_to_free_path
+from lambdiff.files import check_writable, explain, is_device_name, write_atomically, write_to_free_path
 
 
 def test_the_bytes_are_written_and_nothing_else_remains(tmp_path: Path) -> None:
@@ -188,6 +188,20 @@ def test_a_full_or_read_only_file_system_is_found_before_anything_is_generated(
         check_writable([tmp_path / "a.png"], force=False)
     assert "space" in caught.value.fix
     assert os.listdir(tmp_path) == []
+
+
+def test_only_errors_of_the_file_system_are_explained() -> None:
+    """A full disk is explained wherever it strikes; a missing file or a refused port is not a matter of the disk."""
+    for error, message in (
+        (OSError(errno.ENOSPC, "No space left on device"), "A file cannot be written: No space left"),
+        (OSError(errno.EROFS, "Read-only file system", "cdk.log"), "cdk.log cannot be written: Read-only"),
+        (OSError(errno.EACCES, "Permission denied", "cdk.log"), "cdk.log cannot be written: Permission denied"),
+    ):
+        explained = explain(error)
+        assert explained is not None
+        assert explained.message.startswith(message)
+    assert explain(OSError(errno.EACCES, "Permission denied")) is None
+    assert explain(OSError(errno.ENOENT, "No such file", "x")) is None
 
 
 def test_each_writer_gets_its_own_name(tmp_path: Path) -> None:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from lambdiff._version import __version__
 from lambdiff.cli.flags import with_flags, with_flags_in
 from lambdiff.printable import printable_json
+
+if TYPE_CHECKING:
+    from lambdiff.errors import LambdiffError
 
 # name -> (module:function, the first line of its help), so that `--help` imports none of the modules
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -100,10 +103,7 @@ def _run(args: list[str] | None) -> int:
         code: int = cli.main(args, prog_name="lambdiff", standalone_mode=False) or 0
         sys.stdout.flush()
     except LambdiffError as error:
-        click.echo(f"Error: {error.message}", err=True)
-        if error.fix:
-            click.echo(f"  {error.fix}", err=True)
-        return error.exit_code
+        return _report(error)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -112,7 +112,21 @@ def _run(args: list[str] | None) -> int:
         return 130
     except BrokenPipeError:  # the reader of stdout is gone
         return 0
+    except OSError as error:  # a full disk can stop any command at any place
+        from lambdiff.files import explain
+
+        explained = explain(error)
+        if explained is None:
+            raise
+        return _report(explained)
     return code
+
+
+def _report(error: LambdiffError) -> int:
+    click.echo(f"Error: {error.message}", err=True)
+    if error.fix:
+        click.echo(f"  {error.fix}", err=True)
+    return error.exit_code
 
 
 def echo_json(value: Any) -> None:

@@ -260,7 +260,7 @@ class GeneratedImage:
             InvalidRequest: the suffix is not that of a supported format.
         """
         path = Path(os.path.expanduser(path))
-        if path.is_dir():
+        if os.path.isdir(path):
             raise OutputError(f"{path} is a folder.", fix="Add a file name to it.")
         image_format = format_of(path)
         content = self.content if image_format == self.format else self._encode(image_format)

@@ -64,7 +64,7 @@ def cdk() -> Tool:
 
 def cdk_installed() -> bool:
     """Return whether the CDK CLI has been fetched."""
-    return (config.home() / "toolchain" / f"aws-cdk-{CDK_VERSION}").is_dir()
+    return os.path.isdir(config.home() / "toolchain" / f"aws-cdk-{CDK_VERSION}")
 
 
 def container_engine() -> Tool:
