@@ -20,6 +20,7 @@ IMAGE_HISTORY: Final = 0x9213
 USER_COMMENT: Final = 0x9286
 XP_COMMENT: Final = 0x9C9C
 
+SIGNATURES: Final = (b"II*\0", b"MM\0*")
 _FIELDS: Final = frozenset({IMAGE_DESCRIPTION, MAKE, MODEL, SOFTWARE, IMAGE_HISTORY, USER_COMMENT, XP_COMMENT})
 _TEXT_TYPES: Final = frozenset({1, 2, 7, 129})
 """BYTE, ASCII, UNDEFINED and UTF-8: the types of one byte in which programs store text."""
@@ -47,7 +48,7 @@ def read(data: bytes) -> Exif:
         data: with or without the prefix that JPEG requires.
     """
     data = data.removeprefix(_PREFIX)
-    if data[:4] not in (b"II*\0", b"MM\0*"):
+    if not data.startswith(SIGNATURES):
         return Exif()
     order = "<" if data[:1] == b"I" else ">"
     (root,) = _unpack(order + "I", data, 4) or (0,)

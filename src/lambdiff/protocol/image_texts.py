@@ -177,15 +177,20 @@ def _add_png_text(kind: bytes, body: bytes, texts: ImageTexts) -> None:
 
 def _read_jpeg(content: bytes, texts: ImageTexts) -> None:
     """Read the segments of a JPEG file up to its pixels (ITU T.81, annex B)."""
-    parts = []
+    blocks: list[list[bytes]] = []
     for marker, body in jpeg_segments(content):
         if marker == 0xFE:
             texts.add("Comment", body)
         elif marker == 0xE1 and body.startswith(_JPEG_EXIF):
-            parts.append(body.removeprefix(_JPEG_EXIF))  # EXIF data of more than 64 KiB continues in the next segment
+            part = body.removeprefix(_JPEG_EXIF)
+            if blocks and not part.startswith(exif.SIGNATURES):
+                blocks[-1].append(part)  # EXIF data of more than 64 KiB continues in the next segment
+            else:
+                blocks.append([part])
         elif marker == 0xE1 and body.startswith(_JPEG_XMP):
             texts.add(XMP, body.removeprefix(_JPEG_XMP))
-    texts.exif = exif.read(b"".join(parts))
+    found = [exif.read(b"".join(parts)) for parts in blocks]
+    texts.exif = next((each for each in found if each.fields), Exif())
 
 
 def jpeg_segments(content: bytes) -> Iterator[tuple[int, bytes]]:

@@ -148,7 +148,8 @@ def _sections(after: str) -> Iterator[tuple[str, str]]:
     label = ""
     part: list[str] = []
     for line in after.split("\n") if after else ():
-        found = re.match(rf"{_NEGATIVE}|{_TEMPLATE.pattern}", line)
+        # A template may contain the label of a negative prompt.
+        found = _TEMPLATE.match(line) or (label == "" and re.match(_NEGATIVE, line)) or None
         if found:
             yield label, "\n".join(part).strip()
             label, part = found[0], []
