@@ -763,6 +763,7 @@ HOSTILE: dict[str, bytes] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_cost_little(name: str) -> None:
     """A hostile file is read or refused within a second of processor time and 100 MB."""
@@ -790,8 +791,9 @@ JSON = st.recursive(
 SHAPES: list[dict[str, Any]] = [COMFY, COMFY_WORKFLOW, SWARM, FOOOCUS, INVOKE_3, INVOKE_2, NOVELAI, DRAW_THINGS, EASY]
 
 
+@pytest.mark.slow
 @given(st.sampled_from(SHAPES), st.lists(st.integers(0, 50), min_size=1, max_size=6), JSON)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_any_value_in_any_place_is_read_or_refused(shape: dict[str, Any], path: list[int], value: Any) -> None:
     """A tool's JSON with one value replaced by anything is read, or refused with a `MetadataError`."""
     document: Any = copy.deepcopy(shape)
@@ -816,8 +818,9 @@ def test_any_value_in_any_place_is_read_or_refused(shape: dict[str, Any], path: 
 SAMPLES = [content for content, _ in IMAGES.values()]
 
 
+@pytest.mark.slow
 @given(st.sampled_from(SAMPLES), st.integers(0, 10_000), st.binary(min_size=1, max_size=8), st.booleans())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_damaged_files_are_read_or_refused(content: bytes, position: int, damage: bytes, truncate: bool) -> None:
     """Reading a file with overwritten bytes, or without its end, succeeds or raises a `MetadataError`."""
     position %= len(content)

@@ -44,7 +44,7 @@ def read(source: bytes | Path) -> ImageMetadata:
     if found is not None:
         return found
     if texts.damaged:
-        raise MetadataError("The image is damaged, and no parameters can be read.", fix="Use the original file.")
+        raise MetadataError("The image is damaged: no generation parameters can be read.", fix="Use the original file.")
     raise MetadataError(
         "The image contains no generation parameters.",
         fix="Use the file as the program that generated it wrote it: editors and messengers strip the parameters.",

@@ -103,7 +103,8 @@ def read(prompt: Any, workflow: Any) -> ImageMetadata | None:
     prompts = {each["prompt"] for each in found}
     if len(prompts) != 1 or None in prompts:
         raise MetadataError(
-            "The image contains a graph of ComfyUI, but it is unclear which prompt generated the image.",
+            "The image contains no generation parameters that can be read: it is unclear which prompt of its ComfyUI "
+            "graph generated it.",
             fix="Pass the prompt yourself.",
         )
     agreed = {name: value for name, value in found[0].items() if all(each[name] == value for each in found)}
