@@ -1,7 +1,8 @@
 """Read text fields from EXIF data, from any byte order and any order of its parts.
 
-Pillow reads every field at once and copies it, so that a small file with many overlapping fields would take gigabytes.
-Only the fields below are read here. Layout: TIFF 6.0, section 2; tags: https://exiftool.org/TagNames/EXIF.html.
+Programs store texts with the wrong type and in the wrong directory, so the bytes of a field are returned as they are.
+Only the fields below are read, because hostile files have thousands that overlap. Layout: TIFF 6.0, section 2; tags:
+https://exiftool.org/TagNames/EXIF.html.
 """
 
 from __future__ import annotations
