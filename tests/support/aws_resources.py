@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 from botocore.exceptions import ClientError
 
 from lambdiff import config
@@ -20,6 +22,7 @@ from lambdiff.engine import manifest as manifests
 from lambdiff.protocol.contract import Defaults
 
 REGION = "us-east-1"
+REPOSITORY = f"cdk-hnb659fds-container-assets-123456789012-{REGION}"
 OUTPUTS = {
     names.URL: f"https://abc.lambda-url.{REGION}.on.aws/",
     names.FUNCTION_NAME: "lambdiff-Function",
@@ -50,37 +53,113 @@ def write_manifest(folder: Path) -> None:
     (folder / manifests.FILENAME).write_bytes(manifest.to_json())
 
 
-def make_stack(name: str = "lambdiff", outputs: dict[str, str] | None = None, serial: int | None = 1) -> None:
-    """Create or update a stack with the outputs of a deployment and one harmless resource."""
-    template = {
+def make_stack(
+    name: str = "lambdiff",
+    outputs: dict[str, str] | None = None,
+    serial: int | None = 1,
+    *,
+    properties: dict[str, dict[str, Any]] | None = None,
+    tags: dict[str, str] | None = None,
+) -> None:
+    """Create a stack with the outputs of a deployment and one harmless resource, instead of any stack of this name.
+
+    Args:
+        name: the name of the stack.
+        outputs: values that differ from `OUTPUTS`.
+        serial: the number of the access key; None for a stack without one.
+        properties: by logical id and type, as in `Function:AWS::Lambda::Function`, for resources that the template has
+            and that are not created.
+        tags: by default those of a deployment.
+    """
+    template: dict[str, Any] = {
+        "Conditions": {"Never": {"Fn::Equals": ["created", "not created"]}},
         "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},
         "Outputs": {key: {"Value": value} for key, value in {**OUTPUTS, **(outputs or {})}.items()},
     }
+    for key, values in (properties or {"Function:AWS::Lambda::Function": {"MemorySize": 3008}}).items():
+        logical_id, _, kind = key.partition(":")
+        template["Resources"][logical_id] = {"Type": kind, "Condition": "Never", "Properties": values}
     if serial is not None:
         template["Parameters"] = {names.KEY_SERIAL: {"Type": "Number", "Default": serial}}
     client = boto3.client("cloudformation", REGION)
-    text = json.dumps(template)
-    try:
-        client.update_stack(StackName=name, TemplateBody=text)
-    except client.exceptions.ClientError:
-        client.create_stack(StackName=name, TemplateBody=text)
+    tags = {names.DEPLOYMENT_TAG: name} if tags is None else tags
+    request: dict[str, Any] = {
+        "StackName": name,
+        "TemplateBody": json.dumps(template),
+        "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
+    }
+    client.delete_stack(StackName=name)
+    client.create_stack(**request)
 
 
-def make_function(name: str = "lambdiff-Function", *, reserved: int | None = None) -> str:
-    """Create a function and return its ARN."""
+def stack_states(monkeypatch: pytest.MonkeyPatch, *states: str | dict[str, Any], name: str = "lambdiff") -> None:
+    """Let CloudFormation report states that moto never enters.
+
+    Args:
+        monkeypatch: undoes it.
+        states: one for each reply, the last one for all further replies: a status, or fields of the reply. An empty
+            status stands for moto's own reply.
+        name: the stack that they are about.
+    """
+    left = list(states)
+    original = Account.client
+
+    def change(parsed: dict[str, Any], **_: Any) -> None:
+        for stack in parsed.get("Stacks", []):
+            if stack["StackName"] == name:
+                state = left.pop(0) if len(left) > 1 else left[0]
+                stack.update({"StackStatus": state} if isinstance(state, str) and state else state or {})
+
+    def client(self: Account, service: Any) -> Any:
+        opened = original(self, service)
+        opened.meta.events.register("after-call.cloudformation.DescribeStacks", change)
+        return opened
+
+    monkeypatch.setattr(Account, "client", client)
+
+
+def make_function(name: str = "lambdiff-Function", *, reserved: int | None = None, image: str | None = None) -> str:
+    """Create a function from an archive, or from an image in ECR, and return its ARN."""
     trust = '{"Version":"2012-10-17","Statement":[]}'
-    role = boto3.client("iam").create_role(RoleName="function", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+    role = boto3.client("iam").create_role(RoleName=f"role-of-{name}", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
     client = boto3.client("lambda", REGION)
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("handler.py", "def handle(event, context): ...")
+    code: dict[str, Any] = {"Code": {"ImageUri": image}, "PackageType": "Image"}
+    if image is None:
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr("handler.py", "def handle(event, context): ...")
+        code = {"Code": {"ZipFile": archive.getvalue()}, "Runtime": "python3.12", "Handler": "handler.handle"}
     function = client.create_function(
-        FunctionName=name, Role=role, Runtime="python3.12", Handler="handler.handle", Timeout=600, MemorySize=3008,
-        Code={"ZipFile": archive.getvalue()}, LoggingConfig={"LogGroup": "/aws/lambda/lambdiff-Function"},
+        FunctionName=name, Role=role, Timeout=600, MemorySize=3008,
+        LoggingConfig={"LogGroup": "/aws/lambda/lambdiff-Function"}, **code,
     )  # fmt: skip
     if reserved is not None:
         client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=reserved)
     return str(function["FunctionArn"])
+
+
+def push_image(*tags: str, content: str = "0", repository: str = REPOSITORY) -> str:
+    """Publish an image with some tags, and return its address with the first one; `content` is a hexadecimal digit."""
+    client = boto3.client("ecr", REGION)
+    with contextlib.suppress(client.exceptions.RepositoryAlreadyExistsException):
+        client.create_repository(repositoryName=repository)
+    kind = "application/vnd.docker.distribution.manifest.v2+json"
+    layer = {"digest": f"sha256:{content * 64}", "size": 100_000_000, "mediaType": kind}
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": layer, "layers": [layer]})
+    for tag in tags:
+        client.put_image(repositoryName=repository, imageManifest=manifest, imageTag=tag)
+    return image_address(tags[0], repository)
+
+
+def image_address(tag: str, repository: str = REPOSITORY) -> str:
+    """Return the address of an image with a tag."""
+    return f"123456789012.dkr.ecr.{REGION}.amazonaws.com/{repository}:{tag}"
+
+
+def image_tags(repository: str = REPOSITORY) -> set[str]:
+    """Return the tags of all images in a repository."""
+    images = boto3.client("ecr", REGION).describe_images(repositoryName=repository)["imageDetails"]
+    return {tag for image in images for tag in image["imageTags"]}
 
 
 def make_logs(*lines: str, group: str = OUTPUTS["LogGroup"]) -> None:

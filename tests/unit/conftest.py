@@ -43,6 +43,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from moto import mock_aws
 
     monkeypatch.setenv("AWS_REGION", REGION)
+    monkeypatch.setenv("MOTO_LAMBDA_STUB_ECR", "FALSE")  # so that a function's hash is the digest of its image
     with mock_aws():
         yield
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import datetime
 import email.utils
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
-from lambdiff.auth import credentials
+from lambdiff.auth import credentials, partitions
 from lambdiff.auth.region import choose_region
 from lambdiff.aws.error_mapping import NotFound, PermissionDenied, Rejected, no_credentials, translated
 from lambdiff.config import Deployment, Sourced
+from lambdiff.errors import ConfigurationError, CredentialsError, DeployError, LambdiffError
 
 if TYPE_CHECKING:
     import boto3
@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from types_boto3_secretsmanager import SecretsManagerClient
     from types_boto3_ssm import SSMClient
     from types_boto3_sts import STSClient
+    from types_boto3_sts.type_defs import GetCallerIdentityResponseTypeDef
 
 MIN_UNRESERVED: Final = 100
 """Concurrent executions that Lambda keeps for functions without a reservation."""
-BOOTSTRAP_PARAMETER: Final = "/cdk-bootstrap/hnb659fds/version"
+BOOTSTRAP_STACK: Final = "CDKToolkit"
+BOOTSTRAP_QUALIFIER: Final = "hnb659fds"
+BOOTSTRAP_PARAMETER: Final = f"/cdk-bootstrap/{BOOTSTRAP_QUALIFIER}/version"
 MIN_BOOTSTRAP: Final = 6
 
 
@@ -95,7 +98,8 @@ class Account:
                 parameter = self.client("ssm").get_parameter(Name=BOOTSTRAP_PARAMETER)["Parameter"]
         except NotFound:
             return None
-        return int(parameter["Value"])
+        value = parameter["Value"]
+        return int(value) if value.isdecimal() else 0
 
     def concurrency(self) -> tuple[int, int] | None:
         """Return the account's (limit, unreserved) concurrent executions, or None if the identity may not read them."""
@@ -130,10 +134,14 @@ class Account:
         return email.utils.parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"])
 
     @property
-    def principal(self) -> str:
-        """The ARN of the IAM user or role; for the session of an assumed role, the ARN of the role."""
-        match = re.fullmatch(r"arn:(aws[a-z-]*):sts::(\d{12}):assumed-role/([^/]+)/.*", self.arn)
-        return f"arn:{match[1]}:iam::{match[2]}:role/{match[3]}" if match else self.arn
+    def partition(self) -> str:
+        """The partition of all ARNs in this account: `aws`, or for example `aws-cn`."""
+        return self.arn.split(":")[1]
+
+    @property
+    def image_repository(self) -> str:
+        """The name of the ECR repository that the CDK publishes images to."""
+        return f"cdk-{BOOTSTRAP_QUALIFIER}-container-assets-{self.id}-{self.region.value}"
 
 
 def open_account(
@@ -148,11 +156,41 @@ def open_account(
 
     Raises:
         CredentialsError: there are no credentials, or AWS does not accept them.
-        ConfigurationError: the region is unknown.
+        InvalidRequest: there is no region with the given name.
+        ConfigurationError: the region is unknown or does not exist, or the account has not enabled it.
+        DeployError: AWS cannot be reached.
     """
     profile = profile or (deployment.profile if deployment else None)
     session = credentials.session(profile)
     where = choose_region(region, deployment=deployment, profile=profile)
-    with translated("Your AWS identity"):
-        identity = session.client("sts", region_name=where.value).get_caller_identity()
+    partition = partitions.require_region(where)
+    try:
+        identity = _identify(session, where.value)
+    except CredentialsError as error:
+        if partition.home == where.value or not _is_accepted(session, partition.home):
+            raise
+        raise ConfigurationError(
+            f"The region {where} does not accept your credentials, which {partition.home} does accept: either the "
+            "account has not enabled the region, or the session was issued by the global STS endpoint.",
+            fix=f"Enable the region in the AWS console (Account, AWS Regions), or choose another `region=`. "
+            f"{error.message}",
+        ) from None
+    except DeployError as error:
+        if not partitions.is_known(where.value):
+            similar = ", ".join(partitions.similar_regions(where.value))
+            error.fix = f"The region {where} may not exist; regions with similar names: {similar}. {error.fix}"
+        raise
     return Account(session, identity["Account"], identity["Arn"], where, profile)
+
+
+def _identify(session: boto3.Session, region: str) -> GetCallerIdentityResponseTypeDef:
+    with translated("Your AWS identity"):
+        return session.client("sts", region_name=region).get_caller_identity()
+
+
+def _is_accepted(session: boto3.Session, region: str) -> bool:
+    try:
+        _identify(session, region)
+    except LambdiffError:
+        return False
+    return True

@@ -58,6 +58,17 @@ def select(name: str | None = None, profile: str | None = None) -> SelectedDeplo
     return SelectedDeployment(chosen, accounts.open_account(profile, deployment=chosen.value))
 
 
+def find_saved(name: str | None = None) -> Sourced[Deployment] | None:
+    """Return the named deployment, or the default one; None if it is not saved on this machine."""
+    name = name_given(name)
+    return config.choose_deployment(name) if not name or name in config.load().deployments else None
+
+
+def name_given(name: str | None) -> str | None:
+    """Return the name that the caller gives, as an argument or in `LAMBDIFF_DEPLOYMENT`."""
+    return name or os.environ.get("LAMBDIFF_DEPLOYMENT")
+
+
 def select_saved(name: str | None = None) -> Sourced[Deployment]:
     """Select the named deployment, or the default one, without calling AWS.
 
@@ -94,15 +105,18 @@ def from_stack(stack: str, *, name: str, region: str | None = None, profile: str
 
 
 def require_explicit_name(name: str | None) -> None:
-    """Require a name if there are several deployments.
+    """Require a name unless exactly one deployment is saved.
 
-    The default changes when a deployment is destroyed, so repeating the command would destroy the next one.
+    The default changes when a deployment is destroyed, so repeating the command would destroy another one.
 
     Raises:
-        ConfigurationError: there are several deployments and none was named.
+        ConfigurationError: there are several deployments, or none, and none was named.
     """
     saved = config.load().deployments
-    if len(saved) > 1 and not (name or os.environ.get("LAMBDIFF_DEPLOYMENT")):
-        raise ConfigurationError(
-            f"There are several deployments: {', '.join(sorted(saved))}.", fix="Name one with `deployment=`."
-        )
+    if len(saved) == 1 or name_given(name):
+        return
+    if not saved:
+        select_saved()
+    raise ConfigurationError(
+        f"There are several deployments: {', '.join(sorted(saved))}.", fix="Name one with `deployment=`."
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from lambdiff import pricing
 from lambdiff.aws.account import Account
@@ -11,6 +12,8 @@ from lambdiff.aws.error_mapping import NotFound, PermissionDenied, translated
 from lambdiff.errors import DeployError
 
 Architecture = Literal["x86_64", "arm64"]
+SNAPSTART_ALIAS: Final = "live"
+"""The alias of the published version that a Function URL with SnapStart serves."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Function:
         snapstart: whether published versions have SnapStart; the Function URL then serves one of them.
         log_group: the name of its log group.
         image_uri: the address of its image in ECR; empty for a function from a zip archive.
+        image_known: whether the hash of its code is the digest of its image, as `users_of_images` expects.
     """
 
     name: str
@@ -38,6 +42,12 @@ class Function:
     snapstart: bool
     log_group: str
     image_uri: str
+    image_known: bool = True
+
+    @property
+    def target_arn(self) -> str:
+        """The ARN that the Function URL belongs to, and that permissions to call it name."""
+        return f"{self.arn}:{SNAPSTART_ALIAS}" if self.snapstart else self.arn
 
     @property
     def ready(self) -> bool:
@@ -67,7 +77,7 @@ def read(account: Account, name: str) -> Function:
     """
     with translated(f"The function {name}"):
         reply = account.client("lambda").get_function(FunctionName=name)
-    found = reply["Configuration"]
+    found, resolved = reply["Configuration"], reply.get("Code", {}).get("ResolvedImageUri", "")
     return Function(
         name=name,
         arn=found["FunctionArn"],
@@ -80,6 +90,7 @@ def read(account: Account, name: str) -> Function:
         snapstart=found.get("SnapStart", {}).get("ApplyOn") == "PublishedVersions",
         log_group=found.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{name}",
         image_uri=reply.get("Code", {}).get("ImageUri", ""),
+        image_known=resolved.partition("@sha256:")[2] in ("", found.get("CodeSha256")),
     )
 
 
@@ -104,16 +115,28 @@ def reserved_concurrency(account: Account, name: str) -> int | None:
     return reply.get("ReservedConcurrentExecutions")
 
 
-def names(account: Account, prefix: str) -> set[str]:
-    """Return the names of the account's functions that begin with `prefix`; none if the identity may not list them."""
-    found: set[str] = set()
+def users_of_images(account: Account) -> dict[str, set[str]] | None:
+    """Return the names of the functions that use each image, by the image's digest.
+
+    All versions count, because a published version keeps its image.
+
+    Returns:
+        None if this cannot be known: the identity may not list functions, or AWS describes them in another way.
+    """
+    users: dict[str, set[str]] = {}
     try:
         with translated("The account's functions", "listed"):
-            for page in account.client("lambda").get_paginator("list_functions").paginate():
-                found |= {each["FunctionName"] for each in page["Functions"]}
+            for page in account.client("lambda").get_paginator("list_functions").paginate(FunctionVersion="ALL"):
+                for each in page["Functions"]:
+                    if each.get("PackageType") == "Image":
+                        # For an image, the hash is its digest without the prefix.
+                        digest = each.get("CodeSha256", "").removeprefix("sha256:")
+                        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+                            return None
+                        users.setdefault(f"sha256:{digest}", set()).add(each["FunctionName"])
     except PermissionDenied:
-        return set()
-    return {name for name in found if name.startswith(prefix)}
+        return None
+    return users
 
 
 def set_memory(account: Account, name: str, memory_mb: int) -> None:

@@ -1,4 +1,4 @@
-"""Names of the outputs and parameters of a deployment's stack. Clients read the outputs, so the names never change."""
+"""Names in a deployment's stack: outputs, parameters, a tag. Clients read the outputs, so the names never change."""
 
 from __future__ import annotations
 
@@ -18,3 +18,6 @@ INVOKER_ROLE_ARN: Final = "InvokerRoleArn"
 
 KEY_SERIAL: Final = "KeySerial"
 """Template parameter: when the number is raised, CloudFormation replaces the access key (`lambdiff rotate`)."""
+
+DEPLOYMENT_TAG: Final = "lambdiff:deployment"
+"""Tag of the stack and of everything in it; its value is the name of the deployment."""

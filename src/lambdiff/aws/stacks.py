@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from lambdiff.aws import outputs
 from lambdiff.aws.account import Account
-from lambdiff.aws.error_mapping import NotFound, translated
+from lambdiff.aws.error_mapping import NotFound, PermissionDenied, Rejected, translated
 from lambdiff.config import Deployment
 from lambdiff.errors import ConfigurationError, DeployError
 
 if TYPE_CHECKING:
     from types_boto3_cloudformation.type_defs import ParameterTypeDef
+
+_POLL: Final = 2.0
+"""Seconds between two looks at a stack that is changing."""
+_MAX_POLLS: Final = 900
+_STALE_READS: Final = 5
+_MADE_BY: Final = "by lambdiff."
+"""How the description of every stack of lambdiff ends."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,8 @@ class StackState:
         reason: the reason for the status; empty if CloudFormation gives none.
         outputs, parameters: values by name; see `lambdiff.aws.outputs`.
         changed_at: the time of the last change, ISO 8601.
+        ours: whether lambdiff created it.
+        protected: whether its termination protection is on.
     """
 
     name: str
@@ -33,11 +44,23 @@ class StackState:
     outputs: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, str] = field(default_factory=dict)
     changed_at: str = ""
+    ours: bool = True
+    protected: bool = False
 
     @property
     def stable(self) -> bool:
         """Whether no change is in progress and the last one left a usable stack."""
         return self.status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE")
+
+    @property
+    def changing(self) -> bool:
+        """Whether a change is in progress. A stack under review is not: it waits for a change set to be executed."""
+        return self.status.endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS"
+
+    @property
+    def never_created(self) -> bool:
+        """Whether its creation failed, so that it contains nothing in use and can only be deleted."""
+        return self.status in ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED")
 
     def __str__(self) -> str:
         return f"{self.status} {self.reason}".strip()
@@ -55,6 +78,9 @@ def read(account: Account, name: str) -> StackState | None:
     except NotFound:
         return None
     changed = stack.get("LastUpdatedTime") or stack["CreationTime"]
+    tagged = any(tag["Key"] == outputs.DEPLOYMENT_TAG for tag in stack.get("Tags", []))
+    # Under review, it has neither resources nor, until its change set is executed, tags and description.
+    under_review = stack["StackStatus"] == "REVIEW_IN_PROGRESS"
     return StackState(
         name=name,
         status=stack["StackStatus"],
@@ -62,6 +88,49 @@ def read(account: Account, name: str) -> StackState | None:
         outputs={each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])},
         parameters={each["ParameterKey"]: each["ParameterValue"] for each in stack.get("Parameters", [])},
         changed_at=changed.isoformat(timespec="seconds"),
+        ours=tagged or under_review or stack.get("Description", "").endswith(_MADE_BY),
+        protected=stack.get("EnableTerminationProtection", False),
+    )
+
+
+def read_template(account: Account, name: str) -> dict[str, Any]:
+    """Return the template of a stack, as it was deployed.
+
+    Raises:
+        CredentialsError, DeployError: it cannot be read.
+    """
+    with translated(f"The template of the stack {name}"):
+        body: Any = account.client("cloudformation").get_template(StackName=name)["TemplateBody"]
+    return dict(body) if isinstance(body, Mapping) else {}  # botocore parses JSON; a template in YAML stays text
+
+
+def wait_until_idle(
+    account: Account,
+    name: str,
+    *,
+    seen: Callable[[StackState], None] = lambda _: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> StackState | None:
+    """Wait until no change of a stack is in progress, and return its state; None if there is no such stack.
+
+    Args:
+        account: the account.
+        name: the name of the stack.
+        seen: receives each state in which a change is in progress.
+        sleep: waits for the given seconds.
+
+    Raises:
+        CredentialsError, DeployError: it cannot be read, or the change takes longer than half an hour.
+    """
+    for _ in range(_MAX_POLLS):
+        state = read(account, name)
+        if state is None or not state.changing:
+            return state
+        seen(state)
+        sleep(_POLL)
+    raise DeployError(
+        f"The stack {name} is still changing: {state}.",
+        fix="See its events in the CloudFormation console, and run the same command again when it has finished.",
     )
 
 
@@ -128,16 +197,20 @@ def to_deployment(stack: str, found: Mapping[str, str], *, name: str, region: st
     )
 
 
-def update_parameters(account: Account, state: StackState, changes: Mapping[str, str]) -> None:
-    """Change parameters of a stack, keep its template and other parameters, and wait until the update is complete.
+def start_update(account: Account, state: StackState, changes: Mapping[str, str], *, keep_old_minutes: int = 0) -> None:
+    """Begin to change parameters of a stack; its template and its other parameters stay as they are.
+
+    Args:
+        account: the account.
+        state: the stack before the change.
+        changes: new values by name.
+        keep_old_minutes: how long CloudFormation waits between creating new resources and deleting those that they
+            replace. Until then, the change can be cancelled.
 
     Raises:
         CredentialsError: a permission is missing.
-        DeployError: CloudFormation refused the update or rolled it back.
+        DeployError: CloudFormation refused the update.
     """
-    from botocore.exceptions import WaiterError
-
-    client = account.client("cloudformation")
     changed: list[ParameterTypeDef] = [
         {"ParameterKey": name, "ParameterValue": value} for name, value in changes.items()
     ]
@@ -145,43 +218,81 @@ def update_parameters(account: Account, state: StackState, changes: Mapping[str,
         {"ParameterKey": name, "UsePreviousValue": True} for name in state.parameters if name not in changes
     ]
     with translated(f"The stack {state.name}", "updated"):
-        client.update_stack(
+        account.client("cloudformation").update_stack(
             StackName=state.name,
             UsePreviousTemplate=True,
             Parameters=[*changed, *kept],
             Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
+            RollbackConfiguration={"MonitoringTimeInMinutes": keep_old_minutes},
         )
-        try:
-            client.get_waiter("stack_update_complete").wait(
-                StackName=state.name, WaiterConfig={"Delay": 2, "MaxAttempts": 300}
-            )
-        except WaiterError:
-            raise DeployError(
-                f"The update of the stack {state.name} did not succeed: {require(account, state.name)}",
-                fix="Fix what AWS names, then try again.",
-            ) from None
 
 
-def delete(account: Account, name: str) -> None:
-    """Delete a stack and wait until it is gone.
+def cancel_update(account: Account, name: str) -> bool:
+    """Cancel the update of a stack, which is then rolled back; return False if it can no longer be cancelled.
+
+    Raises:
+        CredentialsError, DeployError: a permission is missing, or AWS cannot be reached.
+    """
+    try:
+        with translated(f"The update of the stack {name}", "cancelled"):
+            account.client("cloudformation").cancel_update_stack(StackName=name)
+    except Rejected:
+        return False
+    return True
+
+
+def delete(account: Account, name: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Delete a stack and wait until it is gone; do nothing if there is none.
 
     Raises:
         CredentialsError: a permission is missing.
         DeployError: CloudFormation could not delete a resource.
     """
-    from botocore.exceptions import WaiterError
-
-    client = account.client("cloudformation")
+    before = read(account, name)
+    if before is None:
+        return
     with translated(f"The stack {name}", "deleted"):
-        client.delete_stack(StackName=name)
-        try:
-            client.get_waiter("stack_delete_complete").wait(
-                StackName=name, WaiterConfig={"Delay": 2, "MaxAttempts": 900}
-            )
-        except WaiterError:
-            state = read(account, name)
-            if state is not None:
-                raise DeployError(
-                    f"The stack {name} could not be deleted: {state}",
-                    fix="Remove what AWS names, then run `lambdiff destroy` again.",
-                ) from None
+        account.client("cloudformation").delete_stack(StackName=name)
+    after = wait_until_idle(account, name, sleep=sleep)
+    for _ in range(_STALE_READS):  # what is read right after the call may be older than the call
+        if after is None or after.status != before.status:
+            break
+        sleep(_POLL)
+        after = wait_until_idle(account, name, sleep=sleep)
+    if after is not None:
+        raise DeployError(
+            f"The stack {name} could not be deleted: {after}{describe_failures(account, name)}",
+            fix=f"Remove what AWS names, then run `lambdiff destroy` again. To delete the stack without it: "
+            f"`{_delete_command(account, name)}`.",
+        )
+
+
+def describe_failures(account: Account, name: str) -> str:
+    """Return why resources failed in the last change of a stack, as an addition to a message; empty if unknown."""
+    failures = _failed_resources(account, name)
+    return "".join(f" {resource}: {reason}" for resource, reason in failures.items())
+
+
+def _failed_resources(account: Account, name: str) -> dict[str, str]:
+    """Return the reasons by logical id; none if the identity may not read them."""
+    try:
+        with translated(f"The events of the stack {name}"):
+            events = account.client("cloudformation").describe_stack_events(StackName=name)["StackEvents"]
+    except (PermissionDenied, Rejected):
+        return {}
+    found: dict[str, str] = {}
+    for event in events:  # newest first
+        status, resource = event.get("ResourceStatus", ""), event.get("LogicalResourceId", "")
+        if event.get("PhysicalResourceId") == event["StackId"]:
+            if status in ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"):
+                break  # the beginning of the last change
+        elif status.endswith("_FAILED") and "cancelled" not in event.get("ResourceStatusReason", ""):
+            found[resource] = event.get("ResourceStatusReason", "no reason given")
+    return found
+
+
+def _delete_command(account: Account, name: str) -> str:
+    command = ["aws", "cloudformation", "delete-stack", "--stack-name", name, "--region", account.region.value]
+    if failed := list(_failed_resources(account, name)):
+        command += ["--retain-resources", *failed]
+    return shlex.join(command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -124,6 +125,16 @@ def choose_static_shapes(
     # With an interval the UNet would be compiled twice, with and without guidance.
     always_guided = approximations.guidance_interval == (0.0, 1.0)
     return engine == "openvino" and native_size is None and precision != "w8a8" and always_guided
+
+
+def find_libraries(engine: EngineName) -> None:
+    """Look for the libraries that baking needs without importing them, which takes seconds.
+
+    Raises:
+        MissingExtra: the `bake` extra is not installed.
+    """
+    if not all(importlib.util.find_spec(module.partition(".")[0]) for module in _REQUIRED_MODULES[engine]):
+        raise MissingExtra("A library that `lambdiff bake` needs", "bake")
 
 
 def check_libraries(engine: EngineName) -> None:

@@ -11,8 +11,8 @@ from lambdiff.aws import function as functions
 from lambdiff.aws.deployment import SelectedDeployment
 from lambdiff.aws.error_mapping import Conflict, InvalidValue, Rejected
 from lambdiff.aws.function import Function
-from lambdiff.bench.interrupts import DeferredInterrupt
 from lambdiff.errors import ConfigurationError, CredentialsError, DeployError, LambdiffError
+from lambdiff.interrupts import DeferredInterrupt
 from lambdiff.stages import Stages
 
 CONFLICT_TIMEOUT: Final = 120.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 
@@ -10,7 +10,7 @@ from lambdiff.aws.function import Architecture
 from lambdiff.cli import echo_json
 from lambdiff.cli.flags import with_flags
 from lambdiff.cli.options import json_option, make_confirm, profile_option, region_option, yes_option
-from lambdiff.cli.value_types import Value
+from lambdiff.cli.value_types import Unchecked
 from lambdiff.engine.manifest import EngineName
 from lambdiff.infra import settings
 from lambdiff.printable import printable
@@ -18,6 +18,7 @@ from lambdiff.printable import printable
 if TYPE_CHECKING:
     from lambdiff.infra.deploy import DeployResult
     from lambdiff.infra.preflight import DeployOptions
+    from lambdiff.infra.settings import SettingOverrides
     from lambdiff.stages import Stages
 
 _MAX_DIFF: Final = 1_000_000
@@ -35,55 +36,62 @@ _MAX_DIFF: Final = 1_000_000
 @region_option
 @profile_option
 @click.option(
-    "--memory", "memory_mb", type=Value(settings.MemoryMb), metavar="MB", help="Memory, 128 to 10240.  [default: 10240]"
-)
+    "--memory", "memory_mb", type=Unchecked(settings.MemoryMb), metavar="MB",
+    help="Memory, 128 to 10240.  [default: as deployed, at first 10240]",
+)  # fmt: skip
 @click.option(
-    "--timeout", "timeout_s", type=Value(settings.TimeoutS), metavar="SECONDS",
+    "--timeout", "timeout_s", type=Unchecked(settings.TimeoutS), metavar="SECONDS",
     help="Timeout, 1 to 900.  [default: 600]",
 )  # fmt: skip
 @click.option(
-    "--tmp", "tmp_mb", type=Value(settings.TmpMb), metavar="MB", help="Size of /tmp, 512 to 10240.  [default: 512]"
+    "--tmp", "tmp_mb", type=Unchecked(settings.TmpMb), metavar="MB", help="Size of /tmp, 512 to 10240.  [default: 512]"
 )
-@click.option("--engine", type=Value(EngineName), help="Inference engine.  [default: openvino]")
+@click.option("--engine", type=Unchecked(EngineName), help="Inference engine.  [default: openvino]")
 @click.option(
-    "--arch", "architecture", type=Value(Architecture),
+    "--arch", "architecture", type=Unchecked(Architecture),
     help="Processor architecture.  [default: x86_64]",
 )  # fmt: skip
 @click.option("--base-image", metavar="IMAGE", help="AWS's base image for Python, by tag or by digest.")
 @click.option(
-    "--auth", type=Value(settings.Auth),
-    help="How callers sign: with an IAM user's key pair from a secret, or by assuming a role.  [default: key-pair]",
+    "--auth", type=Unchecked(settings.Auth),
+    help="How callers sign: with an IAM user's key pair from a secret, or by assuming a role.  "
+    "[default: as deployed, at first key-pair]",
 )  # fmt: skip
 @click.option(
-    "--principal", "principals", multiple=True, type=Value(settings.PrincipalArn), metavar="ARN",
-    help="With --auth role: who may assume the role; repeatable.  [default: your identity]",
+    "--principal", "principals", multiple=True, type=Unchecked(settings.PrincipalArn), metavar="ARN",
+    help="User or role that may assume the role of --auth role, which this implies; repeatable.  "
+    "[default: as deployed, at first your identity]",
 )  # fmt: skip
 @click.option(
-    "--concurrency", "reserved_concurrency", type=Value(settings.Concurrency), metavar="N",
+    "--concurrency", "reserved_concurrency", type=Unchecked(settings.Concurrency), metavar="N",
     help="Concurrent requests; 0 turns the endpoint off.  [default: 10]",
 )  # fmt: skip
 @click.option(
-    "--log-days", "log_retention_days", type=Value(settings.RetentionDays), metavar="DAYS",
+    "--log-days", "log_retention_days", type=Unchecked(settings.RetentionDays), metavar="DAYS",
     help="Log retention: 1, 3, 7, 14, 30, 90, 180 or 365.  [default: 30]",
 )  # fmt: skip
 @click.option(
-    "--alarm-email", type=Value(settings.Email), metavar="ADDRESS",
+    "--alarm-email", type=Unchecked(settings.Email), metavar="ADDRESS",
     help="Send alarms about errors, throttles and slow requests here.",
 )  # fmt: skip
 @click.option(
-    "--budget", "monthly_budget_usd", type=Value(settings.Dollars), metavar="USD",
+    "--budget", "monthly_budget_usd", type=Unchecked(settings.Dollars), metavar="USD",
     help="Monthly budget for all Lambda functions of the account; requires --alarm-email.",
 )  # fmt: skip
 @click.option(
-    "--keep-warm", "keep_warm_minutes", type=Value(settings.WarmMinutes), metavar="MINUTES",
+    "--keep-warm", "keep_warm_minutes", type=Unchecked(settings.WarmMinutes), metavar="MINUTES",
     help="Invoke every N minutes to keep one environment warm.",
 )  # fmt: skip
 @click.option(
-    "--snapstart", is_flag=True, default=None, help="Shorten cold starts with SnapStart; its price is shown first."
-)
+    "--snapstart/--no-snapstart", default=None,
+    help="Shorten cold starts with SnapStart; its price is shown first. Turning it on or off replaces the URL.",
+)  # fmt: skip
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Tag for every resource; repeatable.")
 @click.option("--dry-run", "--diff", "dry_run", is_flag=True, help="Check everything and show what would change.")
-@click.option("--force", is_flag=True, help="Deploy even if nothing has changed.")
+@click.option(
+    "--force", is_flag=True,
+    help="Deploy even if nothing has changed, or if the region is not known to have Function URLs.",
+)  # fmt: skip
 @click.option(
     "--smoke/--no-smoke", default=True, help="Generate an image at the end to check the endpoint; on by default."
 )
@@ -98,7 +106,8 @@ def deploy(
 
     The model is served behind an IAM-protected Function URL. You need AWS credentials and a container engine (docker,
     podman or finch); Node and the CDK CLI are installed for you. After a change or a failure, run the command again: it
-    continues where it left off.
+    continues where it left off. Options that you leave out return to their defaults; some of them keep what is
+    deployed.
 
     Examples:
 
@@ -107,21 +116,19 @@ def deploy(
         lambdiff deploy --model tiny-sd --name tiny --memory 3008
         lambdiff deploy --auth role --concurrency 2 --dry-run
     """
-    from lambdiff import config
     from lambdiff.infra import deploy as deploying
     from lambdiff.infra import preflight, toolchain
     from lambdiff.stages import Stages
 
     toolchain.check_extra()
-    config.check_name(name)
     given = {key: value for key, value in options.items() if value is not None}
     if principals:
         given["principals"] = principals
     if tags:
-        given["tags"] = dict(_pair(tag) for tag in tags)
+        given["tags"] = _pairs(tags)
     deploy_options = preflight.DeployOptions(
         name=name, model=model, region=region, profile=profile, reserved_concurrency=reserved_concurrency,
-        overrides=given, force=force, smoke_test=smoke,
+        overrides=cast("SettingOverrides", given), force=force, smoke_test=smoke,
     )  # fmt: skip
     stages = Stages()
     if dry_run:
@@ -162,8 +169,13 @@ def _report(result: DeployResult, name: str, stages: Stages) -> None:
     stages.say(f'Next: lambdiff generate "{smoke_test.PROMPT}"{flag}')
 
 
-def _pair(tag: str) -> tuple[str, str]:
-    key, separator, value = tag.partition("=")
-    if not separator or not key or not value:
-        raise click.BadParameter(f"{tag!r} is not KEY=VALUE.", param_hint="--tag")
-    return key, value
+def _pairs(tags: tuple[str, ...]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for tag in tags:
+        key, separator, value = tag.partition("=")
+        if not separator or not key or not value:
+            raise click.BadParameter(f"{tag!r} is not KEY=VALUE.", param_hint="--tag")
+        if key in pairs:
+            raise click.BadParameter(f"{key!r} is given twice.", param_hint="--tag")
+        pairs[key] = value
+    return pairs

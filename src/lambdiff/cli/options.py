@@ -88,6 +88,9 @@ def make_confirm(*, yes: bool, as_json: bool) -> Callable[[str], bool]:
             return True
         if as_json:
             raise click.UsageError("--json does not ask questions; add --yes.")
-        return click.confirm(question, err=True)
+        try:
+            return click.confirm(question, err=True)
+        except click.Abort:  # the library says what has happened until then
+            raise KeyboardInterrupt from None
 
     return confirm

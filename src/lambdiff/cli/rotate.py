@@ -14,7 +14,8 @@ from lambdiff.cli.options import json_option, stack_options
 def rotate(deployment: str | None, profile: str | None, *, as_json: bool) -> None:
     """Replace the access key of a deployment.
 
-    The new key pair is written to the deployment's secret, and the old one stops working at once.
+    The new key pair is written to the deployment's secret and tried. Only if the endpoint accepts it, the old one is
+    deleted, a minute later, and must then be refused.
 
     Examples:
 
@@ -31,4 +32,7 @@ def rotate(deployment: str | None, profile: str | None, *, as_json: bool) -> Non
     if as_json:
         echo_json(rotated)
     else:
-        stages.say(f"Key rotated (serial {rotated.serial}); clients pick it up automatically.")
+        for note in rotated.notes:
+            stages.say(f"Note: {note}")
+        tried = "tried; the old one is refused" if rotated.old_key == "refused" else "not tried"
+        stages.say(f"Key rotated (serial {rotated.serial}, {tried}); clients pick it up automatically.")

@@ -61,6 +61,14 @@ class Value(_Type):
         return [CompletionItem(choice) for choice in self.choices if choice.startswith(incomplete)]
 
 
+class Unchecked(Value):
+    """A value of such a type that the command checks itself, together with its other values, to name all problems."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a number if it is one, else the text."""
+        return self._parsed(value)
+
+
 def whole(low: int, high: int) -> Value:
     """Return the type of a whole number in a range."""
     from msgspec import Meta

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import msgspec
 
 from lambdiff import config
 from lambdiff.aws.account import Account
-from lambdiff.infra import failures, toolchain
+from lambdiff.infra import failures, process_guard, toolchain
 from lambdiff.infra import settings as stack_settings
 from lambdiff.infra.settings import StackSettings
 from lambdiff.infra.toolchain import Tool
@@ -41,7 +42,10 @@ class Cdk:
 
     Attributes:
         log: the log file.
+        changing_stack: whether CloudFormation may have begun to change the stack.
     """
+
+    changing_stack = False
 
     def __init__(self, account: Account, stages: Stages, *, engine: Tool | None = None, log_name: str = "cdk") -> None:
         self._account = account
@@ -52,15 +56,20 @@ class Cdk:
 
     def bootstrap(self) -> None:
         """Bootstrap the account and region for CDK."""
-        self._run("bootstrap", f"aws://{self._account.id}/{self._account.region.value}", what="The bootstrap")
+        with _temporary_folder() as folder:
+            where = f"aws://{self._account.id}/{self._account.region.value}"
+            self._run("bootstrap", where, folder=folder, what="The bootstrap")
 
     def deploy(self, settings: StackSettings) -> dict[str, str]:
         """Create or update the stack, and return its outputs by name."""
-        with tempfile.TemporaryDirectory(prefix="lambdiff-") as folder:
-            outputs = Path(folder) / "outputs.json"
+        with _temporary_folder() as folder:
+            outputs = folder / "outputs.json"
             self._run(
-                *self._app(Path(folder)),
+                *self._app(folder),
                 *("deploy", "--require-approval", "never", "--progress", "events", "--outputs-file", str(outputs)),
+                # A rotation makes CloudFormation wait before it deletes what it has replaced; a deployment does not.
+                *("--rollback-trigger-alarm-arns", "none"),
+                folder=folder,
                 settings=settings,
                 what="The deployment",
             )
@@ -69,21 +78,23 @@ class Cdk:
 
     def diff(self, settings: StackSettings) -> str:
         """Return what `deploy` would change, as the CDK CLI prints it."""
-        with tempfile.TemporaryDirectory(prefix="lambdiff-") as folder:
-            return self._run(*self._app(Path(folder)), "diff", settings=settings, what="The comparison")
+        with _temporary_folder() as folder:
+            return self._run(*self._app(folder), "diff", folder=folder, settings=settings, what="The comparison")
 
     @staticmethod
     def _app(folder: Path) -> tuple[str, ...]:
         # The command must not end in a quote: the CLI strips a matching pair of outer quotes.
         return ("--app", f'"{sys.executable}" -m lambdiff.infra.cdk_app', "--output", str(folder / "cdk.out"))
 
-    def _run(self, *arguments: str, what: str, settings: StackSettings | None = None) -> str:
+    def _run(self, *arguments: str, folder: Path, what: str, settings: StackSettings | None = None) -> str:
         self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lines: list[str] = []
-        with self.log.open("a", buffering=1, encoding="utf-8") as log:
+        with (
+            self.log.open("a", buffering=1, encoding="utf-8") as log,
+            self._start(arguments, folder, settings) as process,
+        ):
             os.chmod(self.log, 0o600)
             log.write(f"\n$ cdk {' '.join(arguments)}\n")
-            process = self._start(arguments, settings)
             try:
                 for line in process.stdout or ():
                     log.write(line)
@@ -92,6 +103,8 @@ class Cdk:
                         self._show_progress(line)
                 status = process.wait()
             except BaseException:
+                self._stages.failed()
+                self._stages.say("Stopping the CDK CLI and the build ...")
                 stop(process)
                 raise
         output = "".join(lines)
@@ -100,21 +113,23 @@ class Cdk:
             raise failures.explain(output, what, str(self.log))
         return output
 
-    def _start(self, arguments: tuple[str, ...], settings: StackSettings | None) -> subprocess.Popen[str]:
+    def _start(self, arguments: tuple[str, ...], folder: Path, settings: StackSettings | None) -> subprocess.Popen[str]:
         environment = {
             **{name: value for name, value in os.environ.items() if name not in ("AWS_PROFILE", "AWS_SESSION_TOKEN")},
             **toolchain.environment(self._engine),
             **self._account.environment(),
+            "TMPDIR": str(folder),  # so that nothing is left if a tool is stopped
         }
         if settings is not None:
             environment[stack_settings.VARIABLE] = settings.to_json()
-        folder = config.home() / "cdk"
-        folder.mkdir(mode=0o700, exist_ok=True)
+        where = config.home() / "cdk"
+        where.mkdir(mode=0o700, exist_ok=True)
+        guard = [sys.executable, "-I", process_guard.__file__, str(folder)] if os.name == "posix" else []
         return subprocess.Popen(
-            [*self._command, "--no-color", "--no-notices", "--ci", *arguments],
-            cwd=folder,  # so that no cdk.json of another project is read
+            [*guard, *self._command, "--no-color", "--no-notices", "--ci", *arguments],
+            cwd=where,  # so that no cdk.json of another project is read
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # closes when this process is gone
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -126,6 +141,7 @@ class Cdk:
     def _show_progress(self, line: str) -> None:
         if stage := stage_of(line):
             self._stages.stage(stage)
+            self.changing_stack = stage == STACK
         elif detail := detail_of(line):
             self._stages.detail(detail)
 
@@ -168,13 +184,22 @@ def stop(process: subprocess.Popen[Any]) -> None:
 
     Not SIGINT, because the CDK CLI ignores it until it has finished.
     """
-    for signal_number in (signal.SIGTERM, signal.SIGKILL if os.name == "posix" else signal.SIGTERM):
-        if process.poll() is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            if os.name == "posix":
-                os.killpg(process.pid, signal_number)
-            else:
-                process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_SECONDS_TO_END)
+    with contextlib.suppress(subprocess.TimeoutExpired, ProcessLookupError):
+        _signal(process, signal.SIGTERM)
+        process.wait(_SECONDS_TO_END)
+    with contextlib.suppress(ProcessLookupError):  # also if only children are left
+        _signal(process, signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
+    process.wait()
+
+
+def _signal(process: subprocess.Popen[Any], number: int) -> None:
+    if os.name == "posix":
+        os.killpg(process.pid, number)
+    elif process.poll() is None:
+        process.terminate()
+
+
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="lambdiff-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)

@@ -17,17 +17,15 @@ import msgspec
 from msgspec import Struct
 
 from lambdiff import config, pricing
-from lambdiff.aws import account as accounts
 from lambdiff.aws import stacks
-from lambdiff.aws.account import Account
 from lambdiff.config import Deployment
-from lambdiff.errors import Cancelled, DeployError
-from lambdiff.infra import build_context, smoke_test, toolchain
-from lambdiff.infra.build_context import BuildContext
+from lambdiff.errors import Cancelled, LambdiffError
+from lambdiff.infra import bootstrap, build_context, question, smoke_test, toolchain
 from lambdiff.infra.cdk_cli import Cdk
 from lambdiff.infra.failures import MemoryCapped
 from lambdiff.infra.preflight import DeployOptions, Prepared, fingerprint, prepare
 from lambdiff.infra.settings import StackSettings
+from lambdiff.interrupts import DeferredInterrupt
 from lambdiff.stages import Confirm, Stages
 
 
@@ -66,7 +64,7 @@ class DryRun(Struct, frozen=True, kw_only=True):
     Attributes:
         summary: model, size, monthly price and name.
         diff: the changes to the stack, as the CDK CLI prints them.
-        notes: settings that differ from what the caller may expect.
+        notes: settings that differ from what the caller may expect, and what callers would lose.
     """
 
     summary: str
@@ -83,29 +81,125 @@ def deploy(options: DeployOptions, stages: Stages, confirm: Confirm) -> DeployRe
         confirm: asks before an account is bootstrapped and before anything is deployed.
 
     Raises:
-        Cancelled: the caller declined, or pressed Ctrl-C.
+        Cancelled: the caller declined, or it was interrupted by Ctrl-C, SIGTERM or SIGHUP; the message says what has
+            happened in AWS.
+        InvalidRequest: options are out of range or contradict each other.
         LambdiffError: the deployment failed. The next run continues from there.
     """
-    prepared = prepare(options, stages)
-    settings, notes = prepared.settings, list(prepared.notes)
-    for note in notes:
-        stages.say(f"          {note}")
-    if prepared.unchanged and prepared.state and not options.force:
-        stages.done()
-        saved = _save(options, settings, prepared.state.outputs)
-        return _result(saved, settings, notes, changed=False, stages=stages.times)
-    cdk = _cdk(options, prepared, stages, confirm)
-    if not confirm(f"Deploy {describe(settings, prepared.context)} to account {settings.account}, {settings.region}?"):
-        raise Cancelled("Nothing was deployed.")
-    settings, outputs = _update_stack(cdk, prepared, stages, confirm, notes)
-    stages.done()
-    saved = _save(options, settings, outputs)
-    build_context.prune(prepared.context.folder)
-    seconds = None
-    if options.smoke_test and settings.reserved_concurrency != 0:
-        seconds = smoke_test.run(saved, settings, stages, notes)
-    stages.done()
-    return _result(saved, settings, notes, changed=True, seconds=seconds, stages=stages.times)
+    run = _Run(options, stages, confirm)
+    with DeferredInterrupt("Ending in an orderly way; press Ctrl-C again to abort."):
+        try:
+            return run.run()
+        except KeyboardInterrupt:
+            stages.failed()
+            raise run.interrupted() from None
+
+
+class _Run:
+    """One deployment in progress, which knows at every moment what an interrupt would leave behind."""
+
+    def __init__(self, options: DeployOptions, stages: Stages, confirm: Confirm) -> None:
+        self.options, self.stages, self.confirm = options, stages, confirm
+        self.notes: list[str] = []
+        self._prepared: Prepared | None = None
+        self._cdk: Cdk | None = None
+        self._bootstrapping = self._changing = self._deployed = False
+        self._memory_limit: int | None = None
+
+    def run(self) -> DeployResult:
+        """Run all steps."""
+        prepared = self._prepared = prepare(self.options, self.stages)
+        self.notes += prepared.notes
+        for note in self.notes:
+            self.stages.say(f"          {note}")
+        if prepared.unchanged and prepared.state and not self.options.force:
+            self.stages.done()
+            saved = _save(self.options, prepared.settings, prepared.state.outputs)
+            return _result(saved, prepared.settings, self.notes, changed=False, stages=self.stages.times)
+        self._cdk = self._open_cdk(prepared)
+        if not self.confirm(question.ask(prepared)):
+            raise Cancelled("Nothing was deployed.")
+        self._changing = True
+        if prepared.state and prepared.state.never_created:
+            self.stages.stage("Deleting the incomplete stack")
+            stacks.delete(prepared.account, prepared.state.name)
+        settings, outputs = self._update_stack(self._cdk, prepared)
+        self.stages.done()
+        saved = _save(self.options, settings, outputs)
+        self._deployed = True
+        build_context.prune(prepared.context.folder)
+        seconds = None
+        if self.options.smoke_test and settings.reserved_concurrency != 0:
+            seconds = smoke_test.run(saved, settings, self.stages, self.notes)
+        self.stages.done()
+        return _result(saved, settings, self.notes, changed=True, seconds=seconds, stages=self.stages.times)
+
+    def interrupted(self) -> Cancelled:
+        """Return the error after an interrupt: what AWS does now, and what to run next."""
+        again = "Run `lambdiff deploy` again: it waits for AWS and continues from there."
+        if self._deployed:
+            return Cancelled(
+                "Interrupted when the deployment was complete and saved; only its test is missing.",
+                fix='Test it with `lambdiff generate "a cat in a top hat"`.',
+            )
+        if self._bootstrapping:
+            return Cancelled(
+                "Interrupted while the account was being prepared for CDK; if that has begun, it continues in AWS.",
+                fix=again,
+            )
+        if not self._changing or self._prepared is None:
+            return Cancelled("Interrupted; nothing was changed in AWS.", fix="Run `lambdiff deploy` again.")
+        if self._memory_limit:
+            again = f"{again} Add `memory_mb={self._memory_limit}`, the most that this account may have."
+        return Cancelled(
+            f"Interrupted; the deployment was not saved on this machine. {self._describe_stack(self._prepared)}",
+            fix=again,
+        )
+
+    def _describe_stack(self, prepared: Prepared) -> str:
+        """Return a sentence on what happens to the stack without this program."""
+        name = prepared.settings.stack_name
+        if self._cdk is None or not self._cdk.changing_stack:
+            return f"The stack {name} was not changed; pushed layers of the image are kept."
+        try:
+            state = stacks.read(prepared.account, name)
+        except LambdiffError:
+            return f"If an update of the stack {name} has begun, it continues in AWS."
+        if state is None or state.status == "REVIEW_IN_PROGRESS":
+            return f"The stack {name} was not created."
+        if state.changing:
+            return f"The stack {name} is {state.status}: this continues in AWS."
+        return f"The stack {name} is {state.status}; if an update has just begun, it continues in AWS."
+
+    def _open_cdk(self, prepared: Prepared) -> Cdk:
+        """Find the container engine, fetch the CDK CLI if necessary, and bootstrap the account if necessary."""
+        self.stages.stage("Checking this machine")
+        engine = toolchain.container_engine()
+        self.stages.detail("fetching the CDK CLI")
+        cdk = Cdk(prepared.account, self.stages, engine=engine, log_name=f"deploy-{self.options.name}")
+        self._bootstrapping = True
+        bootstrap.ensure(prepared.account, cdk, self.stages, self.confirm)
+        self._bootstrapping = False
+        self.stages.done()
+        return cdk
+
+    def _update_stack(self, cdk: Cdk, prepared: Prepared) -> tuple[StackSettings, dict[str, str]]:
+        """Deploy, and again with less memory if the account is capped; return the settings used and the outputs."""
+        self.stages.stage("Preparing the stack")
+        try:
+            return prepared.settings, cdk.deploy(prepared.settings)
+        except MemoryCapped as error:
+            limit = error.limit
+            self._memory_limit = limit
+            if limit >= prepared.settings.memory_mb or not self.confirm(
+                f"Functions in this account may have at most {limit:,} MB. Deploy with that much?"
+            ):
+                raise
+        settings = msgspec.structs.replace(prepared.settings, memory_mb=limit)
+        settings = msgspec.structs.replace(settings, fingerprint=fingerprint(settings, prepared.context.digest)).check()
+        self.notes.append(f"Memory is {limit:,} MB, the most that this account may have.")
+        self.stages.stage("Preparing the stack")
+        return settings, cdk.deploy(settings)
 
 
 def dry_run(options: DeployOptions, stages: Stages) -> DryRun:
@@ -114,83 +208,8 @@ def dry_run(options: DeployOptions, stages: Stages) -> DryRun:
     stages.stage("Comparing with the stack")
     diff = Cdk(prepared.account, stages, log_name=f"deploy-{options.name}").diff(prepared.settings)
     stages.done()
-    return DryRun(summary=describe(prepared.settings, prepared.context), diff=diff, notes=prepared.notes)
-
-
-def describe(settings: StackSettings, staged: BuildContext) -> str:
-    """Return one line for the question before a deployment: model, size, and the price when idle."""
-    idle = 3 * pricing.ALARM_MONTH + staged.size / 1e9 * pricing.ECR_GB_MONTH
-    idle += pricing.SECRET_MONTH if settings.auth == "key-pair" else 0
-    snapstart = ""
-    if settings.snapstart:
-        idle += pricing.snapstart_month(settings.memory_mb)
-        snapstart = f", SnapStart at {pricing.dollars(pricing.snapstart_restore(settings.memory_mb))} a restore"
-    return (
-        f"{settings.model} ({settings.engine}, {settings.memory_mb:,} MB, {settings.architecture}, "
-        f"about {pricing.dollars(idle)} a month when idle{snapstart}) as {settings.stack_name}"
-    )
-
-
-def _cdk(options: DeployOptions, prepared: Prepared, stages: Stages, confirm: Confirm) -> Cdk:
-    """Find the container engine, fetch the CDK CLI if necessary, and bootstrap the account if necessary."""
-    stages.stage("Checking this machine")
-    engine = toolchain.container_engine()
-    stages.detail("fetching the CDK CLI")
-    cdk = Cdk(prepared.account, stages, engine=engine, log_name=f"deploy-{options.name}")
-    _bootstrap(prepared.account, cdk, stages, confirm)
-    stages.done()
-    return cdk
-
-
-def _bootstrap(account: Account, cdk: Cdk, stages: Stages, confirm: Confirm) -> None:
-    version = account.bootstrap_version()
-    if version is not None and version >= accounts.MIN_BOOTSTRAP:
-        return
-    stages.done()
-    where = f"account {account.id}, {account.region.value}"
-    if not confirm(
-        f"CDK needs a bucket, an image repository and roles in {where} (created once, free while empty). Create them?"
-    ):
-        raise DeployError(
-            f"CDK is not bootstrapped in {where}.",
-            fix="Confirm the question, or have an administrator run "
-            f"`cdk bootstrap aws://{account.id}/{account.region.value}`.",
-        )
-    stages.stage("Bootstrapping the account for CDK")
-    cdk.bootstrap()
-    stages.done()
-
-
-def _update_stack(
-    cdk: Cdk, prepared: Prepared, stages: Stages, confirm: Confirm, notes: list[str]
-) -> tuple[StackSettings, dict[str, str]]:
-    """Deploy, and again with less memory if the account is capped; return the settings used and the outputs."""
-    settings = prepared.settings
-    try:
-        stages.stage("Preparing the stack")
-        try:
-            return settings, cdk.deploy(settings)
-        except MemoryCapped as error:
-            settings = _with_capped_memory(prepared, error, confirm)
-            notes.append(f"Memory is {settings.memory_mb:,} MB, the most that this account may have.")
-        stages.stage("Preparing the stack")
-        return settings, cdk.deploy(settings)
-    except KeyboardInterrupt:
-        stages.failed()
-        raise Cancelled(
-            "Interrupted; the deployment was not saved on this machine.",
-            fix=f"If an update of the stack {settings.stack_name} has begun, it continues in AWS; see the "
-            "CloudFormation console. Run `lambdiff deploy` again to continue.",
-        ) from None
-
-
-def _with_capped_memory(prepared: Prepared, error: MemoryCapped, confirm: Confirm) -> StackSettings:
-    if error.limit >= prepared.settings.memory_mb or not confirm(
-        f"Functions in this account may have at most {error.limit:,} MB. Deploy with that much?"
-    ):
-        raise error
-    settings = msgspec.structs.replace(prepared.settings, memory_mb=error.limit)
-    return msgspec.structs.replace(settings, fingerprint=fingerprint(settings, prepared.context.digest)).check()
+    notes = [*prepared.notes, *prepared.losses]
+    return DryRun(summary=question.describe(prepared.settings, prepared.context), diff=diff, notes=notes)
 
 
 def _save(options: DeployOptions, settings: StackSettings, outputs: dict[str, str]) -> Deployment:

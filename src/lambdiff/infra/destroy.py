@@ -1,4 +1,4 @@
-"""`lambdiff destroy`: delete the stack, then ask about what CloudFormation retains: the image and the logs.
+"""`lambdiff destroy`: delete the stack, then ask about what CloudFormation retains: images and logs.
 
 Published versions are deleted with the function. The CDK bootstrap stack stays, because other CDK applications may
 use it.
@@ -6,22 +6,29 @@ use it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from lambdiff import config
+from lambdiff import config, pricing
+from lambdiff.aws import account as accounts
+from lambdiff.aws import deployment as deployments
 from lambdiff.aws import function as functions
 from lambdiff.aws import images, logs, outputs, stacks
 from lambdiff.aws.account import Account
 from lambdiff.aws.deployment import SelectedDeployment
-from lambdiff.config import Deployment
-from lambdiff.errors import Cancelled
+from lambdiff.aws.error_mapping import PermissionDenied
+from lambdiff.aws.images import ImageAddress, StoredImage
+from lambdiff.config import Deployment, Sourced
+from lambdiff.errors import Cancelled, ConfigurationError
 from lambdiff.files import write_atomically
-from lambdiff.infra.settings import DEFAULT_NAME
+from lambdiff.infra import existing_stack
+from lambdiff.infra.settings import DEFAULT_NAME, stack_name
+from lambdiff.interrupts import DeferredInterrupt
 from lambdiff.stages import Confirm, Stages
 
 
@@ -35,106 +42,245 @@ class DestroyResult(Struct, frozen=True, kw_only=True):
 
 
 class RetainedResources(Struct, frozen=True, kw_only=True):
-    """What CloudFormation retains, recorded before the stack is deleted, because it cannot be found afterwards."""
+    """What CloudFormation retains, recorded before the stack is deleted, because it cannot be found afterwards.
+
+    Attributes:
+        function: the name of the function, which may be listed for a while after it was deleted.
+        image: the address of its image.
+        image_known: whether the functions that use an image can be recognized; see `functions.users_of_images`.
+    """
 
     account: str
     region: str
     stack: str
+    function: str = ""
     image: str = ""
+    image_known: bool = True
     log_group: str = ""
 
 
 @dataclass(frozen=True)
 class _Leftover:
-    """A retained resource that exists, and the call that deletes it."""
+    """Retained resources: how a question and a report name them, and the call that deletes them."""
 
-    kind: str
-    name: str
-    delete: Callable[[Account, str], None]
+    label: str
+    stage: str
+    delete: Callable[[], None]
+
+
+def select(name: str | None = None, profile: str | None = None, region: str | None = None) -> SelectedDeployment:
+    """Select the deployment to destroy, which need not be saved on this machine.
+
+    A deployment whose creation failed was never saved. It is found by the name of its stack.
+
+    Args:
+        name: the deployment; by default the saved default one, else that with the default name.
+        profile: an AWS profile.
+        region: where the stack is; by default that of the saved deployment, else as in `open_account`.
+
+    Raises:
+        InvalidRequest: the name is not valid.
+        ConfigurationError: there is no such deployment, neither saved nor in AWS.
+        CredentialsError, DeployError: AWS does not accept the credentials, or the stack cannot be read.
+    """
+    saved = deployments.find_saved(name)
+    if saved and region in (None, saved.value.region):
+        return SelectedDeployment(saved, accounts.open_account(profile, deployment=saved.value))
+    chosen = saved.value.name if saved else config.check_name(deployments.name_given(name) or DEFAULT_NAME)
+    try:
+        account = accounts.open_account(profile, region)
+    except ConfigurationError:
+        deployments.select_saved(name)  # without AWS, what can be said is that it is not saved
+        raise
+    if not _exists(account, chosen):
+        known = ", ".join(sorted(config.load().deployments))
+        raise ConfigurationError(
+            f"There is no deployment {chosen!r}: none is saved under this name, and {account.region.value} of account "
+            f"{account.id} has no stack {stack_name(chosen)}.",
+            fix=f"Check the name, `profile=` and `region=`.{f' Saved here: {known}.' if known else ''}",
+        )
+    found = Deployment(name=chosen, url="", region=account.region.value, stack=stack_name(chosen), profile=profile)
+    return SelectedDeployment(Sourced(found, "CloudFormation"), account)
 
 
 def destroy(target: SelectedDeployment, stages: Stages, confirm: Confirm) -> DestroyResult:
     """Delete a deployment. It is removed from the saved deployments last, so that an interrupted run can be repeated.
 
     Raises:
-        Cancelled: the caller declined.
+        Cancelled: the caller declined, or it was interrupted by Ctrl-C, SIGTERM or SIGHUP; the message says what has
+            happened in AWS.
+        ConfigurationError: the stack is not lambdiff's, or is protected against deletion.
         CredentialsError: a permission is missing.
         DeployError: a resource could not be deleted; the next run continues from there.
     """
-    deployment, account = target.deployment.value, target.account
-    stages.stage("Reading the stack")
-    record = config.home() / "destroying" / f"{deployment.name}.json"
-    retained = _find_retained(account, deployment, _read_record(record, account, deployment))
-    stages.done()
-    if not confirm(f"Delete the stack {retained.stack} in account {retained.account}, {retained.region}, permanently?"):
-        raise Cancelled("Nothing was deleted.")
-    write_atomically(record, msgspec.json.encode(retained), force=True, mode=0o600)
-    stages.stage("Deleting the stack")
-    stacks.delete(account, retained.stack)
-    stages.done()
-    removed, kept = _delete_retained(account, deployment, retained, stages, confirm)
-    config.remove(deployment.name)
-    record.unlink(missing_ok=True)
-    return DestroyResult(
-        name=deployment.name, stack=retained.stack, removed=[f"stack {retained.stack}", *removed], kept=kept
-    )
+    run = _Run(target, stages, confirm)
+    with DeferredInterrupt("Ending in an orderly way; press Ctrl-C again to abort."):
+        try:
+            return run.run()
+        except KeyboardInterrupt:
+            stages.failed()
+            raise Cancelled(run.progress, fix=run.next) from None
 
 
-def _read_record(path: Path, account: Account, deployment: Deployment) -> RetainedResources | None:
+class _Run:
+    """One deletion in progress.
+
+    Attributes:
+        progress: what has happened so far, for the message after an interrupt.
+        next: what to do after an interrupt.
+    """
+
+    def __init__(self, target: SelectedDeployment, stages: Stages, confirm: Confirm) -> None:
+        self._deployment, self._account = target.deployment.value, target.account
+        self._stages, self._confirm = stages, confirm
+        self.progress = "Interrupted; nothing was deleted."
+        self.next = ""
+
+    def run(self) -> DestroyResult:
+        """Run all steps."""
+        deployment, account, stages = self._deployment, self._account, self._stages
+        stages.stage("Reading the stack")
+        record = _record_path(deployment.name)
+        retained = _find_retained(account, deployment, _read_record(account, deployment), stages)
+        stages.done()
+        where = f"account {retained.account}, {retained.region}"
+        if not self._confirm(f"Delete the stack {retained.stack} in {where}, permanently?"):
+            raise Cancelled("Nothing was deleted.")
+        write_atomically(record, msgspec.json.encode(retained), force=True, mode=0o600)
+        self.progress = f"Interrupted; CloudFormation goes on deleting the stack {retained.stack} by itself."
+        self.next = "Run `lambdiff destroy` again: it waits for that, and asks about what is left."
+        stages.stage("Deleting the stack")
+        stacks.delete(account, retained.stack)
+        stages.done()
+        self.progress = f"Interrupted when the stack {retained.stack} was deleted; images and logs may be left."
+        self.next = "Run `lambdiff destroy` again: it asks about what is left."
+        removed, kept = _delete_retained(account, retained, stages, self._confirm)
+        saved = config.load().deployments.get(deployment.name)
+        if saved and (saved.region, saved.stack) == (retained.region, retained.stack):
+            config.remove(deployment.name)
+        record.unlink(missing_ok=True)
+        return DestroyResult(
+            name=deployment.name, stack=retained.stack, removed=[f"stack {retained.stack}", *removed], kept=kept
+        )
+
+
+def _exists(account: Account, name: str) -> bool:
+    """Whether a stack that is not saved on this machine exists, or the rest of it, if a run was interrupted."""
+    wanted = Deployment(name=name, url="", region=account.region.value, stack=stack_name(name))
+    return _read_record(account, wanted) is not None or stacks.read(account, stack_name(name)) is not None
+
+
+def _record_path(name: str) -> Path:
+    return config.home() / "destroying" / f"{name}.json"
+
+
+def _read_record(account: Account, deployment: Deployment) -> RetainedResources | None:
     """Return what an interrupted run recorded about the same stack."""
     try:
-        record = msgspec.json.decode(path.read_bytes(), type=RetainedResources)
+        record = msgspec.json.decode(_record_path(deployment.name).read_bytes(), type=RetainedResources)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     same = (record.account, record.region, record.stack) == (account.id, account.region.value, deployment.stack)
     return record if same else None
 
 
-def _find_retained(account: Account, deployment: Deployment, record: RetainedResources | None) -> RetainedResources:
+def _find_retained(
+    account: Account, deployment: Deployment, record: RetainedResources | None, stages: Stages
+) -> RetainedResources:
     state = stacks.read(account, record.stack) if record else stacks.require_for(account, deployment)
-    function = functions.find(account, deployment.function_name)
-    return RetainedResources(
-        account=account.id,
-        region=account.region.value,
-        stack=deployment.stack or "",
-        image=(function.image_uri if function else "") or (record.image if record else ""),
-        log_group=(state.outputs.get(outputs.LOG_GROUP) if state else None) or (record.log_group if record else ""),
+    if state and state.changing:
+        stages.stage("Waiting for an earlier change of the stack")
+        state = stacks.wait_until_idle(account, state.name, seen=lambda each: stages.detail(each.status))
+    if state:
+        existing_stack.check_deletable(account, state)
+    found = state.outputs if state else {}
+    function = functions.find(account, found.get(outputs.FUNCTION_NAME) or deployment.function_name)
+    record = record or RetainedResources(
+        account=account.id, region=account.region.value, stack=deployment.stack or stack_name(deployment.name)
+    )
+    return msgspec.structs.replace(
+        record,
+        function=function.name if function else record.function,
+        image=(function.image_uri if function else "") or record.image,
+        image_known=function.image_known if function else record.image_known,
+        log_group=found.get(outputs.LOG_GROUP) or record.log_group,
     )
 
 
 def _delete_retained(
-    account: Account, deployment: Deployment, retained: RetainedResources, stages: Stages, confirm: Confirm
+    account: Account, retained: RetainedResources, stages: Stages, confirm: Confirm
 ) -> tuple[list[str], list[str]]:
     """Ask about each retained resource and delete it; return what was removed and what was kept."""
     removed: list[str] = []
     kept: list[str] = []
-    leftovers: list[_Leftover] = []
-    if retained.image:
-        if user := _other_user(account, deployment, retained.image):
-            kept.append(f"image {retained.image} (in use by {user})")
-        else:
-            leftovers.append(_Leftover("image", retained.image, images.delete))
+    leftovers = list(_image_leftovers(account, retained, kept))
     if logs.exists(account, retained.log_group):
-        leftovers.append(_Leftover("log group", retained.log_group, logs.delete))
+        leftovers.append(
+            _Leftover(
+                f"log group {retained.log_group}",
+                "Deleting the log group",
+                lambda: logs.delete(account, retained.log_group),
+            )
+        )
     for leftover in leftovers:
-        label = f"{leftover.kind} {leftover.name}"
-        if confirm(f"Delete the {label} as well?"):
-            stages.stage(f"Deleting the {leftover.kind}")
-            leftover.delete(account, leftover.name)
-            removed.append(label)
+        if confirm(f"Delete the {leftover.label} as well?"):
+            stages.stage(leftover.stage)
+            leftover.delete()
+            removed.append(leftover.label)
         else:
-            kept.append(label)
+            kept.append(leftover.label)
     stages.done()
     return removed, kept
 
 
-def _other_user(account: Account, deployment: Deployment, image: str) -> str:
-    """Return the name of another function with the same image, if any: deployments of one model share an image."""
-    saved = config.load().deployments.values()
-    names = {each.function_name for each in saved if each.region == account.region.value}
-    names |= functions.names(account, DEFAULT_NAME)
-    for name in sorted(name for name in names if name and name != deployment.function_name):
-        function = functions.find(account, name)
-        if function and function.image_uri == image:
-            return name
-    return ""
+def _image_leftovers(account: Account, retained: RetainedResources, kept: list[str]) -> Iterator[_Leftover]:
+    """Yield the current image and, together, the earlier ones; append those that must not be deleted to `kept`."""
+    try:
+        current, earlier = _images(account, retained)
+    except PermissionDenied as error:
+        kept.append(f"images of {retained.stack} in ECR ({error.message})")
+        return
+    users = functions.users_of_images(account) if current or earlier else {}
+    deletable = []
+    for image in [*current, *earlier]:
+        if users is None or not retained.image_known:
+            kept.append(
+                f"image {image} (another function may use it, and your identity may not list functions; delete it with "
+                f"`{_delete_command(account, image)}` if none does)"
+            )
+        elif others := users.get(image.digest, set()) - {retained.function}:
+            kept.append(f"image {image} (in use by {', '.join(sorted(others))})")
+        else:
+            deletable.append(image)
+    for image in current:
+        if image in deletable:
+            yield _Leftover(f"image {image}", "Deleting the image", _deletion(account, [image], retained.stack))
+    if old := [image for image in earlier if image in deletable]:
+        month = sum(image.size for image in old) / 1e9 * pricing.ECR_GB_MONTH
+        yield _Leftover(
+            f"{len(old)} earlier image{'s' if len(old) > 1 else ''} of {retained.stack} in ECR "
+            f"({pricing.dollars(month)} a month)",
+            "Deleting earlier images",
+            _deletion(account, old, retained.stack),
+        )
+
+
+def _images(account: Account, retained: RetainedResources) -> tuple[list[StoredImage], list[StoredImage]]:
+    """Return the function's image, if it exists, and the earlier images of the stack."""
+    address = ImageAddress.parse(retained.image)
+    current = images.find(account, retained.image)
+    published = images.of_stack(account, address.repository if address else account.image_repository, retained.stack)
+    return [current] if current else [], [image for image in published if image != current]
+
+
+def _deletion(account: Account, deletable: list[StoredImage], stack: str) -> Callable[[], None]:
+    def delete() -> None:
+        for image in deletable:
+            images.delete(account, image, stack)
+
+    return delete
+
+
+def _delete_command(account: Account, image: StoredImage) -> str:
+    command = ["aws", "ecr", "batch-delete-image", "--region", account.region.value]
+    return shlex.join([*command, "--repository-name", image.repository, "--image-ids", f"imageDigest={image.digest}"])

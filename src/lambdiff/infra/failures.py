@@ -68,6 +68,19 @@ TABLE: Final = (
         CredentialsError,
     ),
     KnownFailure(
+        "bootstrap-leftover",
+        r"(cdk-\w+-(?:container-)?assets-[\w-]+) already exists",
+        "{0} is left over from an earlier CDK bootstrap, whose stack was deleted.",
+        "Delete it if nothing needs it (`aws s3 rb` for a bucket, `aws ecr delete-repository` for a repository), then "
+        "run the same command again.",
+    ),
+    KnownFailure(
+        "bootstrap-damaged",
+        r"(No bucket named '[^']+'|The repository with name '?cdk-[\w-]+'? [^\n]*does not exist)",
+        "The CDK bootstrap of this account and region is damaged: {0}.",
+        "Have an administrator run `cdk bootstrap --force aws://ACCOUNT/REGION`, then run the same command again.",
+    ),
+    KnownFailure(
         "no-bootstrap",
         r"(SSM parameter /cdk-bootstrap/\S+ not found|has not been bootstrapped|Is account \d+ bootstrapped|"
         r"(?i:bootstrap stack version \d+ required))",
@@ -140,11 +153,36 @@ TABLE: Final = (
         "See the end of {log} for the step that failed.",
     ),
     KnownFailure(
+        "immutable-tag",
+        r"(cannot be overwritten because the (?:tag|repository) is immutable|ImageTagAlreadyExistsException)",
+        "ECR already has an image with this tag, and its tags cannot be moved.",
+        "Another deployment has pushed the image in the meantime: run the same command again, which finds it there.",
+    ),
+    KnownFailure(
         "push",
         r"(: fail: \S+ push [^\n]*exited with|no basic auth credentials|error copying image|writing blob|"
         r"Failed to publish asset)",
         "The image was built but could not be pushed to ECR.",
         "Check the network and run the same command again; pushed layers are kept.",
+    ),
+    KnownFailure(
+        "principal",
+        r"(Invalid principal in policy|MalformedPolicyDocument)",
+        "IAM does not know one of those who may assume the role.",
+        "Check `principals=`: the user or role must exist, and the ARN must have its path.",
+    ),
+    KnownFailure(
+        "no-function-urls",
+        r"(Unrecognized resource types: \[[^\]]*AWS::Lambda::Url|(?i:function urls? (?:is|are) not supported))",
+        "Lambda has no Function URLs in this region.",
+        "Choose another `region=`, such as eu-central-1 or us-east-1.",
+    ),
+    KnownFailure(
+        "control-policy",
+        r"not authorized to perform:? ([\w:*]+)[^\n]*explicit deny in a (?:service|resource) control policy",
+        "Your organization forbids {0}.",
+        "Ask those who manage its control policies for an exception, or deploy to another account or region.",
+        CredentialsError,
     ),
     KnownFailure(
         "permission",
@@ -157,13 +195,26 @@ TABLE: Final = (
         "busy",
         r"(is in \w+_IN_PROGRESS state and can ?not be updated|\w+_IN_PROGRESS state)",
         "An earlier change of the stack is still in progress.",
-        "Wait until the CloudFormation console shows that it is complete, then run the same command again.",
+        "Run `lambdiff deploy` again: it waits until that change is complete.",
     ),
     KnownFailure(
         "rollback-failed",
         r"((?:UPDATE_)?ROLLBACK_FAILED)",
         "The stack could be neither updated nor rolled back.",
-        "In the CloudFormation console, fix what it names and continue the rollback, or delete the stack.",
+        "Run `lambdiff deploy` again, which names what failed and the command that continues the rollback, or delete "
+        "the stack with `lambdiff destroy`.",
+    ),
+    KnownFailure(
+        "delete-failed",
+        r"(DELETE_FAILED)",
+        "The stack could not be deleted completely.",
+        "Run `lambdiff destroy`, which names what is in the way, then deploy again.",
+    ),
+    KnownFailure(
+        "key-limit",
+        r"(AccessKeysPerUser: \d+)",
+        "The IAM user has as many access keys as IAM allows.",
+        "Delete the key that is not lambdiff's; `aws iam list-access-keys --user-name USER` lists them.",
     ),
     KnownFailure(
         "quota",

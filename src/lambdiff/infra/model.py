@@ -5,18 +5,52 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lambdiff import config
 from lambdiff.engine import manifest as manifests
-from lambdiff.engine.manifest import EngineName
-from lambdiff.errors import ConfigurationError, ModelError
+from lambdiff.engine.manifest import EngineName, Manifest
+from lambdiff.errors import ModelError, did_you_mean
 from lambdiff.infra import toolchain
 from lambdiff.local import builtin
+from lambdiff.protocol.validation import raise_for
+
+if TYPE_CHECKING:
+    from lambdiff.bake.catalogue import CatalogueEntry
 
 BUILT_IN: Final = "built-in"
 
 Say = Callable[[str], None]
+
+
+def check(model: str, engine: EngineName) -> None:
+    """Check that a model can be deployed, as far as this takes no time: hashes are compared when it is staged.
+
+    Args:
+        model: as for `model_folder`.
+        engine: the engine that the image is built with.
+
+    Raises:
+        InvalidRequest: there is no such model, or it was baked for another engine.
+        MissingExtra: the model has to be baked, and the `bake` extra is not installed.
+        ModelError: the folder is damaged.
+    """
+    from lambdiff.bake import catalogue
+    from lambdiff.bake.parameters import find_libraries
+
+    folder = builtin.builtin_model_dir() if model == BUILT_IN else Path(model).expanduser()
+    if (folder / manifests.FILENAME).is_file():
+        baked_for = manifests.read(folder).engine
+        if baked_for != engine:
+            raise_for([("model", f"was baked for the {baked_for} engine, not for {engine}; pass `engine={baked_for}`")])
+    elif folder.is_dir():
+        raise_for([("model", f"is a folder without a baked model; bake it first: `lambdiff bake {folder} -o baked`")])
+    elif catalogue.find(model) is None:
+        names = ", ".join((BUILT_IN, *catalogue.CATALOGUE))
+        suggestion = did_you_mean(model, (BUILT_IN, *catalogue.CATALOGUE))
+        raise_for([("model", f"must be one of {names}, or the folder of a baked model, not {model!r}{suggestion}")])
+    elif _read_baked(_baked_folder(catalogue.get(model), engine)) is None:
+        find_libraries(engine)
 
 
 def model_folder(model: str, engine: EngineName, *, say: Say = lambda _: None, progress: Say = lambda _: None) -> Path:
@@ -31,7 +65,7 @@ def model_folder(model: str, engine: EngineName, *, say: Say = lambda _: None, p
     Raises:
         ConfigurationError: there is no such folder and no such model.
         MissingExtra: the model has to be baked, and the `bake` extra is not installed.
-        ModelError: the folder is not usable.
+        ModelError: the model cannot be baked.
         ToolchainError: the model has to be baked, but no container engine answers.
     """
     if model == BUILT_IN:
@@ -39,10 +73,6 @@ def model_folder(model: str, engine: EngineName, *, say: Say = lambda _: None, p
     folder = Path(model).expanduser()
     if (folder / manifests.FILENAME).is_file():
         return folder
-    if folder.is_dir():
-        raise ConfigurationError(
-            f"{folder} is not a baked model.", fix=f"Bake it first with `lambdiff bake {folder} -o baked`."
-        )
     return _catalogue_model(model, engine, say, progress)
 
 
@@ -52,19 +82,29 @@ def _catalogue_model(model: str, engine: EngineName, say: Say, progress: Say) ->
     from lambdiff.bake.provenance import BAKED_BY
 
     entry = catalogue.get(model)
-    baked = config.home() / "models" / f"{entry.name}-{entry.revision[:12]}-{engine}"
+    baked = _baked_folder(entry, engine)
     say(f"{entry.hub_id} has the license {entry.license}: {entry.license_url}")
-    try:
-        baked_by = manifests.read(baked).baked_by
-    except ModelError:  # missing, incomplete, or in another version's format
+    found = _read_baked(baked)
+    if found is None:
         # Fail now rather than after the minutes that baking takes.
         toolchain.container_engine()
         shutil.rmtree(baked, ignore_errors=True)
         bake.bake(entry.name, baked, engine=engine, progress=progress)
-    else:
-        if baked_by != BAKED_BY:
-            say(
-                f"The model was baked by {baked_by}. This version may generate faster: "
-                f"remove {baked} and it will be baked again."
-            )
+    elif found.baked_by != BAKED_BY:
+        say(
+            f"The model was baked by {found.baked_by}. This version may generate faster: "
+            f"remove {baked} and it will be baked again."
+        )
     return baked
+
+
+def _baked_folder(entry: CatalogueEntry, engine: EngineName) -> Path:
+    return config.home() / "models" / f"{entry.name}-{entry.revision[:12]}-{engine}"
+
+
+def _read_baked(folder: Path) -> Manifest | None:
+    """Return the manifest of lambdiff's own folder; None if it is missing, incomplete, or in another format."""
+    try:
+        return manifests.read(folder)
+    except ModelError:
+        return None

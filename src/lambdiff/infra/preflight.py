@@ -1,8 +1,9 @@
-"""Preflight: all checks that are possible before anything in AWS is changed."""
+"""Preflight: all checks that are possible before anything in AWS is changed, and those without AWS come first."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,14 +13,15 @@ from lambdiff import config
 from lambdiff._version import __version__
 from lambdiff.aws import account as accounts
 from lambdiff.aws import function as functions
-from lambdiff.aws import outputs, stacks
+from lambdiff.aws import outputs, principals
 from lambdiff.aws.account import Account
 from lambdiff.aws.error_mapping import PermissionDenied, Rejected
 from lambdiff.aws.stacks import StackState
-from lambdiff.infra import base_image, build_context, toolchain
+from lambdiff.infra import base_image, build_context, existing_stack, offline_checks, toolchain
 from lambdiff.infra import model as models
 from lambdiff.infra.build_context import BuildContext
-from lambdiff.infra.settings import DEFAULT_NAME, PLATFORMS, StackSettings, stack_name
+from lambdiff.infra.existing_stack import ExistingStack
+from lambdiff.infra.settings import DEFAULT_NAME, PLATFORMS, SettingOverrides, StackSettings, stack_name
 from lambdiff.stages import Stages
 
 DEFAULT_CONCURRENCY: Final = 10
@@ -36,8 +38,9 @@ class DeployOptions:
         profile: an AWS profile.
         reserved_concurrency: requests that may run at once; None reserves `DEFAULT_CONCURRENCY` if the account's limit
             allows it.
-        overrides: fields of `StackSettings` that differ from their defaults.
-        force: deploy even if nothing has changed.
+        overrides: fields of `StackSettings` that differ from their defaults, or from what an existing stack keeps; see
+            `ExistingStack`. Naming `principals` implies `auth="role"`.
+        force: deploy even if nothing has changed, or if the region is not known to have Function URLs.
         smoke_test: generate an image at the end.
     """
 
@@ -46,7 +49,7 @@ class DeployOptions:
     region: str | None = None
     profile: str | None = None
     reserved_concurrency: int | None = None
-    overrides: dict[str, Any] = field(default_factory=dict)
+    overrides: SettingOverrides = field(default_factory=SettingOverrides)
     force: bool = False
     smoke_test: bool = True
 
@@ -57,6 +60,7 @@ class Prepared:
 
     Attributes:
         state: the stack as it is; None if it does not exist yet.
+        losses: what callers lose if the stack is updated, one sentence each; see `ExistingStack.replacements`.
         notes: settings that differ from what the caller may expect.
     """
 
@@ -64,6 +68,7 @@ class Prepared:
     context: BuildContext
     settings: StackSettings
     state: StackState | None
+    losses: list[str]
     notes: list[str]
 
     @property
@@ -79,19 +84,31 @@ def prepare(options: DeployOptions, stages: Stages) -> Prepared:
     Raises:
         LambdiffError: the deployment would fail.
     """
+    overrides = _with_implied(options.overrides)
+    offline_checks.check(
+        name=options.name,
+        model=options.model,
+        region=options.region,
+        reserved_concurrency=options.reserved_concurrency,
+        overrides=overrides,
+        force=options.force,
+    )
     stages.stage("Checking the account")
     account = accounts.open_account(options.profile, options.region)
-    state = stacks.read(account, stack_name(options.name))
-    settings, notes = _settings(options, account, state)
-    settings, more = _with_pinned_base_image(settings, state)
-    notes += more
+    notes = offline_checks.check_function_urls(account.region, force=options.force)
+    existing = existing_stack.read(account, stack_name(options.name), stages)
+    settings = _settings(options, overrides, account, existing, notes)
+    deployed = existing.state if isinstance(existing, ExistingStack) else None
+    settings = _with_pinned_base_image(settings, deployed, notes)
     stages.stage("Staging the image")
     model = models.model_folder(options.model, settings.engine, say=stages.say, progress=stages.detail)
     staged = build_context.stage(model, settings.engine)
     identity = staged.manifest.identity
     settings = msgspec.structs.replace(settings, model=f"{identity.name}@{identity.revision}")
     settings = msgspec.structs.replace(settings, fingerprint=fingerprint(settings, staged.digest))
-    return Prepared(account, staged, msgspec.structs.replace(settings, context=str(staged.folder)), state, notes)
+    settings = msgspec.structs.replace(settings, context=str(staged.folder))
+    state = existing.state if isinstance(existing, ExistingStack) else existing
+    return Prepared(account, staged, settings, state, list(_losses(account, settings, existing)), notes)
 
 
 def fingerprint(settings: StackSettings, digest: str) -> str:
@@ -100,66 +117,84 @@ def fingerprint(settings: StackSettings, digest: str) -> str:
     return hashlib.sha256(msgspec.json.encode(everything, order="sorted")).hexdigest()[:16]
 
 
-def _settings(options: DeployOptions, account: Account, state: StackState | None) -> tuple[StackSettings, list[str]]:
+def _with_implied(overrides: SettingOverrides) -> SettingOverrides:
+    return {"auth": "role", **overrides} if overrides.get("principals") else overrides
+
+
+def _settings(
+    options: DeployOptions,
+    overrides: SettingOverrides,
+    account: Account,
+    existing: ExistingStack | StackState | None,
+    notes: list[str],
+) -> StackSettings:
     """Return checked settings with placeholders for the model, so that a bad value is rejected before a long bake."""
-    reserved, notes = _reservation(options, account, state)
-    settings = StackSettings(
+    deployed = existing if isinstance(existing, ExistingStack) else None
+    chosen: dict[str, Any] = {**(deployed.kept_settings(overrides) if deployed else {}), **overrides}
+    if chosen.get("auth") == "role" and not chosen.get("principals"):
+        chosen["principals"] = (principals.of_caller(account),)
+    elif "principals" in overrides:
+        notes += principals.check(account, tuple(chosen["principals"]))
+    return StackSettings(
         account=account.id,
         region=account.region.value,
         name=options.name,
         context="",
-        reserved_concurrency=reserved,
-        **_with_memory(_with_principal(options.overrides, account), options.name, state),
-    )
-    return settings.check(), notes
+        reserved_concurrency=_reservation(options, account, deployed, notes),
+        **chosen,
+    ).check()
 
 
-def _with_pinned_base_image(settings: StackSettings, state: StackState | None) -> tuple[StackSettings, list[str]]:
-    """Replace the tag of the base image by its digest, and say if that differs from the last deployment's."""
-    recorded = state.outputs.get(outputs.BASE_IMAGE) if state else None
+def _with_pinned_base_image(settings: StackSettings, deployed: StackState | None, notes: list[str]) -> StackSettings:
+    """Replace the tag of the base image by its digest; add a note if that differs from the last deployment's."""
+    recorded = deployed.outputs.get(outputs.BASE_IMAGE) if deployed else None
     pinned = base_image.pin(
         settings.base_image,
         recorded=recorded,
         engine=toolchain.container_engine,
         platform=PLATFORMS[settings.architecture],
     )
-    notes = [pinned.note] if pinned.note else []
+    if pinned.note:
+        notes.append(pinned.note)
     if recorded and base_image.replaces(pinned.image, recorded):
         notes.append(
             f"{pinned.image.name}:{pinned.image.tag} has changed since the last deployment, which had {recorded}."
         )
-    return msgspec.structs.replace(settings, base_image=pinned.address, base_image_pin=str(pinned.image)), notes
+    return msgspec.structs.replace(settings, base_image=pinned.address, base_image_pin=str(pinned.image))
 
 
-def _with_principal(overrides: dict[str, Any], account: Account) -> dict[str, Any]:
-    if overrides.get("auth") == "role" and not overrides.get("principals"):
-        return {**overrides, "principals": (account.principal,)}
-    return overrides
+def _losses(account: Account, settings: StackSettings, existing: ExistingStack | StackState | None) -> Iterator[str]:
+    if isinstance(existing, ExistingStack):
+        yield from existing.replacements(settings)
+    elif existing is not None and existing.never_created:
+        existing_stack.check_deletable(account, existing)
+        yield f"The stack {existing.name} was never complete ({existing}); it is deleted and created again."
+    saved = config.load().deployments.get(settings.name)
+    if saved and (saved.region, saved.stack) != (settings.region, settings.stack_name):
+        yield (
+            f"This machine forgets the deployment {saved.name} in {saved.region} ({saved.url}), whose name is taken; "
+            "nothing there is deleted."
+        )
 
 
-def _with_memory(overrides: dict[str, Any], name: str, state: StackState | None) -> dict[str, Any]:
-    # Keep the memory of the last deployment: an account that is capped below the default would reject it every time.
-    saved = config.load().deployments.get(name)
-    if "memory_mb" in overrides or state is None or saved is None or saved.memory_mb is None:
-        return overrides
-    return {**overrides, "memory_mb": saved.memory_mb}
-
-
-def _reservation(options: DeployOptions, account: Account, state: StackState | None) -> tuple[int | None, list[str]]:
-    """Return the concurrency to reserve, and a note if nothing can be reserved."""
+def _reservation(
+    options: DeployOptions, account: Account, deployed: ExistingStack | None, notes: list[str]
+) -> int | None:
+    """Return the concurrency to reserve; add a note if nothing can be reserved."""
     wanted = DEFAULT_CONCURRENCY if options.reserved_concurrency is None else options.reserved_concurrency
-    current = _reserved_now(account, state.outputs.get(outputs.FUNCTION_NAME) if state else None)
+    current = _reserved_now(account, deployed.state.outputs.get(outputs.FUNCTION_NAME) if deployed else None)
     if options.reserved_concurrency is None and account.concurrency() is None:
         # Keep the current reservation: AWS might reject a guess, after the image has been built.
-        note = "Concurrency is not limited: the account's limit may not be read (lambda:GetAccountSettings)."
-        return current or None, [] if current else [note]
+        if not current:
+            notes.append("Concurrency is not limited: the account's limit may not be read (lambda:GetAccountSettings).")
+        return current or None
     reserved = account.reservable(wanted, current)
     if reserved is None:
-        return None, [
+        notes.append(
             f"Concurrency is not limited: reserving {wanted} would leave the account fewer than "
             f"{accounts.MIN_UNRESERVED} unreserved executions."
-        ]
-    return reserved, []
+        )
+    return reserved
 
 
 def _reserved_now(account: Account, function: str | None) -> int:

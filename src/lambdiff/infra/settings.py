@@ -7,20 +7,24 @@ no secret. The limits are those of Lambda (https://docs.aws.amazon.com/lambda/la
 from __future__ import annotations
 
 import os
-from typing import Annotated, Final, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Any, Final, Literal, TypedDict
 
 import msgspec
 from msgspec import Meta, Struct
 
+from lambdiff.auth import partitions
+from lambdiff.aws import outputs
 from lambdiff.aws.function import Architecture
 from lambdiff.config import NAME_PATTERN
 from lambdiff.engine.manifest import EngineName
 from lambdiff.errors import ConfigurationError
 from lambdiff.infra.registry import ImageReference
-from lambdiff.protocol.validation import validate_fields
+from lambdiff.protocol.validation import raise_for, validate_fields
 
 VARIABLE: Final = "LAMBDIFF_STACK_SETTINGS"
 DEFAULT_NAME: Final = "lambdiff"
+DEFAULT_ENGINE: Final[EngineName] = "openvino"
 DEFAULT_BASE_IMAGE: Final = "public.ecr.aws/lambda/python:3.12"
 PLATFORMS: Final[dict[Architecture, str]] = {"x86_64": "linux/amd64", "arm64": "linux/arm64"}
 """The platform of the image by the architecture of the function."""
@@ -30,7 +34,13 @@ Auth = Literal["key-pair", "role"]
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
 RetentionDays = Literal[1, 3, 7, 14, 30, 90, 180, 365]
 
-Name = Annotated[str, Meta(pattern=NAME_PATTERN, examples=["my-model"])]
+Name = Annotated[
+    str,
+    Meta(
+        pattern=NAME_PATTERN,
+        examples=["my-model (at most 30 lower-case letters, digits and hyphens, starting with a letter)"],
+    ),
+]
 MemoryMb = Annotated[int, Meta(ge=128, le=10_240)]
 TimeoutS = Annotated[int, Meta(ge=1, le=900)]
 TmpMb = Annotated[int, Meta(ge=512, le=10_240)]
@@ -39,15 +49,40 @@ PrincipalArn = Annotated[
     str,
     Meta(
         pattern=r"^arn:aws[a-z-]*:iam::\d{12}:(root|(user|role)/[\w+=,.@/-]+)\Z",
-        examples=["arn:aws:iam::123456789012:role/NAME"],
+        examples=["arn:aws:iam::123456789012:role/NAME or arn:aws:iam::123456789012:user/NAME"],
     ),
 ]
 Email = Annotated[str, Meta(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+\Z", examples=["ann@example.org"])]
 WarmMinutes = Annotated[int, Meta(ge=1, le=60)]
 Dollars = Annotated[float, Meta(ge=1, le=1_000_000)]
-TagText = Annotated[
-    str, Meta(min_length=1, max_length=128, pattern=r"^[\w\s.:/=+@-]+\Z", examples=["a-z A-Z 0-9 _.:/=+@-"])
+# Letters, digits and spaces of any language; https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html
+TagKey = Annotated[
+    str, Meta(min_length=1, max_length=128, pattern=r"^[\w .:/=+@-]+\Z", examples=["team or a-z A-Z 0-9 _.:/=+@-"])
 ]
+TagValue = Annotated[
+    str, Meta(min_length=1, max_length=256, pattern=r"^[\w .:/=+@-]+\Z", examples=["design or a-z A-Z 0-9 _.:/=+@-"])
+]
+_MAX_TAGS: Final = 45
+"""AWS allows 50 tags a resource, of which CloudFormation and lambdiff use some."""
+
+
+class SettingOverrides(TypedDict, total=False):
+    """The fields of `StackSettings` that `lambdiff deploy` lets its caller choose."""
+
+    memory_mb: int
+    timeout_s: int
+    tmp_mb: int
+    architecture: Architecture
+    engine: EngineName
+    base_image: str
+    auth: Auth
+    principals: tuple[str, ...]
+    log_retention_days: RetentionDays
+    alarm_email: str
+    monthly_budget_usd: float
+    keep_warm_minutes: int
+    snapstart: bool
+    tags: dict[str, str]
 
 
 class StackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -86,7 +121,7 @@ class StackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     timeout_s: TimeoutS = 600
     tmp_mb: TmpMb = 512
     architecture: Architecture = "x86_64"
-    engine: EngineName = "openvino"
+    engine: EngineName = DEFAULT_ENGINE
     base_image: str = DEFAULT_BASE_IMAGE
     base_image_pin: str = ""
     auth: Auth = "key-pair"
@@ -97,7 +132,7 @@ class StackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     monthly_budget_usd: Dollars | None = None
     keep_warm_minutes: WarmMinutes | None = None
     snapstart: bool = False
-    tags: dict[TagText, TagText] = {}
+    tags: dict[TagKey, TagValue] = {}
     fingerprint: str = ""
 
     @property
@@ -109,33 +144,72 @@ class StackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Check the values and their combination, so that Lambda does not reject them halfway through a deployment.
 
         Raises:
-            ConfigurationError: a value is out of range, or values contradict each other; every problem is named.
+            InvalidRequest: a value is out of range, or values contradict each other; every problem is named.
         """
-        _, wrong = validate_fields(StackSettings, msgspec.structs.asdict(self))
-        if wrong:
-            details = "; ".join(f"`{name}=` {detail}" for name, detail in wrong)
-            raise ConfigurationError(f"The settings of the deployment are not valid: {details}.")
-        ImageReference.parse(self.base_image)
-        problems = []
-        if self.snapstart and self.tmp_mb != 512:
-            problems.append("SnapStart requires a /tmp of 512 MB; leave out `tmp_mb=`")
+        problems = find_problems(msgspec.structs.asdict(self))
         if self.auth == "role" and not self.principals:
-            problems.append("`auth=role` requires at least one ARN in `principals=` that may assume it")
-        if self.auth == "key-pair" and self.principals:
-            problems.append("`principals=` requires `auth=role`")
-        if self.monthly_budget_usd is not None and not self.alarm_email:
-            problems.append("`monthly_budget_usd=` requires `alarm_email=`, which receives its notifications")
-        if self.keep_warm_minutes and self.reserved_concurrency == 0:
-            problems.append("a keep-warm schedule cannot invoke a function whose reserved concurrency is 0")
-        if problems:
-            raise ConfigurationError(
-                "The settings of the deployment contradict each other.", fix="; ".join(problems) + "."
-            )
+            problems.append(("principals", "must name at least one user or role that may assume the role"))
+        raise_for(problems)
         return self
 
     def to_json(self) -> str:
         """Return the settings as JSON for the CDK app."""
         return msgspec.json.encode(self).decode()
+
+
+def find_problems(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return `(name, detail)` for each value that is out of range and for each contradiction.
+
+    Args:
+        fields: some or all fields of `StackSettings`; the others have their defaults.
+
+    Example:
+        >>> find_problems({"memory_mb": 99, "principals": ("arn:aws:iam::123456789012:user/ann",)})
+        [('memory_mb', 'must be a whole number in 128..10240, not 99'), ('principals', 'requires `auth=role`')]
+    """
+    values, problems = validate_fields(StackSettings, dict(fields))
+    wrong = {name for name, _ in problems}
+    defaults = {field.name: field.default for field in msgspec.structs.fields(StackSettings)}
+
+    def value(name: str) -> Any:
+        found = values.get(name, defaults[name])
+        return None if name in wrong or found is msgspec.NODEFAULT else found
+
+    try:
+        ImageReference.parse(value("base_image") or DEFAULT_BASE_IMAGE)
+    except ConfigurationError:
+        problems.append(("base_image", f"must look like {DEFAULT_BASE_IMAGE}, not {values['base_image']!r}"))
+    problems += ((name, detail) for name, detail in _contradictions(value) if name not in wrong)
+    return problems + [("tags", detail) for detail in _tag_problems(values.get("tags", {}))]
+
+
+def _contradictions(value: Callable[[str], Any]) -> Iterator[tuple[str, str]]:
+    if value("snapstart") and value("tmp_mb") not in (None, 512):
+        yield "tmp_mb", f"must be 512 with SnapStart, not {value('tmp_mb')}"
+    principals = value("principals") or ()
+    if value("auth") == "key-pair" and principals:
+        yield "principals", "requires `auth=role`"
+    if (region := value("region")) and (partition := partitions.partition_of(region)):
+        for arn in principals:
+            if arn.split(":")[1] != partition.id:
+                yield "principals", f"has {arn}, which is in another partition than {region} ({partition.id})"
+    if value("monthly_budget_usd") is not None and not value("alarm_email"):
+        yield "monthly_budget_usd", "requires `alarm_email=`, which receives its notifications"
+    if value("keep_warm_minutes") and value("reserved_concurrency") == 0:
+        yield "keep_warm_minutes", "cannot invoke a function with `reserved_concurrency=0`"
+
+
+def _tag_problems(tags: Iterable[str]) -> Iterator[str]:
+    tags = list(tags)
+    if len(tags) > _MAX_TAGS:
+        yield f"must be at most {_MAX_TAGS}, not {len(tags)}"
+    seen: set[str] = set()
+    for key in tags:
+        if key.lower().startswith("aws:") or key == outputs.DEPLOYMENT_TAG:
+            yield f"cannot use the key {key}, which is reserved"
+        if key.lower() in seen:
+            yield f"has the key {key} twice; IAM ignores upper and lower case"
+        seen.add(key.lower())
 
 
 def stack_name(name: str) -> str:
@@ -152,7 +226,8 @@ def from_environment() -> StackSettings:
     """Return the settings that `deploy` passed to the CDK app.
 
     Raises:
-        ConfigurationError: there are none, or they are not valid.
+        ConfigurationError: there are none, or they are not JSON.
+        InvalidRequest: a value is out of range.
     """
     try:
         settings = msgspec.json.decode(os.environ[VARIABLE], type=StackSettings)

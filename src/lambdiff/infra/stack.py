@@ -22,6 +22,8 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from lambdiff.aws import outputs
+from lambdiff.aws.function import SNAPSTART_ALIAS
+from lambdiff.aws.images import tag_prefix
 from lambdiff.infra import monitoring
 from lambdiff.infra.settings import StackSettings
 
@@ -53,6 +55,8 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, whi
             stack_name=settings.stack_name,
             description="A diffusion model behind an IAM-protected Lambda Function URL, deployed by lambdiff.",
             env=cdk.Environment(account=settings.account, region=settings.region),
+            # All CDK applications of the account share a repository; the tag says which images belong to this stack.
+            synthesizer=cdk.DefaultStackSynthesizer(docker_tag_prefix=tag_prefix(settings.stack_name)),
         )
         self.settings = settings
         self.log_group = logs.LogGroup(
@@ -103,15 +107,11 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, whi
             reserved_concurrent_executions=self.settings.reserved_concurrency,
             log_group=self.log_group,
             role=role,
+            snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if self.settings.snapstart else None,
         )
 
     def _snapstart_alias(self) -> lambda_.Alias:
-        resource = self.function.node.default_child
-        if not isinstance(resource, lambda_.CfnFunction):  # pragma: no cover - a change in CDK
-            raise TypeError("the default child of the function is not a CfnFunction")
-        # Set on the resource, because the construct's property accepts SnapStart for zip archives only.
-        resource.snap_start = lambda_.CfnFunction.SnapStartProperty(apply_on="PublishedVersions")
-        return lambda_.Alias(self, "Live", alias_name="live", version=self.function.current_version)
+        return lambda_.Alias(self, "Live", alias_name=SNAPSTART_ALIAS, version=self.function.current_version)
 
     def _invoker_user(self) -> None:
         serial = cdk.CfnParameter(

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from lambdiff import config
 from lambdiff.auth.region import region_of_url
-from lambdiff.aws import access, stacks
+from lambdiff.aws import access, principals, stacks
 from lambdiff.aws import account as accounts
 from lambdiff.aws import function as functions
 from lambdiff.aws.access import INVOKE_ACTIONS
@@ -220,13 +220,15 @@ def _key(account: Account, secret_arn: str) -> _Outcome:
 
 
 def _permissions(account: Account, deployment: Deployment) -> _Outcome:
-    principal = account.principal
     if deployment.role_arn:
         principal = deployment.role_arn
     elif deployment.secret_arn:
-        principal = f"arn:aws:iam::{account.id}:user/{access.key_in_secret(account, deployment.secret_arn).user}"
+        user = access.key_in_secret(account, deployment.secret_arn).user
+        principal = f"arn:{account.partition}:iam::{account.id}:user/{user}"
+    else:
+        principal = principals.of_caller(account)
     function = functions.read(account, deployment.function_name or "")
-    denied = access.denied_actions(account, principal, function.arn)
+    denied = access.denied_actions(account, principal, function.target_arn)
     if denied:
         return _Outcome(
             "error",

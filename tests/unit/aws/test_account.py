@@ -6,12 +6,14 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
+from lambdiff.auth import credentials
 from lambdiff.aws import account as accounts
 from lambdiff.aws.account import Account, open_account
 from lambdiff.config import Deployment, Sourced
-from lambdiff.errors import ConfigurationError, CredentialsError
+from lambdiff.errors import ConfigurationError, CredentialsError, DeployError, InvalidRequest
 
 
 class StubbedAccount(Account):
@@ -89,12 +91,58 @@ def test_missing_credentials_are_explained(monkeypatch: pytest.MonkeyPatch) -> N
         open_account()
 
 
-def test_the_principal_of_a_session_is_its_role() -> None:
-    """The principal is the role's ARN, because a trust policy that named the session would expire with it."""
-    session = "arn:aws:sts::123456789012:assumed-role/Designers/ann@example.org"
-    assert Account(boto3.Session(), "1", session, Sourced("r", "")).principal.endswith(":role/Designers")
-    user = "arn:aws:iam::123456789012:user/ann"
-    assert Account(boto3.Session(), "1", user, Sourced("r", "")).principal == user
+def refuse_identity(monkeypatch: pytest.MonkeyPatch, *regions: str, code: str = "InvalidClientTokenId") -> None:
+    """Let STS refuse the caller in some regions."""
+    original = credentials.session
+
+    def refuse(context: dict[str, Any], **_: Any) -> None:
+        if context["client_region"] in regions:
+            raise ClientError(
+                {"Error": {"Code": code, "Message": "The security token is invalid"}}, "GetCallerIdentity"
+            )
+
+    def session(profile: str | None = None) -> boto3.Session:
+        opened = original(profile)
+        opened.events.register("before-call.sts.GetCallerIdentity", refuse)
+        return opened
+
+    monkeypatch.setattr(credentials, "session", session)
+
+
+def test_a_region_that_is_not_enabled_is_not_an_expired_session(aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If another region accepts the credentials, they are valid, and the region is the problem."""
+    refuse_identity(monkeypatch, "me-south-1")
+    with pytest.raises(ConfigurationError, match=r"me-south-1 \(`region=`\) does not accept.*us-east-1 does") as caught:
+        open_account(region="me-south-1")
+    assert not isinstance(caught.value, CredentialsError)
+    assert "Enable the region" in caught.value.fix
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-west-1"])
+def test_an_expired_session_stays_one(aws: None, monkeypatch: pytest.MonkeyPatch, region: str) -> None:
+    """If no region accepts the credentials, the fix is to sign in."""
+    refuse_identity(monkeypatch, "us-east-1", "eu-west-1", code="ExpiredToken")
+    with pytest.raises(CredentialsError, match="aws sso login"):
+        open_account(region=region)
+
+
+def test_a_region_that_cannot_exist_is_refused_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong argument is a usage error, a wrong environment one of configuration; AWS is called for neither."""
+    with pytest.raises(InvalidRequest, match="no AWS region 'mars'"):
+        open_account(region="mars")
+    monkeypatch.setenv("AWS_REGION", "us-esat-1")
+    with pytest.raises(ConfigurationError, match=r"'us-esat-1' \(AWS_REGION\).\nDid you mean us-east-1\?"):
+        open_account()
+
+
+def test_a_region_that_may_be_new_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A region that botocore does not know yet is used; if AWS does not answer there, the fix doubts the region."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(DeployError, match=r"cannot be reached.*\nThe region eu-south-9 .*may not exist.*eu-south-1"):
+        open_account(region="eu-south-9")
 
 
 def test_a_child_process_receives_credentials_and_region(account: Account) -> None:

@@ -98,14 +98,57 @@ def test_reserved_concurrency_is_read(account: Account) -> None:
     assert functions.reserved_concurrency(account, NAME) == 0
 
 
-def test_functions_are_listed_by_prefix(account: Account) -> None:
-    """An identity that may not list functions gets an empty set; other refusals are errors."""
-    make_function("lambdiff-tiny-Function")
-    assert functions.names(account, "lambdiff") == {"lambdiff-tiny-Function"}
-    assert functions.names(account, "other") == set()
-    assert functions.names(refusing(account, "ListFunctions"), "lambdiff") == set()
+def listing(account: Account, *functions: dict[str, Any]) -> Account:
+    """Return the same account, in which other functions are listed."""
+
+    class Listing(Account):
+        def client(self, service: str) -> Any:
+            client = super().client(service)
+            replies: Any = lambda parsed, **_: parsed.update(Functions=list(functions))  # noqa: E731
+            client.meta.events.register("after-call.lambda.ListFunctions", replies)
+            return client
+
+    return Listing(account.session, account.id, account.arn, account.region)
+
+
+def test_the_users_of_an_image_are_told_by_its_digest(account: Account) -> None:
+    """Versions count; functions from archives do not, and their hashes mean something else."""
+    one, two = "1" * 64, "2" * 64
+    found = functions.users_of_images(
+        listing(
+            account,
+            {"FunctionName": "a", "PackageType": "Image", "CodeSha256": one, "Version": "$LATEST"},
+            {"FunctionName": "b", "PackageType": "Image", "CodeSha256": one, "Version": "3"},
+            {"FunctionName": "b", "PackageType": "Image", "CodeSha256": two, "Version": "$LATEST"},
+            {"FunctionName": "c", "PackageType": "Zip", "CodeSha256": "YWJj", "Version": "$LATEST"},
+        )
+    )
+    assert found == {f"sha256:{one}": {"a", "b"}, f"sha256:{two}": {"b"}}
+
+
+def test_the_users_of_an_image_may_be_unknown(account: Account) -> None:
+    """Without permission to list functions, or if a hash is no digest, nothing is known; other refusals are errors."""
+    assert functions.users_of_images(refusing(account, "ListFunctions")) is None
+    assert functions.users_of_images(listing(account, {"FunctionName": "a", "PackageType": "Image"})) is None
     with pytest.raises(DeployError):
-        functions.names(refusing(account, "ListFunctions", "TooManyRequestsException"), "lambdiff")
+        functions.users_of_images(refusing(account, "ListFunctions", "TooManyRequestsException"))
+
+
+@pytest.mark.parametrize(("code", "known"), [("1" * 64, True), ("2" * 64, False)])
+def test_the_hash_of_the_code_is_compared_with_the_image(account: Account, code: str, known: bool) -> None:
+    """An image is known only if the hash of the function's code is its digest."""
+    make_function()
+    resolved = f"123456789012.dkr.ecr.{REGION}.amazonaws.com/assets@sha256:{'1' * 64}"
+    found = functions.read(answering(account, {"CodeSha256": code}, {"ResolvedImageUri": resolved}), NAME)
+    assert found.image_known is known
+
+
+def test_permissions_to_call_name_the_alias_of_a_snapstart_function(account: Account) -> None:
+    """The URL of a function with SnapStart belongs to the alias of its published version."""
+    arn = make_function()
+    assert functions.read(account, NAME).target_arn == arn
+    snapstart = answering(account, {"SnapStart": {"ApplyOn": "PublishedVersions"}}, {})
+    assert functions.read(snapstart, NAME).target_arn == f"{arn}:live"
 
 
 def test_the_memory_can_be_changed(account: Account) -> None:

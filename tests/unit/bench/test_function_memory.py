@@ -15,8 +15,8 @@ import pytest
 from lambdiff.aws import function as functions
 from lambdiff.aws.account import Account
 from lambdiff.bench import function_memory
-from lambdiff.bench.interrupts import DeferredInterrupt
 from lambdiff.errors import ConfigurationError, CredentialsError, DeployError
+from lambdiff.interrupts import DeferredInterrupt
 from lambdiff.stages import Stages
 from support.sweep_cloud import COMMAND, Cloud, MakeSweep, interrupt, quiet, yes
 

@@ -11,7 +11,9 @@ from click.testing import CliRunner, Result
 
 from lambdiff.cli import cli
 from lambdiff.errors import ConfigurationError
+from lambdiff.ops import rotate
 from support.aws_resources import OUTPUTS, REGION, make_function, make_logs, make_stack, save_deployment
+from support.rotating_cloud import Endpoint, RotatingCloud
 
 
 def run(*arguments: str, answer: str | None = None) -> Result:
@@ -85,10 +87,14 @@ def test_cost_before_the_first_image() -> None:
     assert "No image since 0s: generate one first" in run("cost", "--since", "0s").stdout
 
 
-def test_rotate_prints_the_new_serial() -> None:
-    """`rotate` prints the new serial, as text or JSON."""
-    assert document("rotate")["serial"] == 2
-    assert "Key rotated (serial 3)" in run("rotate").stderr
+def test_rotate_prints_the_new_serial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`rotate` prints the new serial and whether the keys were tried, as text or JSON."""
+    monkeypatch.setattr(rotate, "_POLL", 0.0)
+    with Endpoint() as endpoint:
+        RotatingCloud(endpoint).install(monkeypatch)
+        assert document("rotate")["serial"] == 2
+        result = run("rotate")
+    assert "Key rotated (serial 3, tried; the old one is refused)" in result.stderr
 
 
 def test_destroy_asks_first() -> None:

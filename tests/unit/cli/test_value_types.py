@@ -60,7 +60,10 @@ def test_text_becomes_a_value(kind: click.ParamType, text: str, value: Any) -> N
         ("deploy --arch arm", "--arch must be one of arm64, x86_64, not 'arm'; did you mean arm64?"),
         ("deploy --budget nan", "--budget must be a number in 1..1000000, not nan."),
         ("deploy --alarm-email ann", "--alarm-email must look like ann@example.org."),
-        ("deploy --principal '*'", "--principal must look like arn:aws:iam::123456789012:role/NAME."),
+        (
+            "deploy --principal '*'",
+            "--principal must look like arn:aws:iam::123456789012:role/NAME or arn:aws:iam::123456789012:user/NAME.",
+        ),
         ("cost --since 2x", f"--since must be {TIMES}, not '2x'."),
     ],
 )  # fmt: skip

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import io
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from click.testing import CliRunner
 
 from lambdiff import config
 from lambdiff.aws import account as accounts
+from lambdiff.aws import stacks
 from lambdiff.aws.account import Account
-from lambdiff.cli import cli
-from lambdiff.errors import Cancelled, ConfigurationError, DeployError, ModelError, ToolchainError
+from lambdiff.cli import cli, main
+from lambdiff.errors import Cancelled, ConfigurationError, DeployError, InvalidRequest, ToolchainError
 from lambdiff.infra import build_context, toolchain
 from lambdiff.infra import deploy as deploying
 from lambdiff.infra.cdk_cli import Cdk
 from lambdiff.infra.failures import MemoryCapped
 from lambdiff.infra.preflight import DEFAULT_CONCURRENCY, DeployOptions
-from lambdiff.infra.settings import StackSettings
+from lambdiff.infra.settings import SettingOverrides, StackSettings
 from lambdiff.infra.toolchain import Tool
 from lambdiff.stages import Stages
-from support.aws_resources import OUTPUTS, REGION, make_stack, write_manifest
+from support.aws_resources import OUTPUTS, REGION, make_stack, save_deployment, stack_states, write_manifest
 from support.registry_server import RegistryServer
 
 
@@ -44,17 +48,32 @@ class MotoCdk(Cdk):
         if self.failures:
             raise self.failures.pop(0)
         self.deployed.append(settings)
-        changes = {
-            "BaseImage": settings.base_image_pin,
-            "Fingerprint": settings.fingerprint,
-            "Model": settings.model,
-            "Region": settings.region,
-        }
-        make_stack(settings.stack_name, changes)
-        return {**OUTPUTS, **changes}
+        return deployed_stack(settings)
 
     def diff(self, settings: StackSettings) -> str:
         return "There were no differences\n"
+
+
+def deployed_stack(settings: StackSettings) -> dict[str, str]:
+    """Create or update the stack for some settings, as far as lambdiff reads it again, and return its outputs."""
+    found = {
+        "Auth": settings.auth,
+        "BaseImage": settings.base_image_pin,
+        "Fingerprint": settings.fingerprint,
+        "Model": settings.model,
+        "Region": settings.region,
+    }
+    function: dict[str, Any] = {"MemorySize": settings.memory_mb}
+    if settings.snapstart:
+        function["SnapStart"] = {"ApplyOn": "PublishedVersions"}
+    properties = {"Function76856677:AWS::Lambda::Function": function}
+    if settings.auth == "role":
+        names: Any = settings.principals[0] if len(settings.principals) == 1 else list(settings.principals)
+        trust = {"Statement": [{"Action": "sts:AssumeRole", "Effect": "Allow", "Principal": {"AWS": names}}]}
+        properties["InvokerRole4DB2757E:AWS::IAM::Role"] = {"AssumeRolePolicyDocument": trust}
+        found["InvokerRoleArn"] = "arn:aws:iam::123456789012:role/lambdiff-InvokerRole"
+    make_stack(settings.stack_name, found, properties=properties)
+    return {**OUTPUTS, **found}
 
 
 @pytest.fixture
@@ -187,9 +206,9 @@ def test_a_failure_saves_nothing(cdk: type[MotoCdk], model: Path) -> None:
 
 
 def test_an_interruption_is_explained(cdk: type[MotoCdk], model: Path) -> None:
-    """After Ctrl-C nothing is saved, and the message says that the deployment continues in AWS."""
+    """After Ctrl-C nothing is saved, and the message says what has happened in AWS."""
     cdk.failures.append(KeyboardInterrupt())
-    with pytest.raises(Cancelled, match="it continues in AWS"):
+    with pytest.raises(Cancelled, match="The stack lambdiff was not changed"):
         deploy(model)
     assert not config.path().exists()
 
@@ -211,11 +230,100 @@ def test_a_second_cap_is_an_error(cdk: type[MotoCdk], model: Path) -> None:
         deploy(model)
 
 
-def test_limits_are_checked_before_anything_is_staged(cdk: type[MotoCdk], model: Path) -> None:
-    """A value out of range is refused before anything is staged."""
-    with pytest.raises(ConfigurationError, match="10240"):
-        deploy(model, overrides={"memory_mb": 99_999})
+def test_everything_wrong_is_named_before_aws_is_called(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without AWS credentials, all mistakes are reported at once, for a deployment and for a dry run."""
+    monkeypatch.setenv("AWS_REGION", REGION)
+    wrong: dict[str, Any] = {
+        "name": "Not A Name",
+        "model": "nope",
+        "region": "mars",
+        "reserved_concurrency": -1,
+        "overrides": {
+            "memory_mb": 99,
+            "timeout_s": 0,
+            "log_retention_days": 2,
+            "auth": "key-pair",
+            "principals": ("arn:aws:iam::123456789012:user/ann",),
+            "monthly_budget_usd": 5.0,
+            "keep_warm_minutes": 100,
+            "snapstart": True,
+            "tmp_mb": 1024,
+        },
+    }
+    with pytest.raises(InvalidRequest) as caught:
+        deploying.dry_run(DeployOptions(**wrong), Stages(io.StringIO()))
+    fields = wrong.keys() - {"overrides"} | wrong["overrides"].keys() - {"auth", "snapstart"}
+    assert {name for name, _ in caught.value.problems} == fields
+    assert "`model=` must be one of built-in, tiny-sd" in caught.value.message
+    with pytest.raises(InvalidRequest):
+        deploy(model, overrides={"memory_mb": 99})
     assert not build_context.contexts().exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--memory", "99"), "--memory must be a whole number in 128..10240, not 99."),
+        (
+            ("--memory", "99", "--timeout", "901"),
+            "--memory must be a whole number in 128..10240, not 99; --timeout must",
+        ),
+        (("--model", "nope"), "--model must be one of built-in, tiny-sd"),
+        (("--model", "tiny-sdd"), "not 'tiny-sdd'; did you mean tiny-sd?"),
+        (("--model", "."), "--model is a folder without a baked model; bake it first: `lambdiff bake . -o baked`"),
+        (
+            ("--engine", "diffusers"),
+            "--model was baked for the openvino engine, not for diffusers; pass --engine openvino",
+        ),
+        (("--log-days", "2"), "--log-days must be one of 1, 3, 7"),
+        (("--region", "mars"), "--region must be an AWS region, not 'mars'"),
+        (("--region", "us-esat-1"), "did you mean us-east-1?"),
+        (("--principal", "me"), "--principal must look like arn:aws:iam::123456789012:role/NAME"),
+        (("--principal", "arn:aws:iam::123456789012:user/a", "--region", "cn-north-1"), "another partition"),
+        (("--auth", "key-pair", "--principal", "arn:aws:iam::123456789012:user/a"), "--principal requires --auth role"),
+        (("--alarm-email", "ann"), "--alarm-email must look like ann@example.org"),
+        (("--tag", "aws:a=b"), "reserved"),
+        (("--tag", "a=b", "--tag", "a=c"), "'a' is given twice"),
+        (("--name", "Prod"), "--name must look like my-model"),
+        (("--concurrency", "-5"), "--concurrency must be a whole number in 0..100000, not -5"),
+        (("--snapstart", "--tmp", "1024"), "--tmp must be 512 with SnapStart"),
+    ],
+)
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_mistakes_are_usage_errors(options: tuple[str, ...], words: str, dry: tuple[str, ...]) -> None:
+    """Each mistake is named in the words of the flags, with exit code 2 and without credentials."""
+    done = run_here("deploy", *dry, *options)
+    assert done[0] == 2
+    assert words in done[1]
+
+
+def run_here(*arguments: str) -> tuple[int, str]:
+    """Run the command line in this process; return its exit code and what it prints to stderr."""
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors), pytest.raises(SystemExit) as ended:
+        main([*arguments])
+    return int(ended.value.code or 0), errors.getvalue()
+
+
+@pytest.mark.parametrize("region", ["ca-west-1", "eu-south-2", "us-gov-west-1", "cn-north-1"])
+def test_a_region_without_function_urls_is_refused_offline(region: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS would refuse it after the image has been built and pushed."""
+    status, message = run_here("deploy", "--region", region)
+    assert status == 3
+    assert f"no Function URLs in {region}" in message
+    assert "pass --force" in message
+
+
+def test_a_region_without_function_urls_can_be_forced(
+    cdk: type[MotoCdk], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS may have added them since: `force` deploys, with a note. The region may come from the environment."""
+    monkeypatch.setenv("AWS_REGION", "ca-west-1")
+    with pytest.raises(ConfigurationError, match=r"no Function URLs in ca-west-1 \(AWS_REGION\)"):
+        deploy(model)
+    monkeypatch.setattr(accounts, "MIN_BOOTSTRAP", 0)
+    boto3.client("ssm", "ca-west-1").put_parameter(Name=accounts.BOOTSTRAP_PARAMETER, Value="33", Type="String")
+    assert "no Function URLs in ca-west-1" in deploy(model, force=True).notes[0]
 
 
 def test_a_container_engine_is_required(
@@ -232,22 +340,238 @@ def test_a_container_engine_is_required(
     assert not cdk.deployed
 
 
-def test_a_role_trusts_the_caller_by_default(cdk: type[MotoCdk], model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without `principals=`, `auth=role` trusts the caller; a caller with an assumed role is trusted as that role."""
-    role = "arn:aws:iam::123456789012:role/Designers"
-    keys = boto3.client("sts").assume_role(RoleArn=role, RoleSessionName="ann")["Credentials"]
+DESIGNERS = "arn:aws:iam::123456789012:role/design/Designers"
+OTHERS = "arn:aws:iam::999999999999:role/Partners"
+
+
+def as_role(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Call AWS with a session of the role `DESIGNERS`."""
+    trust = json.dumps({"Version": "2012-10-17", "Statement": []})
+    boto3.client("iam").create_role(RoleName="Designers", Path="/design/", AssumeRolePolicyDocument=trust)
+    session = boto3.client("sts").assume_role(RoleArn=DESIGNERS, RoleSessionName="ann")["Credentials"]
     for name, part in (("ACCESS_KEY_ID", "AccessKeyId"), ("SECRET_ACCESS_KEY", "SecretAccessKey")):
-        monkeypatch.setenv(f"AWS_{name}", keys[part])
+        monkeypatch.setenv(f"AWS_{name}", session[part])
+    # moto's sessions have the role's path; AWS's do not
+    original = accounts.open_account
+
+    def without_path(*arguments: Any, **options: Any) -> Account:
+        opened = original(*arguments, **options)
+        return dataclasses.replace(opened, arn="arn:aws:sts::123456789012:assumed-role/Designers/ann")
+
+    monkeypatch.setattr(accounts, "open_account", without_path)
+
+
+def test_a_role_trusts_the_caller_by_default(cdk: type[MotoCdk], model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without `principals=`, `auth=role` trusts the caller's role, with its path; `principals=` implies `auth=role`."""
+    as_role(monkeypatch)
     deploy(model, overrides={"auth": "role"})
-    assert cdk.deployed[0].principals == (role,)
+    deploy(model, overrides={"principals": (OTHERS,)})
+    assert [(each.auth, each.principals) for each in cdk.deployed] == [("role", (DESIGNERS,)), ("role", (OTHERS,))]
 
 
-def test_an_unknown_model_is_refused(cdk: type[MotoCdk], tmp_path: Path) -> None:
-    """The fix for a folder without a model is the command that bakes one, and for an unknown name the known names."""
-    with pytest.raises(ConfigurationError, match="lambdiff bake"):
-        deploy(tmp_path)
-    with pytest.raises((ConfigurationError, ModelError), match="tiny-sd"):
-        deploy(Path("no-such-model"))
+def test_an_unknown_caller_is_asked_for_a_principal(
+    cdk: type[MotoCdk], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the role's path cannot be read, `principals=` is demanded before anything is staged."""
+    as_role(monkeypatch)
+    boto3.client("iam").delete_role(RoleName="Designers")
+    with pytest.raises(ConfigurationError, match="`principals=`"):
+        deploy(model, overrides={"auth": "role"})
+    assert not build_context.contexts().exists()
+
+
+def test_url_and_callers_are_kept_unless_changed(cdk: type[MotoCdk], model: Path) -> None:
+    """What decides the URL and who may call it stays as deployed, on any machine; the rest returns to its default."""
+    principals = ("arn:aws:iam::999999999999:user/ann", OTHERS)
+    first: dict[str, Any] = {"snapstart": True, "principals": principals, "memory_mb": 3008, "timeout_s": 60}
+    deploy(model, overrides=first)
+    config.remove("lambdiff")
+    result = deploy(model)
+    kept = cdk.deployed[-1]
+    assert (kept.snapstart, kept.auth, kept.principals, kept.memory_mb) == (True, "role", principals, 3008)
+    assert (kept.timeout_s, result.changed) == (600, True)
+    assert deploy(model).changed is False
+
+
+def questions_for(model: Path, **overrides: Any) -> str:
+    """Return the question before a deployment, which is declined."""
+    asked: list[str] = []
+
+    def decline(question: str) -> bool:
+        asked.append(question)
+        return False
+
+    options = DeployOptions(model=str(model), overrides=cast("SettingOverrides", {**BASE, **overrides}))
+    with pytest.raises(Cancelled):
+        deploying.deploy(options, Stages(io.StringIO()), decline)
+    return asked[-1]
+
+
+def test_the_question_names_every_replacement(cdk: type[MotoCdk], model: Path) -> None:
+    """A URL or an identity that is replaced or deleted is named before anything is changed."""
+    deploy(model)
+    assert questions_for(model, timeout_s=60).startswith("Deploy tiny@r1")
+    on = questions_for(model, snapstart=True)
+    assert on.startswith(f"Turning SnapStart on replaces the URL {OUTPUTS['LambdaUrl']}")
+    assert "lambdiff configure --stack lambdiff" in on
+    assert "key pair and the secret are deleted" in questions_for(model, principals=(OTHERS,))
+    deploy(model, overrides={"snapstart": True, "principals": (OTHERS,)})
+    assert "Turning SnapStart off" in questions_for(model, snapstart=False)
+    assert "role/lambdiff-InvokerRole is deleted" in questions_for(model, auth="key-pair")
+    assert f"{OTHERS} may no longer assume the role" in questions_for(
+        model, principals=("arn:aws:iam::999999999999:root",)
+    )
+    assert questions_for(model, timeout_s=60).startswith("Deploy tiny@r1")
+    plan = deploying.dry_run(
+        DeployOptions(model=str(model), overrides=cast("SettingOverrides", {**BASE, "auth": "key-pair"})),
+        Stages(io.StringIO()),
+    )
+    assert "is deleted" in plan.notes[-1]
+
+
+def test_the_question_names_a_deployment_that_is_forgotten(cdk: type[MotoCdk], model: Path) -> None:
+    """A saved deployment of the same name in another region is forgotten on this machine, not deleted."""
+    save_deployment(region="eu-west-1", url="https://abc.lambda-url.eu-west-1.on.aws/")
+    question = questions_for(model)
+    assert "forgets the deployment lambdiff in eu-west-1 (https://abc.lambda-url.eu-west-1.on.aws/)" in question
+
+
+@pytest.mark.parametrize("status", ["CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"])
+def test_a_stack_that_was_never_complete_is_created_again(
+    cdk: type[MotoCdk], model: Path, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    """It is deleted first, which the question says, and its settings are not kept."""
+    make_stack(outputs={"Fingerprint": "old"}, properties={"Function1:AWS::Lambda::Function": {"MemorySize": 128}})
+    first = boto3.client("cloudformation", REGION).describe_stacks(StackName="lambdiff")["Stacks"][0]["StackId"]
+    with pytest.MonkeyPatch.context() as patch:
+        stack_states(patch, {"StackStatus": status, "StackStatusReason": "no quota"})
+        assert f"was never complete ({status} no quota); it is deleted and created again" in questions_for(model)
+    stack_states(monkeypatch, status, status, "")
+    assert deploy(model).changed is True
+    second = boto3.client("cloudformation", REGION).describe_stacks(StackName="lambdiff")["Stacks"][0]["StackId"]
+    assert second != first
+    assert cdk.deployed[-1].memory_mb == 10_240
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("UPDATE_ROLLBACK_FAILED", "continue-update-rollback --stack-name lambdiff --region us-east-1"),
+        ("UPDATE_FAILED", "rollback-stack --stack-name lambdiff"),
+        ("DELETE_FAILED", "Finish deleting it with `lambdiff destroy`"),
+        ("SOMETHING_NEW", "delete the stack with `lambdiff destroy`"),
+    ],
+)
+def test_a_broken_stack_is_reported_before_the_build(
+    cdk: type[MotoCdk], model: Path, monkeypatch: pytest.MonkeyPatch, status: str, words: str
+) -> None:
+    """The error has AWS's reason and the next command, and nothing is staged."""
+    make_stack()
+    stack_states(monkeypatch, {"StackStatus": status, "StackStatusReason": "because"})
+    with pytest.raises(DeployError, match=f"cannot be updated: {status} because") as caught:
+        deploy(model)
+    assert words in caught.value.fix
+    assert not build_context.contexts().exists()
+
+
+def test_an_earlier_change_is_waited_for(cdk: type[MotoCdk], model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an interruption, the next run waits for what continues in AWS, and saves the deployment."""
+    deploy(model)
+    config.remove("lambdiff")
+    monkeypatch.setattr(stacks, "_POLL", 0.0)
+    stack_states(monkeypatch, "UPDATE_IN_PROGRESS", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "UPDATE_COMPLETE")
+    result = deploy(model)
+    assert result.changed is False
+    assert "Waiting for an earlier change of the stack" in result.stages
+    assert config.load().deployments["lambdiff"].url == OUTPUTS["LambdaUrl"]
+
+
+@pytest.mark.parametrize("status", ["CREATE_COMPLETE", "ROLLBACK_COMPLETE"])
+def test_a_foreign_stack_is_never_touched(
+    cdk: type[MotoCdk], model: Path, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    """A stack of the same name that lambdiff did not create is refused in every state."""
+    make_stack(tags={"team": "design"})
+    stack_states(monkeypatch, status)
+    with pytest.raises(ConfigurationError, match="was not created by lambdiff"):
+        deploy(model)
+    assert not cdk.deployed
+
+
+def test_a_protected_stack_is_not_created_again(
+    cdk: type[MotoCdk], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An incomplete stack that is protected against deletion is reported before the build."""
+    make_stack()
+    stack_states(monkeypatch, {"StackStatus": "ROLLBACK_COMPLETE", "EnableTerminationProtection": True})
+    with pytest.raises(ConfigurationError, match="termination protection"):
+        deploy(model)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("DELETE_FAILED", "aws cloudformation delete-stack --stack-name CDKToolkit"),
+        ("UPDATE_ROLLBACK_FAILED", "aws cloudformation continue-update-rollback --stack-name CDKToolkit"),
+    ],
+)
+def test_a_damaged_bootstrap_is_reported(
+    cdk: type[MotoCdk], model: Path, monkeypatch: pytest.MonkeyPatch, status: str, words: str
+) -> None:
+    """The CDK would fail after the build; the error has the command that repairs the bootstrap."""
+    make_stack("CDKToolkit", tags={})
+    stack_states(monkeypatch, status, name="CDKToolkit")
+    with pytest.raises(DeployError, match=f"bootstrap stack CDKToolkit is damaged: {status}") as caught:
+        deploy(model)
+    assert words in caught.value.fix
+    assert not cdk.deployed
+
+
+def test_an_old_or_incomplete_bootstrap_is_updated(
+    cdk: type[MotoCdk], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that is too old, or no number, and a stack that was never complete are updated after a question."""
+    ssm = boto3.client("ssm", REGION)
+    for version in ("5", "unknown"):
+        ssm.put_parameter(Name=accounts.BOOTSTRAP_PARAMETER, Value=version, Type="String", Overwrite=True)
+        asked: list[str] = []
+        overrides = cast("SettingOverrides", BASE)
+        options = DeployOptions(model=str(model), smoke_test=False, force=True, overrides=overrides)
+        deploying.deploy(options, Stages(io.StringIO()), lambda question: not asked.append(question))  # noqa: B023
+        assert "has version" in asked[0]
+    ssm.put_parameter(Name=accounts.BOOTSTRAP_PARAMETER, Value="33", Type="String", Overwrite=True)
+    make_stack("CDKToolkit", tags={})
+    stack_states(monkeypatch, "ROLLBACK_COMPLETE", name="CDKToolkit")
+    deploy(model, force=True)
+    assert cdk.bootstrapped == 3
+
+
+def test_a_bootstrap_that_may_not_be_read_is_trusted(
+    cdk: type[MotoCdk], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state of the bootstrap stack is a courtesy: without permission to read it, its version is enough."""
+    original = Account.client
+
+    def client(self: Account, service: Any) -> Any:
+        opened = original(self, service)
+
+        def refuse(params: dict[str, Any], **_: Any) -> None:
+            if "CDKToolkit" in str(params["body"]):
+                raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "DescribeStacks")
+
+        opened.meta.events.register("before-call.cloudformation.DescribeStacks", refuse)
+        return opened
+
+    monkeypatch.setattr(Account, "client", client)
+    assert deploy(model).changed is True
+
+
+def test_an_interrupted_retry_keeps_its_advice(cdk: type[MotoCdk], model: Path) -> None:
+    """Ctrl-C after the memory was reduced: the next run must not begin with the memory that AWS refuses."""
+    cdk.failures += [MemoryCapped("capped", limit=3008), KeyboardInterrupt()]
+    with pytest.raises(Cancelled) as caught:
+        deploy(model)
+    assert "`memory_mb=3008`" in caught.value.fix
 
 
 def test_a_dry_run_changes_nothing(cdk: type[MotoCdk], model: Path) -> None:

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from typing import Any
 
 import boto3
 import pytest
 
 from lambdiff import config
-from lambdiff.aws import function as functions
 from lambdiff.aws import stacks
 from lambdiff.aws.account import Account
 from lambdiff.aws.deployment import SelectedDeployment, select
-from lambdiff.aws.function import Function
-from lambdiff.errors import Cancelled, CredentialsError
+from lambdiff.errors import Cancelled, ConfigurationError, CredentialsError, InvalidRequest
 from lambdiff.infra import destroy
 from lambdiff.stages import Stages
-from support.aws_resources import OUTPUTS, REGION, refusing, save_deployment
+from support.aws_resources import (
+    OUTPUTS,
+    REGION,
+    REPOSITORY,
+    image_address,
+    image_tags,
+    make_function,
+    make_stack,
+    push_image,
+    refusing,
+    save_deployment,
+    stack_states,
+)
 
 LOGS = OUTPUTS["LogGroup"]
-IMAGE = f"123456789012.dkr.ecr.{REGION}.amazonaws.com/assets:one"
 
 
 def quiet() -> Stages:
@@ -78,31 +88,183 @@ def test_a_missing_permission_is_reported(deployed: SelectedDeployment, operatio
     assert "lambdiff" in config.load().deployments
 
 
+CURRENT, EARLIER, OLDEST = (f"lambdiff-{letter * 64}" for letter in "abc")
+
+
+def yes(_: str) -> bool:
+    """Answer every question with yes."""
+    return True
+
+
 @pytest.fixture
-def with_images(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Image URIs by function name, which replace those in moto, where functions have none."""
-    images: dict[str, str] = {}
-
-    def find(account: Account, name: str | None) -> Function | None:
-        if name not in images:
-            return None
-        return dataclasses.replace(functions.read(account, OUTPUTS["FunctionName"]), image_uri=images[name])
-
-    monkeypatch.setattr(functions, "find", find)
-    return images
-
-
-def test_an_image_that_another_function_uses_is_kept(deployed: SelectedDeployment, with_images: dict[str, str]) -> None:
-    """An image that another deployment of the same model uses is kept."""
-    save_deployment(name="other", stack="lambdiff-other", function_name="lambdiff-other-Function")
-    with_images |= {OUTPUTS["FunctionName"]: IMAGE, "lambdiff-other-Function": IMAGE}
-    result = destroy.destroy(select("lambdiff"), quiet(), lambda _: True)
-    assert result.kept == [f"image {IMAGE} (in use by lambdiff-other-Function)"]
-    assert result.removed == ["stack lambdiff", f"log group {LOGS}"]
+def with_images(aws: None) -> SelectedDeployment:
+    """A deployment of an image, for which two images were pushed before; another deployment has one of its own."""
+    make_stack()
+    image = push_image(CURRENT, content="a")
+    push_image(EARLIER, content="b")
+    push_image(OLDEST, content="c")
+    push_image(f"lambdiff-tiny-{'d' * 64}", content="d")
+    push_image("e" * 64, content="e")
+    make_function(image=image)
+    save_deployment()
+    return select()
 
 
-def test_an_unshared_image_is_deleted(deployed: SelectedDeployment, with_images: dict[str, str]) -> None:
-    """An image that no other function uses is deleted; here it is already gone, which is not an error."""
-    with_images |= {OUTPUTS["FunctionName"]: IMAGE}
-    result = destroy.destroy(deployed, quiet(), lambda _: True)
-    assert result.removed == ["stack lambdiff", f"image {IMAGE}", f"log group {LOGS}"]
+def test_the_image_and_earlier_ones_are_offered(with_images: SelectedDeployment) -> None:
+    """The function's image and, in one question with their price, the earlier ones; those of others are not touched."""
+    questions: list[str] = []
+
+    def confirm(question: str) -> bool:
+        questions.append(question)
+        return True
+
+    result = destroy.destroy(with_images, quiet(), confirm)
+    assert questions[1:] == [
+        f"Delete the image {REPOSITORY}:{CURRENT} as well?",
+        "Delete the 2 earlier images of lambdiff in ECR ($0.0200 a month) as well?",
+    ]
+    assert len(result.removed) == 3
+    assert image_tags() == {f"lambdiff-tiny-{'d' * 64}", "e" * 64}
+
+
+def test_each_kind_of_image_can_be_kept(with_images: SelectedDeployment) -> None:
+    """Who keeps the earlier images loses only the current one."""
+    result = destroy.destroy(with_images, quiet(), lambda question: "earlier" not in question)
+    assert result.kept == ["2 earlier images of lambdiff in ECR ($0.0200 a month)"]
+    assert {EARLIER, OLDEST} < image_tags()
+    assert CURRENT not in image_tags()
+
+
+def test_an_image_that_another_function_uses_is_kept(with_images: SelectedDeployment) -> None:
+    """Any function of the account counts, whatever its name, and so does a published version with an earlier image."""
+    make_function("somebody-elses", image=image_address(CURRENT))
+    make_function("versioned", image=image_address(EARLIER))
+    client = boto3.client("lambda", REGION)
+    client.publish_version(FunctionName="versioned")
+    client.update_function_code(FunctionName="versioned", ImageUri=push_image("f" * 64, content="f"))
+    result = destroy.destroy(with_images, quiet(), yes)
+    assert result.kept == [
+        f"image {REPOSITORY}:{CURRENT} (in use by somebody-elses)",
+        f"image {REPOSITORY}:{EARLIER} (in use by versioned)",
+    ]
+    assert image_tags() >= {CURRENT, EARLIER}
+    assert OLDEST not in image_tags()
+
+
+def test_images_are_kept_if_their_users_are_unknown(with_images: SelectedDeployment) -> None:
+    """Without permission to list functions, no image is deleted; the report has the command that deletes it."""
+    result = destroy.destroy(refused(with_images, "ListFunctions"), quiet(), yes)
+    assert len(result.kept) == 3
+    assert "another function may use it" in result.kept[0]
+    assert f"aws ecr batch-delete-image --region {REGION} --repository-name {REPOSITORY}" in result.kept[0]
+    assert image_tags() >= {CURRENT, EARLIER, OLDEST}
+
+
+def test_images_are_kept_if_functions_cannot_be_compared(
+    with_images: SelectedDeployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the hash of the function's own code is not its image's digest, other functions cannot be told either."""
+    original = Account.client
+
+    def client(self: Account, service: Any) -> Any:
+        opened = original(self, service)
+        opened.meta.events.register(
+            "after-call.lambda.GetFunction",
+            lambda parsed, **_: parsed["Configuration"].update(CodeSha256="0" * 64),
+        )
+        return opened
+
+    monkeypatch.setattr(Account, "client", client)
+    result = destroy.destroy(with_images, quiet(), yes)
+    assert len(result.kept) == 3
+    assert image_tags() >= {CURRENT, EARLIER, OLDEST}
+
+
+def test_images_that_may_not_be_read_are_reported(with_images: SelectedDeployment) -> None:
+    """Without permission to read images, the deployment is still destroyed."""
+    result = destroy.destroy(refused(with_images, "DescribeImages"), quiet(), yes)
+    assert "images of lambdiff in ECR (" in result.kept[0]
+    assert config.load().deployments == {}
+
+
+def test_an_image_that_is_gone_is_no_error(aws: None) -> None:
+    """What somebody deleted meanwhile is neither offered nor reported."""
+    make_stack()
+    image = push_image(CURRENT)
+    make_function(image=image)
+    save_deployment()
+    boto3.client("ecr", REGION).batch_delete_image(repositoryName=REPOSITORY, imageIds=[{"imageTag": CURRENT}])
+    result = destroy.destroy(select(), quiet(), yes)
+    assert (result.removed, result.kept) == (["stack lambdiff"], [])
+
+
+@pytest.mark.parametrize("status", ["CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "REVIEW_IN_PROGRESS"])
+def test_a_stack_that_was_never_complete_is_found_by_name(
+    aws: None, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    """It was never saved on this machine; the name of the deployment leads to it, with its images."""
+    make_stack("lambdiff-tiny", outputs={}, serial=None)
+    push_image(f"lambdiff-tiny-{'d' * 64}", content="d")
+    stack_states(monkeypatch, {"StackStatus": status, "Outputs": []}, name="lambdiff-tiny")
+    target = destroy.select("tiny")
+    result = destroy.destroy(target, quiet(), yes)
+    assert result.removed[0] == "stack lambdiff-tiny"
+    assert result.removed[1].startswith("1 earlier image of lambdiff-tiny")
+    assert stacks.read(target.account, "lambdiff-tiny") is None
+    assert image_tags() == set()
+
+
+def test_the_region_of_an_unsaved_deployment_can_be_given(aws: None) -> None:
+    """A deployment of the same name in another region is another one: the saved one stays."""
+    save_deployment(region="eu-west-1", url="https://abc.lambda-url.eu-west-1.on.aws/")
+    make_stack()
+    assert destroy.select(region=REGION).deployment.value.region == REGION
+    destroy.destroy(destroy.select(region=REGION), quiet(), yes)
+    assert config.load().deployments["lambdiff"].region == "eu-west-1"
+
+
+def test_a_missing_deployment_is_explained(aws: None) -> None:
+    """The message says where was looked, and which deployments are saved."""
+    save_deployment(name="other", stack="lambdiff-other")
+    with pytest.raises(
+        ConfigurationError, match=r"us-east-1 of account 123456789012 has no stack lambdiff-tiny"
+    ) as caught:
+        destroy.select("tiny")
+    assert "Saved here: other." in caught.value.fix
+    with pytest.raises(InvalidRequest, match="not a valid deployment name"):
+        destroy.select("Not A Name")
+
+
+def test_without_credentials_a_missing_deployment_is_not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not saved here, and cannot be looked for in AWS, is reported as not saved."""
+    monkeypatch.setenv("AWS_REGION", REGION)
+    with pytest.raises(ConfigurationError, match="No deployment is saved on this machine"):
+        destroy.select()
+    save_deployment()
+    with pytest.raises(ConfigurationError, match="no deployment 'tiny'"):
+        destroy.select("tiny")
+
+
+def test_a_foreign_stack_is_never_touched(deployed: SelectedDeployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stack of the same name that lambdiff did not create is refused, without a question."""
+    stack_states(monkeypatch, {"Tags": [], "Description": "Another application"})
+    with pytest.raises(ConfigurationError, match="was not created by lambdiff"):
+        destroy.destroy(deployed, quiet(), yes)
+    assert stacks.read(deployed.account, "lambdiff") is not None
+
+
+def test_termination_protection_is_respected(deployed: SelectedDeployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A protected stack is refused, without a question, with the command that ends the protection."""
+    stack_states(monkeypatch, {"EnableTerminationProtection": True})
+    with pytest.raises(ConfigurationError, match="termination protection") as caught:
+        destroy.destroy(deployed, quiet(), yes)
+    assert "update-termination-protection --no-enable-termination-protection --stack-name lambdiff" in caught.value.fix
+
+
+def test_a_change_in_progress_is_waited_for(deployed: SelectedDeployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deployment that another process has begun is not deleted under its feet."""
+    monkeypatch.setattr(stacks, "_POLL", 0.0)
+    stack_states(monkeypatch, "UPDATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "")
+    stages = quiet()
+    destroy.destroy(deployed, stages, yes)
+    assert "Waiting for an earlier change of the stack" in stages.times

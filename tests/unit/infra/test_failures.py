@@ -49,6 +49,28 @@ MESSAGES = [
         "Sign in with",
     ),
     (
+        "bootstrap-leftover",
+        "CDKToolkit | 1/12 | 11:45:42 PM | CREATE_FAILED | AWS::S3::Bucket | StagingBucket "
+        "cdk-hnb659fds-assets-123456789012-us-east-1 already exists\n",
+        DeployError,
+        "aws s3 rb",
+    ),
+    (
+        "bootstrap-damaged",
+        "lambdiff: fail: No bucket named 'cdk-hnb659fds-assets-123456789012-us-east-1'. Is account 123456789012 "
+        "bootstrapped?\n",
+        DeployError,
+        "cdk bootstrap --force",
+    ),
+    (
+        "bootstrap-damaged",
+        "lambdiff: fail: docker push exited with error code 1: name unknown: The repository with name "
+        "'cdk-hnb659fds-container-assets-123456789012-us-east-1' does not exist in the registry with id "
+        "'123456789012'\n",
+        DeployError,
+        "cdk bootstrap --force",
+    ),
+    (
         "no-bootstrap",
         "❌  lambdiff failed: ToolkitError: lambdiff: SSM parameter /cdk-bootstrap/hnb659fds/version not found. Has "
         "the environment been bootstrapped? Please run 'cdk bootstrap'\n",
@@ -120,17 +142,63 @@ MESSAGES = [
         "policy for deploying",
     ),
     (
+        "immutable-tag",
+        "lambdiff: fail: docker push 123456789012.dkr.ecr.us-east-1.amazonaws.com/a:b exited with error code 1: tag "
+        "invalid: The image tag 'b' already exists in the 'a' repository and cannot be overwritten because the tag is "
+        "immutable.\n",
+        DeployError,
+        "run the same command again",
+    ),
+    (
+        "principal",
+        CREATE_FAILED.format(
+            'Resource handler returned message: "Invalid principal in policy: "AWS":"arn:aws:iam::123456789012:role/X" '
+            '(Service: Iam, Status Code: 400)" (HandlerErrorCode: InvalidRequest)'
+        ),
+        DeployError,
+        "`principals=`",
+    ),
+    (
+        "no-function-urls",
+        "❌  lambdiff failed: ValidationError: Template error: Unrecognized resource types: [AWS::Lambda::Url]\n",
+        DeployError,
+        "another `region=`",
+    ),
+    (
+        "control-policy",
+        CREATE_FAILED.format(
+            "User: arn:aws:sts::123456789012:assumed-role/cdk-hnb659fds-cfn-exec-role/AWSCloudFormation is not "
+            "authorized to perform: iam:CreateUser on resource: arn:aws:iam::123456789012:user/x with an explicit deny "
+            "in a service control policy"
+        ),
+        CredentialsError,
+        "control policies",
+    ),
+    (
+        "delete-failed",
+        "❌  lambdiff failed: Failed deleting stack lambdiff that had previously failed creation (current state: "
+        "DELETE_FAILED)\n",
+        DeployError,
+        "lambdiff destroy",
+    ),
+    (
+        "key-limit",
+        CREATE_FAILED.format("Cannot exceed quota for AccessKeysPerUser: 2 (Service: Iam, Status Code: 409)"),
+        DeployError,
+        "aws iam list-access-keys",
+    ),
+    (
         "busy",
         "❌  lambdiff failed: ValidationError: Stack:arn:aws:cloudformation:us-east-1:123456789012:stack/lambdiff/1 is "
         "in UPDATE_IN_PROGRESS state and can not be updated.\n",
         DeployError,
-        "CloudFormation console",
+        "it waits until that change is complete",
     ),
     (
         "rollback-failed",
         "❌  lambdiff failed: The stack named lambdiff is in a failed state: UPDATE_ROLLBACK_FAILED\n",
         DeployError,
-        "delete the stack",
+        "lambdiff destroy",
     ),
     (
         "quota",

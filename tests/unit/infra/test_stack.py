@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import aws_cdk as cdk
+import botocore.session
 import cdk_nag
 import pytest
 from aws_cdk.assertions import Match, Template
 
 from lambdiff.aws import outputs
+from lambdiff.aws.stacks import StackState
 from lambdiff.handler.app import App
 from lambdiff.infra import stack as stacks
 from lambdiff.infra.cdk_app import build
-from lambdiff.infra.settings import StackSettings
+from lambdiff.infra.existing_stack import ExistingStack
+from lambdiff.infra.settings import SettingOverrides, StackSettings
 from support.stub_engine import StubEngine
 
 pytestmark = pytest.mark.slow
@@ -70,7 +73,7 @@ def resources(template: Template, kind: str) -> list[dict[str, Any]]:
 def test_the_template_equals_the_snapshot(template: Any) -> None:
     """The default template equals the snapshot; to update it, delete the file, run the test and review the diff."""
     text = json.dumps(template().to_json(), indent=2, sort_keys=True) + "\n"
-    text = re.sub(r"(container-assets-[\w-]+:)[0-9a-f]{64}", r"\1HASH", text)
+    text = re.sub(r"(container-assets-[\w-]+:lambdiff-)[0-9a-f]{64}", r"\1HASH", text)
     if not SNAPSHOT.exists():
         SNAPSHOT.parent.mkdir(exist_ok=True)
         SNAPSHOT.write_text(text)
@@ -271,6 +274,87 @@ def test_snapstart_publishes_a_version_and_attaches_the_url_to_its_alias(templat
     template().resource_count_is("AWS::Lambda::Version", 0)
 
 
+def test_images_are_tagged_with_the_name_of_their_stack(image_context: Path, tmp_path: Path) -> None:
+    """All CDK applications of an account share a repository; `destroy` finds a stack's images by this tag."""
+    build(settings_for(str(image_context), name="tiny"), str(tmp_path)).synth()
+    (image,) = json.loads((tmp_path / "lambdiff-tiny.assets.json").read_text())["dockerImages"].values()
+    (destination,) = image["destinations"].values()
+    assert re.fullmatch(r"lambdiff-tiny-[0-9a-f]{64}", destination["imageTag"])
+    assert destination["repositoryName"] == "cdk-hnb659fds-container-assets-123456789012-us-east-1"
+
+
+INVOKER = ("AWS::Lambda::Url", "AWS::IAM::User", "AWS::IAM::AccessKey", "AWS::SecretsManager::Secret", "AWS::IAM::Role")
+UPDATED_IN_PLACE = {"AlarmDescription", "Code", "Description", "FunctionVersion"}
+"""Properties that differ between the first version and this one, none of which replaces a resource."""
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_stack_of_the_first_version_keeps_url_and_key(template: Any, number: int) -> None:
+    """Redeploying a stack that the first version created updates its resources in place.
+
+    The recorded templates are those of commit 1aed81d. Only the published version of the function is a new resource.
+    """
+    recorded = json.loads((SNAPSHOT.parents[1] / "recorded" / "stacks-of-the-first-version.json").read_text())[number]
+    now = template(**recorded["settings"]).to_json()["Resources"]
+    for logical_id, before in recorded["resources"].items():
+        if before["Type"] != "AWS::Lambda::Version":
+            after = now[logical_id]
+            assert after["Type"] == before["Type"]
+            names = before["Properties"].keys() | after["Properties"].keys()
+            changed = {name for name in names if before["Properties"].get(name) != after["Properties"].get(name)}
+            assert changed <= UPDATED_IN_PLACE, (logical_id, changed)
+    kept = ExistingStack.of(StackState("lambdiff", "CREATE_COMPLETE"), {"Resources": recorded["resources"]})
+    assert list(kept.principals) == recorded["settings"].get("principals", [])
+    assert (kept.snapstart, kept.memory_mb) == (recorded["settings"].get("snapstart", False), 10_240)
+
+
+def identity(template: Template) -> dict[str, Any]:
+    """Return what decides a stack's URL and who calls it: resources, and the properties whose change replaces them."""
+    return {
+        logical_id: [
+            resource["Properties"].get(name) for name in ("TargetFunctionArn", "Qualifier", "UserName", "Serial")
+        ]
+        for logical_id, resource in template.to_json()["Resources"].items()
+        if resource["Type"] in INVOKER and not logical_id.startswith("FunctionRole")
+    }
+
+
+CHANGES: dict[str, Any] = {
+    "memory_mb": 3008,
+    "timeout_s": 60,
+    "tmp_mb": 1024,
+    "architecture": "arm64",
+    "engine": "diffusers",
+    "base_image": "public.ecr.aws/lambda/python:3.13",
+    "auth": "role",
+    "reserved_concurrency": 5,
+    "log_retention_days": 7,
+    "alarm_email": "ann@example.org",
+    "monthly_budget_usd": 20.0,
+    "keep_warm_minutes": 5,
+    "snapstart": True,
+    "tags": {"team": "design"},
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_replacement_is_announced(template: Any, name: str) -> None:
+    """The question before a deployment names a change exactly if it replaces the URL or who may call it."""
+    needed = {
+        "auth": {"principals": [ROLE]},
+        "monthly_budget_usd": {"alarm_email": "ann@example.org"},
+    }.get(name, {})
+    before, changes = template().to_json(), {name: CHANGES[name], **needed}
+    existing = ExistingStack.of(StackState("lambdiff", "CREATE_COMPLETE"), before)
+    announced = list(existing.replacements(settings_for("context", **changes)))
+    assert bool(announced) is (identity(template()) != identity(template(**changes)))
+
+
+def test_all_settings_are_tried_for_replacements() -> None:
+    """`CHANGES` has every setting that a caller may choose."""
+    assert set(CHANGES) == set(SettingOverrides.__annotations__) - {"principals"} | {"reserved_concurrency"}
+
+
 def test_everything_is_tagged(template: Any) -> None:
     """Every taggable resource has the deployment's name and the caller's tags."""
     tagged = template(tags={"team": "design"}, name="tiny").to_json()["Resources"]
@@ -335,3 +419,87 @@ def test_the_stack_has_the_documented_outputs(template: Any) -> None:
         "Auth", "BaseImage", "Engine", "Fingerprint", "FunctionName", "LambdaUrl", "LogGroup", "Model", "Region",
         "SecretArn",
     }  # fmt: skip
+
+
+TAGS = ("TagResource", "UntagResource")
+POLICIES = ("PutRolePolicy", "DeleteRolePolicy", "GetRolePolicy", "PutUserPolicy", "DeleteUserPolicy", "GetUserPolicy")
+EXECUTION: dict[str, dict[str, tuple[str, ...]]] = {
+    "AWS::Budgets::Budget": {"budgets": ("ModifyBudget", "ViewBudget", *TAGS)},
+    "AWS::CloudWatch::Alarm": {
+        "cloudwatch": ("PutMetricAlarm", "DeleteAlarms", "DescribeAlarms", "ListTagsForResource", *TAGS)
+    },
+    "AWS::Events::Rule": {
+        "events": ("PutRule", "DescribeRule", "DeleteRule", "PutTargets", "RemoveTargets", "ListTargetsByRule",
+                   "ListTagsForResource", *TAGS)
+    },
+    "AWS::IAM::AccessKey": {"iam": ("CreateAccessKey", "UpdateAccessKey", "DeleteAccessKey", "ListAccessKeys")},
+    "AWS::IAM::Policy": {"iam": POLICIES},
+    "AWS::IAM::Role": {
+        "iam": ("CreateRole", "GetRole", "UpdateRole", "UpdateRoleDescription", "UpdateAssumeRolePolicy", "DeleteRole",
+                "ListRolePolicies", "ListAttachedRolePolicies", "TagRole", "UntagRole")
+    },
+    "AWS::IAM::User": {
+        "iam": ("CreateUser", "GetUser", "UpdateUser", "DeleteUser", "DeleteLoginProfile", "ListGroupsForUser",
+                "ListUserPolicies", "ListAttachedUserPolicies", "TagUser", "UntagUser")
+    },
+    "AWS::Lambda::Alias": {"lambda": ("CreateAlias", "GetAlias", "UpdateAlias", "DeleteAlias")},
+    "AWS::Lambda::Function": {
+        "lambda": ("CreateFunction", "GetFunction", "GetFunctionConfiguration", "UpdateFunctionCode",
+                   "UpdateFunctionConfiguration", "DeleteFunction", "PutFunctionConcurrency",
+                   "DeleteFunctionConcurrency", "GetFunctionCodeSigningConfig", "GetRuntimeManagementConfig",
+                   "GetFunctionRecursionConfig", "ListTags", *TAGS),
+        "iam": ("PassRole",),
+        "ecr": ("GetRepositoryPolicy", "SetRepositoryPolicy", "BatchGetImage", "GetDownloadUrlForLayer"),
+    },
+    "AWS::Lambda::Permission": {"lambda": ("AddPermission", "GetPolicy", "RemovePermission")},
+    "AWS::Lambda::Url": {
+        "lambda": ("CreateFunctionUrlConfig", "GetFunctionUrlConfig", "UpdateFunctionUrlConfig",
+                   "DeleteFunctionUrlConfig")
+    },
+    "AWS::Lambda::Version": {"lambda": ("PublishVersion", "ListVersionsByFunction", "DeleteFunction")},
+    "AWS::Logs::LogGroup": {
+        "logs": ("CreateLogGroup", "DescribeLogGroups", "PutRetentionPolicy", "DeleteLogGroup", "ListTagsForResource",
+                 *TAGS)
+    },
+    "AWS::SNS::Subscription": {
+        "sns": ("Subscribe", "GetSubscriptionAttributes", "SetSubscriptionAttributes", "Unsubscribe")
+    },
+    "AWS::SNS::Topic": {
+        "sns": ("CreateTopic", "GetTopicAttributes", "SetTopicAttributes", "DeleteTopic", "ListSubscriptionsByTopic",
+                "ListTagsForResource", *TAGS)
+    },
+    "AWS::SNS::TopicPolicy": {"sns": ("SetTopicAttributes",)},
+    "AWS::SecretsManager::Secret": {
+        "secretsmanager": ("CreateSecret", "DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecret",
+                           "DeleteSecret", *TAGS)
+    },
+}  # fmt: skip
+"""What CloudFormation calls to create, update and delete each type of resource."""
+
+
+def test_the_documented_execution_policy_is_sufficient_for_the_stack(template: Any) -> None:
+    """The policy for CDK's execution role has what the types of all resources need, and nothing else."""
+    both = [template(**EVERYTHING), template(**{**EVERYTHING, "auth": "key-pair", "principals": []})]
+    used = {resource["Type"] for each in both for resource in each.to_json()["Resources"].values()}
+    assert used == set(EXECUTION)
+    needed = {f"{service}:{name}" for each in EXECUTION.values() for service, names in each.items() for name in names}
+    page = (Path(__file__).parents[3] / "docs" / "deploy.md").read_text(encoding="utf-8")
+    section = page.split("### Narrow CDK's execution role")[1].split("\n### ")[0]
+    statements = json.loads(section.split("```json")[1].split("```")[0])["Statement"]
+    actions = [each["Action"] for each in statements]
+    allowed = [name for each in actions for name in ([each] if isinstance(each, str) else each)]
+    assert set(allowed) - {"ssm:GetParameters"} == needed
+    assert len(allowed) == len(set(allowed))
+    # CloudFormation reads the version of the bootstrap, which the template's rule checks.
+    assert "ssm:GetParameters" in allowed
+    assert all(each["Resource"] != "*" for each in statements if "Describe" not in str(each["Action"]))
+
+
+def test_the_actions_of_the_execution_policy_exist() -> None:
+    """Each action is named after an operation of AWS's API, except those that IAM defines itself."""
+    session = botocore.session.Session()
+    own = {"iam:PassRole", "budgets:ModifyBudget", "budgets:ViewBudget"}
+    for services in EXECUTION.values():
+        for service, names in services.items():
+            known = set(session.get_service_model(service).operation_names)
+            assert {f"{service}:{name}" for name in names if name not in known} <= own

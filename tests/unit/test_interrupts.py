@@ -1,4 +1,4 @@
-"""Deferring signals while a change is being undone (bench/interrupts.py)."""
+"""Deferring signals while a change is being undone (interrupts.py)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lambdiff.bench.interrupts import DeferredInterrupt
+from lambdiff.interrupts import DeferredInterrupt
 
 
 def test_a_signal_during_a_write_is_ignored(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,156 @@
+"""The stack that a deployment updates: whether it can be updated, which settings it keeps, and what it would lose."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lambdiff.aws import outputs, stacks
+from lambdiff.aws.account import Account
+from lambdiff.aws.stacks import StackState
+from lambdiff.errors import ConfigurationError, DeployError
+from lambdiff.infra.settings import Auth, StackSettings
+from lambdiff.stages import Stages
+
+
+@dataclass(frozen=True)
+class ExistingStack:
+    """A stack that was deployed before.
+
+    Attributes:
+        auth, principals, snapstart, memory_mb: the settings that it keeps unless the caller changes them: those that
+            decide its URL and who may call it, and the memory, because an account with a limit below the default would
+            refuse the default every time.
+    """
+
+    state: StackState
+    auth: Auth
+    principals: tuple[str, ...]
+    snapstart: bool
+    memory_mb: int | None
+
+    @classmethod
+    def of(cls, state: StackState, template: Mapping[str, Any]) -> ExistingStack:
+        """Return a stack with the settings that its template has."""
+        function = _properties(template, "AWS::Lambda::Function", "Function")
+        return cls(
+            state,
+            auth="role" if state.outputs.get(outputs.AUTH) == "role" else "key-pair",
+            principals=_principals(template),
+            snapstart="SnapStart" in function,
+            memory_mb=function.get("MemorySize"),
+        )
+
+    def kept_settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of the stack that the given ones leave open."""
+        kept: dict[str, Any] = {"auth": self.auth, "snapstart": self.snapstart}
+        if self.memory_mb is not None:
+            kept["memory_mb"] = self.memory_mb
+        if self.principals and given.get("auth", self.auth) == "role":
+            kept["principals"] = self.principals
+        return {name: value for name, value in kept.items() if name not in given}
+
+    def replacements(self, settings: StackSettings) -> Iterator[str]:
+        """Yield what callers lose if the stack is updated with new settings, one sentence each."""
+        if settings.snapstart != self.snapstart:
+            switch, url = "on" if settings.snapstart else "off", self.state.outputs.get(outputs.URL, "")
+            yield (
+                f"Turning SnapStart {switch} replaces the URL {url}; other machines must save the new one with "
+                f"`lambdiff configure --stack {self.state.name}`."
+            )
+        if (self.auth, settings.auth) == ("key-pair", "role"):
+            yield "The IAM user, its key pair and the secret are deleted; callers have to assume a role instead."
+        elif (self.auth, settings.auth) == ("role", "key-pair"):
+            role = self.state.outputs.get(outputs.INVOKER_ROLE_ARN, "")
+            yield f"The role {role} is deleted; an IAM user with a key pair in a secret replaces it."
+        elif settings.auth == "role" and (gone := [arn for arn in self.principals if arn not in settings.principals]):
+            yield f"{' and '.join(gone)} may no longer assume the role."
+
+
+def read(account: Account, name: str, stages: Stages) -> ExistingStack | StackState | None:
+    """Read the stack that is to be updated, after waiting for a change that is in progress.
+
+    Returns:
+        None if there is no such stack yet, and its bare state if it was never complete and has to be created again.
+
+    Raises:
+        ConfigurationError: a stack with this name was not created by lambdiff.
+        CredentialsError: a permission is missing.
+        DeployError: the stack is in a state in which it cannot be updated.
+    """
+    state = stacks.read(account, name)
+    if state is not None and not state.ours:
+        raise ConfigurationError(
+            f"The stack {name} was not created by lambdiff, which therefore does not change it.",
+            fix="Choose another name for the deployment.",
+        )
+    if state is not None and state.changing:
+        stages.stage("Waiting for an earlier change of the stack")
+        state = stacks.wait_until_idle(account, name, seen=lambda each: stages.detail(each.status))
+    if state is None or state.never_created or state.status == "REVIEW_IN_PROGRESS":
+        return state
+    if not state.stable:
+        raise cannot_be_updated(account, state)
+    return ExistingStack.of(state, stacks.read_template(account, name))
+
+
+def check_deletable(account: Account, state: StackState) -> None:
+    """Check that a stack may be deleted.
+
+    Raises:
+        ConfigurationError: it is not lambdiff's, or its termination protection is on.
+    """
+    if not state.ours:
+        raise ConfigurationError(
+            f"The stack {state.name} was not created by lambdiff, which therefore does not delete it.",
+            fix="Delete it with the tool that created it.",
+        )
+    if state.protected:
+        command = ["aws", "cloudformation", "update-termination-protection", "--no-enable-termination-protection"]
+        command += ["--stack-name", state.name, "--region", account.region.value]
+        raise ConfigurationError(
+            f"The stack {state.name} is protected against deletion (termination protection).",
+            fix=f"If it may be deleted, run `{shlex.join(command)}` first.",
+        )
+
+
+def cannot_be_updated(account: Account, state: StackState) -> DeployError:
+    """Return the error for a stack that is neither stable nor changing; its fix has the command that repairs it."""
+    command = _RECOVERY.get(state.status)
+    target = ["--stack-name", state.name, "--region", account.region.value]
+    first = f"Run `{shlex.join(['aws', 'cloudformation', command, *target])}`" if command else "Repair it"
+    advice = (
+        "Finish deleting it with `lambdiff destroy`, then deploy again."
+        if state.status == "DELETE_FAILED"
+        else f"{first}, or delete the stack with `lambdiff destroy`, then deploy again."
+    )
+    return DeployError(
+        f"The stack {state.name} cannot be updated: {state}{stacks.describe_failures(account, state.name)}", fix=advice
+    )
+
+
+def _properties(template: Mapping[str, Any], kind: str, logical_id: str) -> dict[str, Any]:
+    """Return the properties of the first resource of a type whose logical id begins with `logical_id`."""
+    for name, resource in template.get("Resources", {}).items():
+        if resource.get("Type") == kind and name.startswith(logical_id):
+            return dict(resource.get("Properties", {}))
+    return {}
+
+
+def _principals(template: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return who may assume the invoker's role."""
+    trust = _properties(template, "AWS::IAM::Role", "InvokerRole").get("AssumeRolePolicyDocument", {})
+    found: list[str] = []
+    for statement in trust.get("Statement", []):
+        arns = statement.get("Principal", {}).get("AWS", [])
+        found += [arns] if isinstance(arns, str) else [arn for arn in arns if isinstance(arn, str)]
+    return tuple(found)
+
+
+_RECOVERY: Final = {
+    "UPDATE_ROLLBACK_FAILED": "continue-update-rollback",
+    "UPDATE_FAILED": "rollback-stack",
+    "IMPORT_ROLLBACK_FAILED": "rollback-stack",
+}
