@@ -45,12 +45,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean X?` for the known word that resembles `word` most; empty if none does.
 
     Example:
-        >>> did_you_mean("eular", ["ddim", "euler", "lcm"])
-        '; did you mean euler?'
+        >>> did_you_mean("eular", ["ddim", "euler", "lcm"]), did_you_mean("gen", ["generate", "status"])
+        ('; did you mean euler?', '; did you mean generate?')
     """
     import difflib
 
-    close = difflib.get_close_matches(word[:100].lower(), known, n=1)
+    known, word = list(known), word[:100].lower()
+    longer = [each for each in known if each.startswith(word)]
+    close = longer if len(longer) == 1 else difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from lambdiff._version import __version__
+from lambdiff.cli import completion
 from lambdiff.cli.flags import with_flags, with_flags_in
 from lambdiff.printable import printable_json
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from lambdiff.errors import LambdiffError
 
 # name -> (module:function, the first line of its help), so that `--help` imports none of the modules
@@ -56,12 +59,34 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(f"lambdiff.cli.{module}"), function)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; for an unknown one, name the nearest."""
+        if args[0] in COMMANDS or args[0].startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        from lambdiff.errors import did_you_mean
+
+        if " " in args[0].strip():  # a prompt
+            raise click.UsageError("A command comes first. To generate an image: lambdiff generate PROMPT", ctx)
+        raise click.UsageError(f"There is no command {args[0]!r}{did_you_mean(args[0], COMMANDS) or '.'}", ctx)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a command without importing any, or an option."""
+        commands = completion.starting(incomplete, {name: text for name, (_, text) in COMMANDS.items()})
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; parameters that an error of the library names become the flags of this command."""
-        from lambdiff.errors import LambdiffError
+        from lambdiff.errors import LambdiffError, did_you_mean
 
         try:
             return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            parameters = error.ctx.command.params if error.ctx else []
+            flags = [flag for each in parameters for flag in (*each.opts, *each.secondary_opts) if flag[:2] == "--"]
+            nearest = did_you_mean(error.option_name, flags) or "."
+            raise click.UsageError(f"There is no option {error.option_name}{nearest}", error.ctx) from None
         except LambdiffError as error:
             command = self.get_command(ctx, ctx.invoked_subcommand or "")
             if command is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lambdiff.bake.parameters import Precision
-from lambdiff.cli import echo_json
+from lambdiff.cli import completion, echo_json
 from lambdiff.cli.inputs import decode
 from lambdiff.cli.options import json_option
 from lambdiff.cli.value_types import Value, number, whole
@@ -26,7 +26,7 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
 
 
 @click.command()
-@click.argument("source")
+@click.argument("source", shell_complete=completion.models)
 @click.option(
     "-o", "--output", required=True, metavar="FOLDER", type=click.Path(path_type=Path), help="Folder to create."
 )

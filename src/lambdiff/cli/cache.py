@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from lambdiff.cli import echo_json
 from lambdiff.cli.options import json_option
 from lambdiff.cli.text import counted
+from lambdiff.cli.value_types import Value
 
 if TYPE_CHECKING:
     from lambdiff.local.caches import Report
 
 
 @click.command()
-@click.argument("action", type=click.Choice(["info", "clear"]))
+@click.argument("action", type=Value(Literal["info", "clear"]))
 @click.option(
     "--all", "everything", is_flag=True,
     help="With clear: also remove what `lambdiff deploy` keeps (models, staged files, the CDK CLI).",

@@ -6,13 +6,16 @@ import click
 
 from lambdiff import config
 from lambdiff.aws.deployment import from_stack
-from lambdiff.cli import echo_json
+from lambdiff.cli import completion, echo_json
 from lambdiff.cli.options import json_option, profile_option, region_option
 from lambdiff.client import endpoint
 
 
 @click.command()
-@click.option("--name", default="default", show_default=True, metavar="NAME", help="Name of the deployment.")
+@click.option(
+    "--name", default="default", show_default=True, metavar="NAME", shell_complete=completion.deployments,
+    help="Name of the deployment.",
+)  # fmt: skip
 @click.option("--url", metavar="URL", help="Function URL to call.")
 @click.option("--stack", metavar="NAME", help="CloudFormation stack whose outputs have the URL and the secret.")
 @region_option

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import click
 
 from lambdiff.aws.function import Architecture
-from lambdiff.cli import echo_json
+from lambdiff.cli import completion, echo_json
 from lambdiff.cli.flags import with_flags
 from lambdiff.cli.options import json_option, make_confirm, profile_option, region_option, yes_option
 from lambdiff.cli.value_types import Unchecked
@@ -27,10 +27,11 @@ _MAX_DIFF: Final = 1_000_000
 @click.command()
 @click.option(
     "--model", default="built-in", show_default=True, metavar="built-in|NAME|FOLDER",
+    shell_complete=completion.deployable_models,
     help="Model to serve: the built-in one, a name from `lambdiff models`, or the folder of a baked model.",
 )  # fmt: skip
 @click.option(
-    "--name", default="lambdiff", show_default=True, metavar="NAME",
+    "--name", default="lambdiff", show_default=True, metavar="NAME", shell_complete=completion.deployments,
     help="Name of the deployment; the stack is named after it.",
 )  # fmt: skip
 @region_option

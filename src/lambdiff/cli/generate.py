@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lambdiff.cli import output, progress
+from lambdiff.cli import completion, output, progress
 from lambdiff.cli.inputs import in_unicode, parameters_of, read_prompt
 from lambdiff.cli.options import (
     endpoint_options,
@@ -34,7 +34,7 @@ _MAX_IMAGES = 1_000
 @click.command()
 @click.argument("prompt", required=False)
 @click.option(
-    "-o", "--output", "out", metavar="FILE",
+    "-o", "--output", "out", metavar="FILE", shell_complete=completion.files,
     help="File to write, such as cat.png or cat-{seed}.webp; - for stdout.  [default: named after the prompt]",
 )  # fmt: skip
 @click.option(

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from lambdiff.cli import completion
 from lambdiff.cli.flags import with_flags
 from lambdiff.cli.value_types import Value
 from lambdiff.printable import printable
@@ -24,13 +25,14 @@ region_option: Final = click.option(
 )
 profile_option: Final = click.option("--profile", metavar="NAME", help="AWS profile.  [env var: AWS_PROFILE]")
 deployment_option: Final = click.option(
-    "--deployment", metavar="NAME", help="Saved deployment to use.  [env var: LAMBDIFF_DEPLOYMENT]"
-)
+    "--deployment", metavar="NAME", shell_complete=completion.deployments,
+    help="Saved deployment to use.  [env var: LAMBDIFF_DEPLOYMENT]",
+)  # fmt: skip
 url_option: Final = click.option("--url", metavar="URL", help="Function URL to call.  [env var: LAMBDIFF_URL]")
 local_option: Final = click.option("--local", is_flag=True, help="Run on this machine instead of an endpoint.")
 model_dir_option: Final = click.option(
     "--model-dir",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
     help="Folder of a baked model; implies --local.  [default: the built-in model; env var: LAMBDIFF_MODEL_DIR]",
 )

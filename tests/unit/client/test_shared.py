@@ -11,7 +11,7 @@ import pytest
 
 import lambdiff
 from lambdiff import config
-from lambdiff.client import shared
+from lambdiff.client import function_url, shared
 from lambdiff.config import Deployment
 from lambdiff.local import in_process
 from support.stub_engine import StubEngine
@@ -31,11 +31,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[StubTransport]]:
     """The transports that `lambdiff.generate(local=True)` opens, in order. All clients are closed at the end."""
     transports: list[StubTransport] = []
 
-    def open_transport(_: object) -> StubTransport:
+    def open_transport(*_: object, **__: object) -> StubTransport:
         transports.append(StubTransport(StubEngine()))
         return transports[-1]
 
     monkeypatch.setattr(in_process, "InProcessTransport", open_transport)
+    monkeypatch.setattr(function_url, "FunctionUrlTransport", open_transport)
     yield transports
     monkeypatch.setenv("LAMBDIFF_CHANGED", "at the end")
     lambdiff.generate("a cat", local=True)
@@ -69,7 +70,7 @@ def test_the_number_of_clients_is_bounded(opened: list[StubTransport]) -> None:
         with pytest.raises(lambdiff.ConfigurationError):
             lambdiff.generate("a cat", local=True, url=f"https://{number}/")
     for number in range(3 * shared.MAX_CLIENTS):
-        lambdiff.generate("a cat", local=True, profile=f"p{number}")
+        lambdiff.generate("a cat", url=f"https://{number}/", region="us-east-1")
     still_open = [transport for transport in opened if not transport.closed]
     assert still_open == opened[-shared.MAX_CLIENTS :]
 
@@ -85,7 +86,7 @@ def test_a_request_in_progress_survives_the_change_that_closes_its_client(
         assert released.wait(60)
 
     engines = [StubEngine(before_step=wait), StubEngine()]
-    monkeypatch.setattr(in_process, "open_engine", lambda _: engines.pop(0))
+    monkeypatch.setattr(in_process, "open_engine", lambda *_, **__: engines.pop(0))
     images: list[lambdiff.GeneratedImage] = []
     thread = threading.Thread(target=lambda: images.append(lambdiff.generate("a cat", local=True, seed=7)))
     thread.start()
