@@ -173,6 +173,9 @@ def test_rotated_keys_are_read_again_once() -> None:
             self.reads += 1
             return True
 
+        def is_new(self) -> bool:
+            return False
+
     with FaultyServer(reply(403, b'{"Message":"Forbidden"}'), GOOD) as server:
         with client(server.url, credentials=Rotating()) as caller:
             assert caller.generate("a cat").seed == 7

@@ -142,6 +142,12 @@ class RotatingCloud:
         """The ids of the user's access keys."""
         return {key["AccessKeyId"] for key in self._iam.list_access_keys(UserName=USER)["AccessKeyMetadata"]}
 
+    def rotate(self) -> None:
+        """Replace the key at once, as the end of a rotation does."""
+        old, self.keys = self.keys, self._create_key(self.endpoint.spread)
+        self._write_secret(self.keys)
+        self._delete_key(old)
+
     def install(self, monkeypatch: pytest.MonkeyPatch) -> Self:
         """Let every account see it."""
         original = Account.client

@@ -6,8 +6,11 @@ Secret keys stay in memory: never in a file, a log, an error message or a `repr`
 from __future__ import annotations
 
 import contextlib
+import datetime
+import email.utils
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -18,6 +21,7 @@ from lambdiff.errors import CredentialsError
 if TYPE_CHECKING:
     import boto3
     from botocore.credentials import ReadOnlyCredentials
+    from types_boto3_secretsmanager.type_defs import GetSecretValueResponseTypeDef
 
 
 class Keys(NamedTuple):
@@ -53,6 +57,10 @@ def parse_key_pair(text: str) -> Keys:
         raise ValueError("the secret does not hold AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from None
 
 
+KEY_SPREAD_S: Final = 90.0
+"""Maximum seconds until all of AWS accepts a new access key."""
+
+
 class CredentialSource(Protocol):
     """Provides credentials, and renews them if it can.
 
@@ -71,6 +79,9 @@ class CredentialSource(Protocol):
 
     def refresh(self) -> bool:
         """Discard cached credentials after a 403. Return False if reading them again cannot help."""
+
+    def is_new(self) -> bool:
+        """Return whether the credentials are so new that parts of AWS may not know them yet."""
 
 
 class GivenCredentials:
@@ -96,6 +107,10 @@ class GivenCredentials:
 
     def refresh(self) -> bool:
         """Return False: given credentials do not change."""
+        return False
+
+    def is_new(self) -> bool:
+        """Return False: it is not known when they were created."""
         return False
 
 
@@ -127,6 +142,10 @@ class CallerCredentials:
         self._session = None
         return True
 
+    def is_new(self) -> bool:
+        """Return False: it is not known when they were created."""
+        return False
+
     def renew_after_fork(self) -> None:
         """Open another session, because botocore's credentials have locks; see `forks`."""
         self._session = None
@@ -139,6 +158,7 @@ class SecretCredentials:
         self._arn, self._region, self._profile = secret_arn, region, profile
         self._lock = threading.Lock()
         self._keys: ReadOnlyCredentials | None = None
+        self._written = 0.0
         self.source = f"secret {secret_arn.rsplit(':', 1)[-1]}"
         forks.renew_in_children(self)
 
@@ -155,6 +175,10 @@ class SecretCredentials:
             self._keys = None
         return True
 
+    def is_new(self) -> bool:
+        """Return whether the secret was written in the last `KEY_SPREAD_S` seconds, as after a rotation."""
+        return time.monotonic() - self._written < KEY_SPREAD_S
+
     def renew_after_fork(self) -> None:
         """Replace the lock; the keys stay. See `forks`."""
         self._lock = threading.Lock()
@@ -162,7 +186,9 @@ class SecretCredentials:
     def _read(self) -> ReadOnlyCredentials:
         with _translated_errors(f"The secret {self._arn}", "Ask for secretsmanager:GetSecretValue on this secret."):
             client = session(self._profile).client("secretsmanager", region_name=self._region)
-            text = client.get_secret_value(SecretId=self._arn)["SecretString"]
+            reply = client.get_secret_value(SecretId=self._arn)
+            text = reply["SecretString"]
+        self._written = time.monotonic() - _age(reply)
         try:
             return _read_only(*parse_key_pair(text))
         except ValueError:
@@ -198,6 +224,10 @@ class RoleCredentials:
         with self._lock:
             self._credentials = None
         return True
+
+    def is_new(self) -> bool:
+        """Return False: AWS knows the credentials of a role at once."""
+        return False
 
     def renew_after_fork(self) -> None:
         """Assume the role again, because botocore's credentials have locks; see `forks`."""
@@ -274,3 +304,10 @@ def _read_only(access_key_id: str, secret_access_key: str, session_token: str | 
 def _freeze(credentials: Any) -> ReadOnlyCredentials:
     freeze: Callable[[], ReadOnlyCredentials] | None = getattr(credentials, "get_frozen_credentials", None)
     return freeze() if freeze else credentials
+
+
+def _age(secret: GetSecretValueResponseTypeDef) -> float:
+    """Return how many seconds ago a secret was written, by AWS's clock, because that of this machine may be wrong."""
+    date = secret["ResponseMetadata"]["HTTPHeaders"].get("date")
+    now = email.utils.parsedate_to_datetime(date) if date else datetime.datetime.now(datetime.UTC)
+    return (now - secret["CreatedDate"]).total_seconds()

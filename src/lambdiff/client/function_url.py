@@ -30,6 +30,8 @@ from lambdiff.protocol.headers import JSON
 from lambdiff.protocol.http import HttpResponse
 
 ATTEMPTS: Final = 6
+NEW_KEY_S: Final = 2.0
+"""Seconds between two attempts with a key that AWS may not know yet."""
 _MAX_IDLE_S: Final = 50.0
 """Seconds after which an idle connection is not reused."""
 
@@ -84,9 +86,16 @@ class FunctionUrlTransport:
             CredentialsError: no credentials to sign with.
             ConfigurationError: a proxy or certificate setting is unusable; nothing was sent.
         """
-        deadline = time.monotonic() + self._time_limit
+        started = time.monotonic()
+        deadline = started + self._time_limit
         reply = self._send_with_retries(method, body, deadline)
         if reply.status == 403 and self.credentials.refresh():
+            reply = self._send_with_retries(method, body, deadline)
+        # Nothing ran and nothing was billed, and a key that was just rotated is accepted soon.
+        while (
+            reply.status == 403 and self.credentials.is_new() and time.monotonic() - started < self._spare - NEW_KEY_S
+        ):
+            time.sleep(NEW_KEY_S)
             reply = self._send_with_retries(method, body, deadline)
         return reply
 

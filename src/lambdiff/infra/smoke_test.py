@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from lambdiff.auth.credentials import KEY_SPREAD_S
 from lambdiff.config import Deployment
 from lambdiff.errors import AccessDenied, CredentialsError, DeployError, LambdiffError
 from lambdiff.infra.settings import StackSettings
@@ -13,8 +14,6 @@ from lambdiff.stages import Stages
 T = TypeVar("T")
 
 PROMPT: Final = "a cat in a top hat"
-KEY_PROPAGATION: Final = 90.0
-"""Maximum seconds until all of AWS accepts a new access key."""
 
 
 def run(deployment: Deployment, settings: StackSettings, stages: Stages, notes: list[str]) -> float | None:
@@ -67,14 +66,14 @@ def retry_while_denied(call: Callable[[], T], stages: Stages, sleep: Callable[[f
         sleep: waits for the given seconds.
 
     Raises:
-        AccessDenied: AWS does not accept the key after `KEY_PROPAGATION` seconds.
+        AccessDenied: AWS does not accept the key after `KEY_SPREAD_S` seconds.
     """
     import tenacity
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(AccessDenied),
         wait=tenacity.wait_fixed(3),
-        stop=tenacity.stop_after_attempt(int(KEY_PROPAGATION / 3)),
+        stop=tenacity.stop_after_attempt(int(KEY_SPREAD_S / 3)),
         before_sleep=lambda _: stages.detail("AWS does not accept the new access key yet"),
         sleep=sleep or tenacity.nap.sleep,
         reraise=True,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
+import email.utils
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -15,6 +18,7 @@ from moto import mock_aws
 
 from lambdiff.auth import credentials
 from lambdiff.auth.credentials import (
+    KEY_SPREAD_S,
     CallerCredentials,
     GivenCredentials,
     Keys,
@@ -98,6 +102,19 @@ def test_the_secret_is_read_once_and_again_after_a_refresh(aws: None) -> None:
     assert source.get().access_key == "AKIAINVOKER"
     assert source.refresh()
     assert source.get().access_key == "AKIAROTATED"
+
+
+def test_a_key_is_new_for_a_while_after_the_secret_was_written(aws: None) -> None:
+    """Its age is that of the secret's version, by AWS's clock: a clock that is wrong by a day makes no difference."""
+    arn = secret(PAIR)
+    source = SecretCredentials(arn, "eu-west-1")
+    assert not source.is_new()
+    source.get()
+    assert source.is_new()
+    written = boto3.client("secretsmanager", "eu-west-1").get_secret_value(SecretId=arn)["CreatedDate"]
+    headers = {"date": email.utils.format_datetime(written + datetime.timedelta(seconds=KEY_SPREAD_S + 1))}
+    reply: Any = {"CreatedDate": written, "ResponseMetadata": {"HTTPHeaders": headers}}
+    assert credentials._age(reply) == pytest.approx(KEY_SPREAD_S + 1, abs=1)
 
 
 @pytest.mark.parametrize("value", [{}, {"AWS_ACCESS_KEY_ID": "a"}, [], "text"])

@@ -6,6 +6,7 @@ import io
 
 import pytest
 
+from lambdiff.auth.credentials import KEY_SPREAD_S
 from lambdiff.errors import AccessDenied, EndpointFailed
 from lambdiff.infra import smoke_test
 from lambdiff.stages import Stages
@@ -33,7 +34,7 @@ def test_a_key_that_is_never_accepted_is_an_error() -> None:
 
     with pytest.raises(AccessDenied):
         smoke_test.retry_while_denied(health, Stages(io.StringIO()), sleep=waited.append)
-    assert sum(waited) == pytest.approx(smoke_test.KEY_PROPAGATION, abs=3)
+    assert sum(waited) == pytest.approx(KEY_SPREAD_S, abs=3)
 
 
 def test_other_errors_are_not_retried() -> None:
