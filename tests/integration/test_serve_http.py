@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import requests
 from botocore.auth import SigV4Auth
@@ -22,6 +25,7 @@ from requests_aws4auth import AWS4Auth
 
 from lambdiff import Client
 from lambdiff.auth.credentials import Keys
+from lambdiff.cli import cli
 from lambdiff.errors import AccessDenied
 from lambdiff.handler.app import App
 from lambdiff.local.server import FunctionUrlServer
@@ -264,3 +268,28 @@ def test_serve_explains_mistakes(tmp_path: Path) -> None:
         assert (ran.returncode, ran.stdout) == (code, "")
         assert words in ran.stderr
         assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.engine
+def test_the_examples_in_the_help_work_as_written(tmp_path: Path) -> None:
+    """The examples of `lambdiff serve --help`, pasted into a shell one after the other, give an image."""
+    command = cli.get_command(click.Context(cli), "serve")
+    assert command is not None
+    examples = re.findall(r"^    (\S.*)$", inspect.cleandoc(command.help or ""), re.MULTILINE)
+    assert len(examples) == 3
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    script = "\n".join(examples).replace("9000", str(port)).replace("lambdiff ", f"{sys.executable} -m lambdiff ")
+    (tmp_path / "config").write_text("[default]\nregion = eu-west-1\n")
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "LAMBDIFF_"))},
+        "AWS_CONFIG_FILE": str(tmp_path / "config"),
+        "LAMBDIFF_HOME": str(tmp_path / "home"),
+        "LAMBDIFF_MODEL_DIR": str(tiny_pipeline.baked()),
+    }
+    shell = subprocess.Popen(["sh", "-ec", script], cwd=tmp_path, env=environment, start_new_session=True)
+    try:
+        assert shell.wait(120) == 0
+    finally:
+        os.killpg(shell.pid, signal.SIGKILL)
+    assert metadata.read(tmp_path / "cat.png").generation.prompt == "a cat in a top hat"

@@ -96,15 +96,25 @@ class Verifier:
         Raises:
             SignatureRefused: it is not.
         """
-        authorization = _authorization(request)
-        self._check_scope(authorization)
-        timestamp = self._check_date(request, authorization)
-        _check_signed_headers(request, authorization.signed_headers)
-        self._check_token(request)
+        authorization = self.verify_headers(request)
         _check_body_hash(request)
-        _, _, signature = self.signature(request, authorization.signed_headers, timestamp)
+        signed_headers, timestamp = authorization.signed_headers, request.values("x-amz-date")[0]
+        _, _, signature = self.signature(request, signed_headers, timestamp)
         if not _same(signature, authorization.signature):
             _refuse("The signature does not match: the secret key, or something that was signed, is different.")
+
+    def verify_headers(self, request: ReceivedRequest) -> Authorization:
+        """Check everything but the signature itself: key, scope, date, signed headers, token. Needs no body.
+
+        Raises:
+            SignatureRefused: the request would be refused whatever its body.
+        """
+        authorization = _authorization(request)
+        self._check_scope(authorization)
+        self._check_date(request, authorization)
+        _check_signed_headers(request, authorization.signed_headers)
+        self._check_token(request)
+        return authorization
 
     def signature(
         self, request: ReceivedRequest, signed_headers: Iterable[str], timestamp: str
@@ -130,7 +140,7 @@ class Verifier:
         if authorization.service != self._service:
             _refuse(f"The request is signed for another service than {self._service}.")
 
-    def _check_date(self, request: ReceivedRequest, authorization: Authorization) -> str:
+    def _check_date(self, request: ReceivedRequest, authorization: Authorization) -> None:
         timestamp = _one(request, "x-amz-date")
         try:
             signed_at = datetime.strptime(timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
@@ -140,7 +150,6 @@ class Verifier:
             _refuse("The date in the credential scope differs from X-Amz-Date.")
         if abs(self._clock() - signed_at) > MAX_AGE:
             _refuse("X-Amz-Date is more than five minutes off this machine's time: check the clock and sign again.")
-        return timestamp
 
     def _check_token(self, request: ReceivedRequest) -> None:
         tokens = request.values("x-amz-security-token")

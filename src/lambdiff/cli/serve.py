@@ -11,10 +11,12 @@ import threading
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import click
 
 from lambdiff.cli.value_types import number, whole
+from lambdiff.loopback import is_loopback
 
 if TYPE_CHECKING:
     from lambdiff.auth.credentials import Keys
@@ -23,17 +25,25 @@ if TYPE_CHECKING:
 _INTRODUCTION: Final = """\
 Serving a Function URL for region {region}. Requests must be signed.
 {keys}
+{calls}  curl --aws-sigv4 aws:amz:{region}:lambda --user $AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY{token} \\
+    --json '{{"prompt": "a cat in a top hat"}}' -o curl.png {url}
+"""
+_CALLS: Final = """\
   export LAMBDIFF_URL={url} LAMBDIFF_REGION={region}
 
   lambdiff generate "a cat in a top hat"
-  curl --aws-sigv4 aws:amz:{region}:lambda --user $AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY{token} \\
-    --json '{{"prompt": "a cat in a top hat"}}' -o curl.png {url}
 """
 _TEMPORARY_KEYS: Final = """\
 This key pair is valid until the server stops:
 
   export AWS_ACCESS_KEY_ID={access_key_id}
   export AWS_SECRET_ACCESS_KEY={secret_access_key}"""
+
+_EXPOSED: Final = """\
+Warning: other machines can reach this server at {address}. Requests must be signed, but prompts and images are not
+encrypted. lambdiff's own client calls http:// on the loopback interface only: from other machines, forward the port
+with `ssh -L`, or put a server with TLS in front of this one.
+"""
 
 
 @click.command()
@@ -68,7 +78,8 @@ def serve(host: str, port: int, region: str, concurrency: int, timeout: float, m
     Examples:
 
     \b
-        lambdiff serve --port 9000
+        export AWS_ACCESS_KEY_ID=me AWS_SECRET_ACCESS_KEY=secret LAMBDIFF_REGION=us-east-1
+        lambdiff serve --port 9000 &
         LAMBDIFF_URL=http://127.0.0.1:9000/ lambdiff generate "a cat in a top hat" -o cat.png
     """
     from lambdiff.errors import MissingExtra
@@ -90,6 +101,8 @@ def serve(host: str, port: int, region: str, concurrency: int, timeout: float, m
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, on_signal)
         click.echo(_introduction(function.url, region, keys, temporary=temporary), err=True)
+        if not is_loopback(function.address):
+            click.echo(_EXPOSED.format(address=function.address), err=True)
         click.echo(function.url)
         while not stop.wait(3600):
             pass
@@ -130,5 +143,7 @@ def _introduction(url: str, region: str, keys: Keys, *, temporary: bool) -> str:
         shown = _TEMPORARY_KEYS.format(access_key_id=keys.access_key_id, secret_access_key=keys.secret_access_key)
     else:
         shown = f"The key pair is the one in the environment, {keys.access_key_id}.\n"
+    # The client calls http:// on the loopback interface only.
+    calls = _CALLS.format(url=url, region=region) if is_loopback(urlsplit(url).hostname or "") else ""
     token = ' -H "x-amz-security-token: $AWS_SESSION_TOKEN"' if keys.session_token else ""
-    return _INTRODUCTION.format(url=url, region=region, keys=shown, token=token)
+    return _INTRODUCTION.format(url=url, region=region, keys=shown, calls=calls, token=token)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import logging
 import select
 import socket
 import threading
@@ -28,7 +29,7 @@ from lambdiff.auth.verification import ReceivedRequest, SignatureRefused, Verifi
 from lambdiff.errors import ConfigurationError
 from lambdiff.handler.app import App
 from lambdiff.local import lambda_event
-from lambdiff.local.connections import Connection
+from lambdiff.local.connections import Connection, OncePerMinute
 from lambdiff.protocol.headers import PROBLEM_JSON
 from lambdiff.protocol.problems import make_problem
 
@@ -40,6 +41,13 @@ IDLE_SECONDS: Final = 60
 """How long a connection may be idle."""
 RECEIVE_SECONDS: Final = 30
 """How long a request may take to arrive, even if it keeps sending."""
+_MAX_CONNECTIONS: Final = 1_000
+_MAX_SELECT: Final = 500
+"""Maximum number of connections where there is no `poll`: Windows selects among at most 512 sockets."""
+_OTHER_DESCRIPTORS: Final = 64
+"""File descriptors that are left for the model, temporary files and the process itself."""
+_GRACE_SECONDS: Final = 1.0
+"""How long a connection may be idle or incomplete while all connections are in use."""
 _SPARE_THREADS: Final = 8
 """Threads in addition to the concurrency limit, which answer requests that find no free slot."""
 _SENDING_SECONDS: Final = 2.0
@@ -64,10 +72,11 @@ class FunctionUrlServer:
         clock: returns the current time, for checking signatures.
 
     Attributes:
-        url: the server's URL.
+        url: the server's URL, for callers on this machine if it listens on all addresses.
+        address: the IP address that it listens on.
 
     Raises:
-        ConfigurationError: the address is not available.
+        ConfigurationError: the address is not available, or this process may open too few files.
 
     Example:
         >>> with FunctionUrlServer(app, keys, "us-east-1") as function:
@@ -94,8 +103,10 @@ class FunctionUrlServer:
         self._slots = threading.BoundedSemaphore(concurrency)
         self._concurrency = concurrency
         self._timeout = timeout
+        self._max_connections = _max_connections(concurrency)
         listener = _listen(host, port)
-        self.url = _url(listener)
+        self.address, port = listener.getsockname()[:2]
+        self.url = _url(self.address, port)
         self._sockets: dict[int, Any] = {}
         self._server = self._create_server(listener, receive_seconds)
         self._stopping = threading.Event()
@@ -135,11 +146,18 @@ class FunctionUrlServer:
             max_request_header_size=MAX_HEADERS,
             channel_timeout=min(IDLE_SECONDS, receive_seconds),
             cleanup_interval=min(5, receive_seconds),
-            connection_limit=1_000,
+            connection_limit=self._max_connections,
+            log_socket_errors=False,
             ident="lambdiff",
             clear_untrusted_proxy_headers=False,
         )
-        server.channel_class = functools.partial(Connection, receive_seconds=receive_seconds)
+        server.channel_class = functools.partial(
+            Connection, receive_seconds=receive_seconds, acceptable=self._acceptable
+        )
+        for name in ("waitress", "waitress.queue"):
+            logger = logging.getLogger(name)
+            if not any(isinstance(each, OncePerMinute) for each in logger.filters):
+                logger.addFilter(OncePerMinute())
         return server
 
     def _loop(self) -> None:
@@ -148,11 +166,29 @@ class FunctionUrlServer:
 
         while not self._stopping.is_set():
             poll(1)
+            self._make_room()
         deadline = time.monotonic() + _SENDING_SECONDS
         while time.monotonic() < deadline and any(each.answering for each in self._server.active_channels.values()):
             poll(0.1)
         with self._waking:
             wasyncore.close_all(self._sockets)
+
+    def _make_room(self) -> None:
+        """If there are no connections left, close the one that has been idle or incomplete for longest."""
+        if len(self._sockets) < self._max_connections:
+            return
+        waiting = [each for each in self._server.active_channels.values() if not each.answering]
+        slowest = max(waiting, key=lambda each: each.waiting_seconds, default=None)
+        if slowest is not None and slowest.waiting_seconds > _GRACE_SECONDS:
+            slowest.will_close = True
+
+    def _acceptable(self, parser: Any) -> bool:
+        headers = tuple((name.replace("_", "-").lower(), value) for name, value in parser.headers.items())
+        try:
+            self._verifier.verify_headers(ReceivedRequest(parser.command, parser.request_uri, headers))
+        except SignatureRefused:
+            return False
+        return True
 
     def _wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         request_id = str(uuid.uuid4())
@@ -238,6 +274,28 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
+def _url(address: str, port: int) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104 (not listened on here)
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def _max_connections(concurrency: int) -> int:
+    """How many connections there may be at once, so that descriptors are left for everything else.
+
+    Raises:
+        ConfigurationError: not even as many as the concurrency.
+    """
+    if not hasattr(select, "poll"):
+        return _MAX_SELECT
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return _MAX_CONNECTIONS
+    connections = min(_MAX_CONNECTIONS, limit - _OTHER_DESCRIPTORS)
+    if connections < concurrency + 2:
+        raise ConfigurationError(
+            f"This process may open {limit} files, which is not enough for {concurrency} concurrent requests.",
+            fix=f"Raise the limit: `ulimit -n {concurrency + 2 + _OTHER_DESCRIPTORS}`.",
+        )
+    return connections

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
+import shlex
 from typing import Any
 
 import boto3
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -154,3 +158,17 @@ def test_configure_saves_the_outputs_of_a_stack() -> None:
     assert isinstance(error, ConfigurationError)
     assert error.message == "There is no stack none in us-east-1 of account 123456789012."
     assert "--region" in error.fix
+
+
+@pytest.mark.parametrize("command", ["status", "logs", "cost", "doctor"])
+def test_the_examples_in_the_help_work_as_written(command: str) -> None:
+    """Each example in a command's help succeeds with deployments of these names; `doctor` reports what is missing."""
+    save_deployment(name="tiny")
+    save_deployment()
+    loaded = cli.get_command(click.Context(cli), command)
+    assert loaded is not None
+    examples = re.findall(r"^    lambdiff (.*)$", inspect.cleandoc(loaded.help or ""), re.MULTILINE)
+    assert len(examples) >= 2
+    for example in examples:
+        if "--follow" not in example:  # never ends
+            assert run(*shlex.split(example)).exception is None

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
+import os
+import resource
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+import waitress.buffers
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 
 from lambdiff.auth.credentials import Keys
 from lambdiff.auth.signing import FunctionUrlAuth
+from lambdiff.client.client import Client
 from lambdiff.errors import ConfigurationError
 from lambdiff.handler.app import App
+from lambdiff.local.connections import OncePerMinute
 from lambdiff.local.server import FunctionUrlServer
 from lambdiff.protocol import metadata
 from support.stub_engine import StubEngine
@@ -259,3 +269,126 @@ def test_ipv6_works() -> None:
     with FunctionUrlServer(App(StubEngine), KEYS, REGION, host="::1") as function:
         assert function.url.startswith("http://[::1]:")
         assert post(function).status_code == 200
+
+
+@pytest.mark.parametrize(("host", "url"), [("0.0.0.0", "http://127.0.0.1:"), ("::", "http://[::1]:")])  # noqa: S104
+def test_the_url_of_a_server_on_all_addresses_works(host: str, url: str) -> None:
+    """A server that listens on all addresses has a URL that lambdiff's own client accepts."""
+    with FunctionUrlServer(App(StubEngine), KEYS, REGION, host=host) as function:
+        assert function.address == host
+        assert function.url.startswith(url)
+        with Client(function.url, region=REGION, credentials=KEYS) as client:
+            assert client.generate("a cat").size == (64, 64)
+
+
+@pytest.fixture
+def spooled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of request bodies as they are moved to temporary files."""
+    sizes: list[int] = []
+    original = waitress.buffers.TempfileBasedBuffer
+
+    def create(from_buffer: Any = None) -> Any:
+        sizes.append(len(from_buffer))
+        return original(from_buffer)
+
+    monkeypatch.setattr(waitress.buffers, "TempfileBasedBuffer", create)
+    return sizes
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_the_body_of_an_unsigned_request_is_not_kept(
+    function: FunctionUrlServer, engine: StubEngine, spooled: list[int], chunked: bool
+) -> None:
+    """A body that cannot be accepted is discarded as it arrives, and its connection still gets a 403 and is reused."""
+    body = b"x" * 3_000_000
+    stranger = FunctionUrlAuth(lambda: ReadOnlyCredentials("AKIDOTHER", "secret", None), REGION)
+    with requests.Session() as session:
+        for auth in (None,) if chunked else (None, stranger):
+            reply = session.post(function.url, iter([body]) if chunked else body, auth=auth, timeout=20)
+            assert reply.status_code == 403
+        assert session.post(function.url, json={"prompt": "a"}, auth=AUTH, timeout=20).status_code == 200
+    assert not spooled
+    assert requests.post(function.url, body, auth=AUTH, timeout=20).status_code in {413, 415}
+    assert spooled
+    assert engine.calls == 1
+
+
+def test_a_body_is_kept_if_its_headers_are_acceptable(function: FunctionUrlServer) -> None:
+    """A request with the right key but another body than the signed one is refused by its signature."""
+    signed = head(function, b'{"prompt":"a cat"}', **{"Content-Length": "18"})
+    status, body = raw(function, signed + b'{"prompt":"a dog"}')
+    assert status == 403
+    assert "signature does not match" in json.loads(body)["detail"]
+
+
+CROWDED = """
+import resource, sys, threading
+from lambdiff.auth.credentials import Keys
+from lambdiff.handler.app import App
+from lambdiff.local.connections import OncePerMinute
+from lambdiff.local.server import FunctionUrlServer
+from support.stub_engine import StubEngine
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+with FunctionUrlServer(App(StubEngine), Keys(*sys.argv[1:3]), sys.argv[3]) as function:
+    print(function.url, flush=True)
+    threading.Event().wait()
+"""
+
+
+@pytest.mark.linux
+@pytest.mark.slow
+def test_many_connections_do_not_exhaust_the_descriptors(tmp_path: Path) -> None:
+    """With 128 descriptors and 200 connections, half of them slow senders, callers are served, with little output."""
+    command = [sys.executable, "-c", CROWDED, *KEYS[:2], REGION]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+    with (tmp_path / "stderr").open("w") as stderr:
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment)
+    try:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        host, port = url.split("/")[2].split(":")
+        with contextlib.ExitStack() as held:
+            for number in range(200):
+                connection = held.enter_context(socket.create_connection((host, int(port)), timeout=10))
+                if number % 2:
+                    connection.sendall(b"POST / HTTP/1.1\r\nx: ")
+            with Client(url, region=REGION, credentials=KEYS) as client:
+                for seed in range(3):
+                    assert client.generate("a cat", seed=seed).seed == seed
+        with Client(url, region=REGION, credentials=KEYS) as client:
+            assert client.generate("a cat").size == (64, 64)
+    finally:
+        server.kill()
+        server.wait()
+    assert (tmp_path / "stderr").stat().st_size < 2_000
+
+
+@pytest.mark.linux
+def test_too_few_descriptors_are_a_clear_error() -> None:
+    """If a process may open fewer files than the concurrency needs, the error says how many it needs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    try:
+        with pytest.raises(ConfigurationError, match="may open 128 files") as caught:
+            FunctionUrlServer(App(StubEngine), KEYS, REGION, concurrency=500)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "ulimit -n 566" in caught.value.fix
+
+
+def test_messages_of_waitress_are_rare_and_safe_to_print() -> None:
+    """Each kind of message appears once a minute, without control characters."""
+    now = [0.0]
+    rare = OncePerMinute(clock=lambda: now[0])
+
+    def record(line: int, text: str) -> logging.LogRecord:
+        return logging.LogRecord("waitress", logging.WARNING, "server.py", line, "while serving %s", (text,), None)
+
+    first = record(1, "/\x1b[31m")
+    assert rare.filter(first)
+    assert first.getMessage() == r"while serving /\x1b[31m"
+    assert not any(rare.filter(record(1, str(number))) for number in range(1_000))
+    assert rare.filter(record(2, "x"))
+    now[0] = 61
+    assert rare.filter(record(1, "x"))
