@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
 import sys
 from typing import Any
 
@@ -48,3 +49,28 @@ def test_a_signal_interrupts_the_block(name: str) -> None:
         assert signal.getsignal(number) is handler
     finally:
         signal.signal(number, before)
+
+
+PROGRAM = """
+import hashlib
+from lambdiff.interrupts import DeferredInterrupt
+with DeferredInterrupt("ignored"):
+    print("computing", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_is_acknowledged_during_a_long_computation() -> None:
+    """Python cannot interrupt a library's computation; that the signal was received is said all the same."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "computing\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr.readline() == "Interrupted; waiting for the current step to end.\n"
+        assert process.poll() is None
+        process.kill()

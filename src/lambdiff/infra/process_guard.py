@@ -25,18 +25,23 @@ def main(folder: str, *command: str) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    abandoned = threading.Event()
 
     def end_if_abandoned() -> None:
         while os.read(0, 1):
             pass
+        abandoned.set()
         os.killpg(os.getpgrp(), signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(SECONDS_TO_END)
         shutil.rmtree(folder, ignore_errors=True)
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
-    threading.Thread(target=end_if_abandoned, daemon=True).start()
+    watch = threading.Thread(target=end_if_abandoned, daemon=True)
+    watch.start()
     status = child.wait()
+    if abandoned.is_set():
+        watch.join()
     return status if status >= 0 else 128 - status
 
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,10 +19,11 @@ import pytest
 from lambdiff.aws.account import Account
 from lambdiff.errors import CredentialsError
 from lambdiff.infra import cdk_cli as cdks
-from lambdiff.infra import toolchain
+from lambdiff.infra import process_guard, toolchain
 from lambdiff.infra.cdk_cli import Cdk
 from lambdiff.infra.settings import StackSettings
 from lambdiff.infra.toolchain import Tool
+from lambdiff.interrupts import DeferredInterrupt
 from lambdiff.stages import Stages
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -102,6 +109,79 @@ def test_stopping_ends_child_processes() -> None:
         cdks.stop(process)
         assert process.returncode is not None
         assert output.read() == b""
+
+
+CHILD = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+PARENT = (
+    f"import os, subprocess, sys; print(os.getpid(), flush=True); subprocess.run([sys.executable, '-c', {CHILD!r}])"
+)
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody has waited for yet counts."""
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait until a condition is true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_stops_the_cli_and_says_so(
+    account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, default_signal_handlers: None, number: int
+) -> None:
+    """The CLI and its children end, their temporary files are removed, and a line is printed before that."""
+    monkeypatch.setattr(toolchain, "cdk", lambda: Tool((sys.executable, "-c", PARENT), "0", "test"))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    stream = io.StringIO()
+    cdk = Cdk(account, Stages(stream), log_name="test")
+
+    def interrupt() -> None:
+        wait_until(lambda: cdk.log.exists() and cdk.log.read_text().count("\n") >= 4)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt), DeferredInterrupt("ignored"):
+        cdk.deploy(SETTINGS)
+    assert "Stopping the CDK CLI and the build ..." in stream.getvalue()
+    pids = [int(line) for line in cdk.log.read_text().splitlines() if line.isdecimal()]
+    assert len(pids) == 2
+    wait_until(lambda: all(map(gone, pids)))
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.linux
+def test_everything_ends_if_this_program_is_killed(tmp_path: Path) -> None:
+    """The guard notices that the program is gone, ends the whole group, and removes the temporary folder."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    command = [sys.executable, "-I", process_guard.__file__, str(folder), sys.executable, "-c", PARENT]
+    program = f"import subprocess; subprocess.Popen({command!r}, stdin=subprocess.PIPE, start_new_session=True).wait()"
+    killed = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert killed.stdout is not None
+    with killed, killed.stdout as output:
+        pids = [int(output.readline()), int(output.readline())]
+        assert not any(map(gone, pids))
+        killed.kill()
+        wait_until(lambda: all(map(gone, pids)) and not folder.exists())
+        assert output.read() == ""
+
+
+def test_the_guard_passes_the_exit_status_on(tmp_path: Path) -> None:
+    """The status of the command is the guard's, and a signal is told as a shell tells it."""
+    guard = [sys.executable, "-I", process_guard.__file__, str(tmp_path), sys.executable, "-c"]
+    for program, status in (("raise SystemExit(7)", 7), ("import os; os.kill(os.getpid(), 15)", 128 + 15)):
+        with subprocess.Popen([*guard, program], stdin=subprocess.PIPE, start_new_session=True) as process:
+            assert process.wait() == status
 
 
 def test_details_are_read_from_the_output() -> None:
