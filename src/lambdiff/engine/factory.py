@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lambdiff.engine.runtime import GraphCache
 
 
-OpenCache = Callable[[manifests.Manifest], "GraphCache | None"]
+OpenCache = Callable[[Path, manifests.Manifest], "GraphCache | None"]
 
 
 def open_engine(folder: Path, open_cache: OpenCache | None = None) -> Engine:
@@ -22,7 +22,7 @@ def open_engine(folder: Path, open_cache: OpenCache | None = None) -> Engine:
 
     Args:
         folder: a folder with a manifest.
-        open_cache: returns where the OpenVINO engine keeps a model's compiled graphs; by default it keeps none.
+        open_cache: returns where the OpenVINO engine keeps compiled graphs; by default it keeps none.
 
     Raises:
         ModelError: the folder is unusable.
@@ -42,8 +42,9 @@ def open_engine(folder: Path, open_cache: OpenCache | None = None) -> Engine:
         except ImportError:
             raise MissingExtra("The diffusers engine", "diffusers") from None
         return DiffusersEngine(folder, manifest)
+    cache = open_cache(folder, manifest) if open_cache else None  # before OpenVINO is imported, which takes a while
     try:
         from lambdiff.engine.openvino import OpenVinoEngine
     except ImportError:
         raise MissingExtra("The OpenVINO engine", "local") from None
-    return OpenVinoEngine(folder, manifest, cache=open_cache(manifest) if open_cache else None)
+    return OpenVinoEngine(folder, manifest, cache=cache)

@@ -7,13 +7,11 @@ released with `MADV_DONTNEED` can still be read: from the page cache, or from th
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -54,14 +52,6 @@ class MappedWeights:
     def size(self) -> int:
         """The bytes of the weights."""
         return len(self._mapping)
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of weights and description, hexadecimal."""
-        with self.releasing_pages():
-            hashed = hashlib.sha256(self._mapping)
-        hashed.update(self.description.encode())
-        return hashed.hexdigest()
 
     @contextmanager
     def releasing_pages(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import mmap
 import os
 import stat
 import tempfile
@@ -83,17 +84,25 @@ class CacheFolder:
         try:
             with path.open("rb", buffering=0) as stream:
                 status = os.fstat(stream.fileno())
-                content = memoryview(bytearray(status.st_size))
-                complete = stream.readinto(content) == len(content)
+                # Anonymous memory, and not a bytearray, which would be filled with zeros first.
+                content = memoryview(mmap.mmap(-1, max(status.st_size, _DIGEST_SIZE)))
+                complete = stream.readinto(content) == status.st_size
         except OSError:
             return None
         body, digest = content[:-_DIGEST_SIZE], content[-_DIGEST_SIZE:]
         if not (complete and _is_private(status) and hashlib.sha256(body).digest() == digest):
             remove(path)
             return None
+        return body
+
+    def mark_used(self, path: Path) -> None:
+        """Make a file the one that was used last."""
         with contextlib.suppress(OSError):
             os.utime(path)
-        return body
+
+    def paths(self, group: Path) -> list[Path]:
+        """Return the files in the folder of a group."""
+        return [file.path for file in self._files() if file.path.parent == group and not _is_unfinished(file.path)]
 
     def write(self, path: Path, content: io.BytesIO, keep: Collection[Path] = ()) -> None:
         """Write a file if it fits, and remove those that were used least recently to stay within the limits.
@@ -146,7 +155,7 @@ class CacheFolder:
             for file in self._files()
             # What other processes are writing does not count: it may be a file that is here already.
             if file.path.is_relative_to(folder)
-            and (file.path.suffix != _UNFINISHED or file.used < now - _ABANDONED_AFTER)
+            and (not _is_unfinished(file.path) or file.used < now - _ABANDONED_AFTER)
         ]
         excess = sum(file.size for file in files) - limit
         for file in sorted(files, key=lambda file: file.used):
@@ -180,6 +189,10 @@ def _write(path: Path, content: memoryview) -> None:
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+
+
+def _is_unfinished(path: Path) -> bool:
+    return path.suffix == _UNFINISHED
 
 
 def remove(path: Path) -> bool:

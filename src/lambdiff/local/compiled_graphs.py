@@ -8,8 +8,10 @@ docs/cold-start.md explains why Lambda has none.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,18 +38,27 @@ LIMIT: Final = 4 * MODEL_LIMIT
 class CompiledGraphs:
     """The graphs of one model; see `GraphCache`. New ones are kept in memory until `save`.
 
+    A thread begins at once to read and hash files, which takes about as long as importing OpenVINO.
+
     Args:
         folder: from `cache_folder`, without a problem.
-        manifest: the model's manifest.
+        model_dir: a baked folder.
+        manifest: its manifest.
     """
 
-    def __init__(self, folder: CacheFolder, manifest: Manifest) -> None:
+    def __init__(self, folder: CacheFolder, model_dir: Path, manifest: Manifest) -> None:
         self._folder = folder
+        self._model_dir = model_dir
         name = re.sub(r"[^a-z0-9]+", "-", manifest.name.lower())[:40]
         self._group = folder.root / f"{name}-{hashlib.sha256(manifest.to_json()).hexdigest()[:12]}"
         self._process = os.getpid()
         self._new: dict[Path, tuple[openvino.CompiledModel, MappedWeights]] = {}
         self._used: set[Path] = set()
+        ahead = ThreadPoolExecutor(1)
+        weights = [file for file in manifest.files if file.path.endswith(".bin") and file.size <= MODEL_LIMIT]
+        self._digests = {file.path: ahead.submit(_digest, model_dir / file.path) for file in weights}
+        self._contents = {path: ahead.submit(folder.read, path) for path in folder.paths(self._group)}
+        ahead.shutdown(wait=False)
 
     def restore(self, source: Source) -> tuple[openvino.CompiledModel, object] | None:
         """Return a graph and the memory that it reads, or None if it has to be compiled; see `GraphCache`."""
@@ -59,7 +70,7 @@ class CompiledGraphs:
         if source.weights.size > MODEL_LIMIT:
             return None
         path = self._path(source)
-        content = self._folder.read(path)
+        content = self._content(path)
         if content is None:
             return None
         array = np.frombuffer(content, np.uint8)
@@ -68,6 +79,7 @@ class CompiledGraphs:
         except RuntimeError:  # all that OpenVINO raises
             remove(path)
             return None
+        self._folder.mark_used(path)
         self._used.add(path)
         return compiled, array
 
@@ -79,6 +91,7 @@ class CompiledGraphs:
     def save(self) -> None:
         """Write the new graphs that fit. What cannot be written is compiled again by the next process."""
         new, self._new = self._new, {}
+        self._contents = {}
         if os.getpid() != self._process:  # OpenVINO's threads do not survive a fork
             return
         for path, (compiled, _) in new.items():
@@ -86,14 +99,22 @@ class CompiledGraphs:
                 self._folder.write(path, compiled.export_model(), self._used)
                 self._used.add(path)
 
+    def _content(self, path: Path) -> memoryview | None:
+        if path in self._contents:
+            return self._contents.pop(path).result()
+        return self._folder.read(path)
+
     def _path(self, source: Source) -> Path:
         from lambdiff.engine.core import core
         from lambdiff.engine.without_telemetry import openvino
 
         part, shape, weights, settings = source
+        file = f"{part.stem}.bin"
         facts: list[Any] = [
             __version__,
-            weights.digest,  # not the manifest's, which may be out of date
+            # Not the hash in the manifest, which may be out of date.
+            self._digests[file].result() if file in self._digests else _digest(self._model_dir / file),
+            hashlib.sha256(weights.description.encode()).hexdigest(),
             shape,
             part.rewrite and part.rewrite.__qualname__,
             settings,
@@ -103,6 +124,12 @@ class CompiledGraphs:
         ]
         key = hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
         return self._group / f"{part.name}-{key[:32]}"
+
+
+def _digest(path: Path) -> str:
+    # In one piece: for each piece, this thread would have to wait for the interpreter, which is busy with imports.
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return hashlib.sha256(content).hexdigest()
 
 
 def cache_folder() -> CacheFolder:
@@ -124,6 +151,6 @@ def problem() -> str | None:
         return error.message
 
 
-def open_graphs(manifest: Manifest) -> CompiledGraphs | None:
+def open_graphs(model_dir: Path, manifest: Manifest) -> CompiledGraphs | None:
     """Return the graphs of a model; None if none are kept."""
-    return None if problem() else CompiledGraphs(cache_folder(), manifest)
+    return None if problem() else CompiledGraphs(cache_folder(), model_dir, manifest)

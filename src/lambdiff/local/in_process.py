@@ -60,8 +60,8 @@ class InProcessTransport:
             self._graphs.save()
         self._app = App(self._open, raise_errors=True)
 
-    def _open_graphs(self, manifest: Manifest) -> CompiledGraphs | None:
-        self._graphs = open_graphs(manifest)
+    def _open_graphs(self, model_dir: Path, manifest: Manifest) -> CompiledGraphs | None:
+        self._graphs = open_graphs(model_dir, manifest)
         if self._graphs is not None:  # for those who never close, such as `lambdiff.generate`
             weakref.finalize(self, self._graphs.save)
         return self._graphs

@@ -123,7 +123,7 @@ def test_the_group_limit_removes_what_was_used_least_recently(folder: CacheFolde
     for age, name in enumerate(("a/1", "a/2", "a/3", "a/4")):
         write(folder, name, used=1000 - age)
     write(folder, "b/1", used=5000)
-    folder.read(folder.root / "a" / "1")  # now the one used last
+    folder.mark_used(folder.root / "a" / "1")
     write(folder, "a/5")
     assert names(folder) == {"a/1", "a/3", "a/4", "a/5", "b/1"}
 
@@ -157,6 +157,7 @@ def test_unfinished_files_are_removed_when_they_are_old(folder: CacheFolder) -> 
         path.write_bytes(bytes(LIMIT))
         os.utime(path, (time.time() - age,) * 2)
     last = write(folder, "a/4")
+    assert set(folder.paths(folder.root / "a")) == {first, last}
     assert young.exists()
     assert not old.exists()
     assert first.exists()

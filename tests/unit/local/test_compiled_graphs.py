@@ -67,7 +67,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 def run(folder: Path, manifest: Manifest, shape: Shape | None = DEFAULT, **options: object) -> bytes:
     """Do what a process does: load, infer, keep the graphs. Return the output's bytes."""
-    graphs = compiled_graphs.open_graphs(manifest)
+    graphs = compiled_graphs.open_graphs(folder, manifest)
     runtime = Runtime(folder, cache=graphs, **{"precision": "f32", "threads": 1, **options})  # type: ignore[arg-type]
     needed = [shape or DEFAULT]
     runtime.load([Part("conv")], {"conv": needed}, is_static=lambda *_: shape is not None)
@@ -189,17 +189,17 @@ def test_without_a_usable_folder_nothing_is_kept(
     """A folder that cannot be created, or that others can change, and LAMBDIFF_NO_CACHE turn the cache off."""
     expected = run(folder, manifest)
     monkeypatch.setenv("LAMBDIFF_NO_CACHE", "1")
-    assert compiled_graphs.open_graphs(manifest) is None
+    assert compiled_graphs.open_graphs(folder, manifest) is None
     assert compiled_graphs.problem() == "LAMBDIFF_NO_CACHE is set"
     monkeypatch.delenv("LAMBDIFF_NO_CACHE")
     monkeypatch.setenv("LAMBDIFF_HOME", "/dev/null")
-    assert compiled_graphs.open_graphs(manifest) is None
+    assert compiled_graphs.open_graphs(folder, manifest) is None
     assert run(folder, manifest) == expected
     shared = tmp_path / "shared" / "cache" / "compiled"
     shared.mkdir(parents=True)
     shared.chmod(0o777)
     monkeypatch.setenv("LAMBDIFF_HOME", str(tmp_path / "shared"))
-    assert compiled_graphs.open_graphs(manifest) is None
+    assert compiled_graphs.open_graphs(folder, manifest) is None
     assert run(folder, manifest) == expected
     assert files() == []
 
@@ -219,7 +219,7 @@ def test_large_models_are_not_kept(
 
 def test_graphs_compiled_during_a_request_are_not_kept(folder: Path, manifest: Manifest, compiled: list[str]) -> None:
     """Only the graphs of the default request are kept: graphs of unusual requests would displace them."""
-    graphs = compiled_graphs.open_graphs(manifest)
+    graphs = compiled_graphs.open_graphs(folder, manifest)
     runtime = Runtime(folder, precision="f32", threads=1, cache=graphs)
     runtime.load([Part("conv")], {"conv": [DEFAULT]}, is_static=lambda *_: True)
     runtime.serve("conv", [GUIDED])({"latents": np.zeros((2, 2, 4, 4), np.float32)})
@@ -231,7 +231,7 @@ def test_graphs_compiled_during_a_request_are_not_kept(folder: Path, manifest: M
 
 def test_graphs_can_be_kept_after_the_runtime_is_gone(folder: Path, manifest: Manifest, compiled: list[str]) -> None:
     """Exporting a graph reads the model's weights, which therefore stay in memory until `save`."""
-    graphs = compiled_graphs.open_graphs(manifest)
+    graphs = compiled_graphs.open_graphs(folder, manifest)
     runtime = Runtime(folder, precision="f32", threads=1, cache=graphs)
     runtime.load([Part("conv")], {"conv": [DEFAULT]}, is_static=lambda *_: True)
     del runtime
@@ -244,7 +244,7 @@ def test_graphs_can_be_kept_after_the_runtime_is_gone(folder: Path, manifest: Ma
 @pytest.mark.linux
 def test_a_forked_process_keeps_nothing(folder: Path, manifest: Manifest) -> None:
     """After a fork OpenVINO cannot be used, so the child does not export what its parent has compiled."""
-    graphs = compiled_graphs.open_graphs(manifest)
+    graphs = compiled_graphs.open_graphs(folder, manifest)
     runtime = Runtime(folder, precision="f32", threads=1, cache=graphs)
     runtime.load([Part("conv")], {"conv": [DEFAULT]})
     assert graphs is not None
