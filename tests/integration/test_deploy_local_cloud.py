@@ -204,13 +204,15 @@ def test_logs_show_requests_but_no_prompt(machine: Machine) -> None:
 
 
 def test_cost_doctor_and_warm(machine: Machine) -> None:
-    """The price comes from measured seconds, no check fails, and two environments answer."""
+    """The price comes from measured seconds, the doctor sees no problem, and two environments answer."""
     cost = machine.report("cost")
     assert cost["images"] >= 1
     assert 0 < cost["dollars_per_image"] < 0.1
-    checks = machine.report("doctor")
+    diagnosis = machine.report("doctor")
+    checks = diagnosis["checks"]
     assert [check for check in checks if check["status"] == "error"] == []
     assert {"clock", "bootstrap", "stack", "endpoint", "container engine"} <= {check["check"] for check in checks}
+    assert all(verdict["ready"] for verdict in diagnosis["verdicts"])
     assert machine.report("warm", "-n", "2")["answered"] == 2
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from lambdiff.cli import echo_json
 from lambdiff.cli.flags import with_flags
 from lambdiff.cli.options import json_option, region_option, stack_options
 from lambdiff.printable import printable
+
+if TYPE_CHECKING:
+    from lambdiff.ops.doctor import CheckResult
 
 
 @click.command()
@@ -17,8 +22,9 @@ from lambdiff.printable import printable
 def doctor(deployment: str | None, profile: str | None, *, region: str | None, as_json: bool) -> int:
     """Find out what prevents a deployment or a call.
 
-    Checks this machine, the AWS account and, if there is one, the deployment. Explains a 403 reply from the endpoint.
-    Exits with code 3 if a check fails.
+    Checks three tasks separately: whether this machine can generate, call the endpoint, and deploy. Explains a 403
+    reply from the endpoint. Exits with code 3 if the task that `lambdiff generate` would do is not possible: to call
+    the endpoint if one is configured, otherwise to generate here.
 
     Examples:
 
@@ -28,13 +34,29 @@ def doctor(deployment: str | None, profile: str | None, *, region: str | None, a
     """
     from lambdiff.ops import doctor as checking
 
-    results = []
+    results: list[CheckResult] = []
     for result in checking.diagnose(deployment, profile, region):
-        results.append(result)
         if not as_json:
-            click.echo(f"{result.status:<5} {result.check}: {printable(with_flags(result.detail), 2_000)}")
-            if result.fix and result.status != "ok":
-                click.echo(f"      {printable(with_flags(result.fix), 2_000)}")
+            if not results or results[-1].task != result.task:
+                click.echo(f"{result.task}:")
+            _print(result)
+        results.append(result)
+    diagnosis = checking.Diagnosis.of(results)
     if as_json:
-        echo_json(results)
-    return 3 if any(result.status == "error" for result in results) else 0
+        echo_json(diagnosis)
+    else:
+        click.echo()
+        for verdict in diagnosis.verdicts:
+            answer = "yes" if verdict.ready else f"no, {_text(verdict.reason)}"
+            click.echo(f"{verdict.task:<18}{answer}")
+    return diagnosis.exit_code
+
+
+def _print(result: CheckResult) -> None:
+    click.echo(f"  {result.status:<5}  {result.check}: {_text(result.detail)}")
+    if result.fix and result.status != "ok":
+        click.echo(f"         {_text(result.fix)}")
+
+
+def _text(text: str) -> str:
+    return printable(with_flags(text), 2_000)

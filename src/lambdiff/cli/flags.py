@@ -13,7 +13,7 @@ import click
 
 PARAMETER: Final = re.compile(r"`([a-z_]+)=([^`\n]*)`")
 _TEXTS: Final = frozenset(
-    {"credentials", "detail", "endpoint", "error", "failed", "fix", "notes", "region", "source", "summary"}
+    {"credentials", "detail", "endpoint", "error", "failed", "fix", "notes", "reason", "region", "source", "summary"}
 )
 """Fields of JSON reports that hold messages or sources."""
 

@@ -124,14 +124,17 @@ def test_json_never_asks() -> None:
 
 
 def test_doctor_prints_one_line_for_each_check() -> None:
-    """`doctor` prints one line for each check and exits with 3, because this test's endpoint does not exist."""
-    findings = {each["check"]: each for each in json.loads(run("doctor", "--json").stdout)}
-    assert findings["credentials"]["status"] == "ok"
-    assert findings["stack"] == {"check": "stack", "status": "ok", "detail": "CREATE_COMPLETE", "fix": ""}
-    assert findings["endpoint"]["status"] == "error"
+    """`doctor` prints each check below its task, then the verdicts; it exits with 3, as the endpoint does not exist."""
+    report = json.loads(run("doctor", "--json").stdout)
+    checks = {(each["task"], each["check"]): each for each in report["checks"]}
+    assert checks["deploy", "credentials"]["status"] == "ok"
+    assert checks["deploy", "stack"]["detail"] == "CREATE_COMPLETE"
+    assert checks["call an endpoint", "endpoint"]["status"] == "error"
+    assert [each["ready"] for each in report["verdicts"]][:2] == [True, False]
     result = run("doctor")
     assert result.return_value == 3
-    assert "ok    region: us-east-1" in result.stdout
+    assert "call an endpoint:\n  ok     region: us-east-1\n  error  endpoint: " in result.stdout
+    assert "\ngenerate here     yes\ncall an endpoint  no, endpoint: " in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -12,11 +14,15 @@ import time_machine
 from botocore.stub import ANY, Stubber
 
 from lambdiff import config
+from lambdiff.auth.credentials import Keys
 from lambdiff.aws import account as accounts
 from lambdiff.aws.access import INVOKE_ACTIONS
 from lambdiff.aws.account import Account, open_account
+from lambdiff.handler.app import App
+from lambdiff.local.server import FunctionUrlServer
 from lambdiff.ops import doctor
 from support.aws_resources import OUTPUTS, REGION, make_function, make_stack, refusing, save_deployment
+from support.stub_engine import StubEngine
 
 
 def by_check(results: Any) -> dict[str, doctor.CheckResult]:
@@ -45,7 +51,8 @@ def test_a_new_account_has_notes_but_no_errors(aws: None) -> None:
     assert results["credentials"].status == "ok"
     assert results["bootstrap"].status == "note"
     assert results["concurrency"].status == "note"
-    assert results["deployment"].fix == "lambdiff deploy"
+    assert results["endpoint"].status == "note"
+    assert "lambdiff deploy" in results["endpoint"].fix
 
 
 def test_a_wrong_clock_is_an_error(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,6 +87,80 @@ def test_a_region_that_differs_from_the_urls_is_a_note(aws: None) -> None:
     save_deployment()
     region = result_of("region", doctor.diagnose())
     assert (region.status, region.detail, region.fix) == ("ok", REGION, "")
+
+
+def verdicts(results: Iterable[doctor.CheckResult]) -> dict[str, tuple[bool, bool]]:
+    """Return for each task whether it is ready and whether `generate` does it."""
+    return {each.task: (each.ready, each.used) for each in doctor.Diagnosis.of(list(results)).verdicts}
+
+
+def test_each_task_has_a_verdict_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without AWS and without Docker this machine still generates, and that is what counts."""
+    monkeypatch.setenv("CDK_DOCKER", "no-such-engine")
+    results = list(doctor.diagnose())
+    assert verdicts(results) == {
+        "generate here": (True, True), "call an endpoint": (False, False), "deploy": (False, False)
+    }  # fmt: skip
+    diagnosis = doctor.Diagnosis.of(results)
+    assert diagnosis.exit_code == 0
+    reasons = {each.task: each.reason for each in diagnosis.verdicts}
+    assert reasons["generate here"] == ""
+    assert reasons["call an endpoint"] == "endpoint: none is configured"
+    assert reasons["deploy"].startswith("container engine: No container engine answers")
+
+
+def test_a_base_install_can_only_call(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extras, an endpoint that answers is enough; neither AWS nor an account is asked about it."""
+    for module in ("lambdiff.engine.openvino", "aws_cdk"):
+        monkeypatch.setitem(sys.modules, module, None)  # cannot be imported
+    results = list(doctor.diagnose())
+    assert verdicts(results) == {
+        "generate here": (False, False), "call an endpoint": (True, True), "deploy": (False, False)
+    }  # fmt: skip
+    assert doctor.Diagnosis.of(results).exit_code == 0
+    checks = {(each.task, each.check): each for each in results}
+    assert "stub@r1 on stub" in checks["call an endpoint", "endpoint"].detail
+    assert "Install it:" in checks["generate here", "engine"].fix
+    assert "Install it:" in checks["deploy", "deploy extra"].fix
+    assert ("deploy", "node") not in checks
+    assert ("call an endpoint", "credentials") not in checks
+
+
+def test_an_endpoint_that_refuses_is_explained(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the configured endpoint does not work, `generate` does not either, although this machine could."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another-secret-key")
+    results = list(doctor.diagnose())
+    assert verdicts(results)["generate here"] == (True, False)
+    assert verdicts(results)["call an endpoint"] == (False, True)
+    assert doctor.Diagnosis.of(results).exit_code == 3
+
+
+def test_a_broken_model_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model that `generate` would use is checked, not only the built-in one."""
+    monkeypatch.setenv("LAMBDIFF_MODEL_DIR", str(tmp_path))
+    results = list(doctor.diagnose())
+    assert verdicts(results)["generate here"] == (False, True)
+    assert doctor.Diagnosis.of(results).exit_code == 3
+
+
+def test_an_unknown_deployment_is_an_error_of_the_call() -> None:
+    """A name that is not saved is a problem of the task that needs it."""
+    results = list(doctor.diagnose("none"))
+    assert verdicts(results)["call an endpoint"] == (False, True)
+    assert "no deployment" in result_of("endpoint", iter(results)).detail
+
+
+@pytest.fixture
+def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An endpoint with a stub engine that the keys in the environment may call, configured by LAMBDIFF_URL."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-key")
+    monkeypatch.setenv("LAMBDIFF_REGION", REGION)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # AWS itself cannot be reached
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with FunctionUrlServer(App(StubEngine), Keys("AKIDEXAMPLE", "very-secret-key"), REGION) as function:
+        monkeypatch.setenv("LAMBDIFF_URL", function.url)
+        yield function.url
 
 
 @pytest.fixture
