@@ -20,6 +20,9 @@ FREE_REQUESTS: Final = 1_000_000
 SNAPSTART_MONTH_10_GB: Final = 39.5
 SNAPSTART_RESTORE_10_GB: Final = 0.0014
 ALARM_MONTH: Final = 0.10
+DASHBOARD_MONTH: Final = 3.00
+METRIC_MONTH: Final = 0.30
+"""Of one custom metric, prorated by the hours in which it has values."""
 SECRET_MONTH: Final = 0.40
 ECR_GB_MONTH: Final = 0.10
 

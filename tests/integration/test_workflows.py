@@ -26,6 +26,12 @@ def test_the_workflows_pass_actionlint() -> None:
     assert "Checking 2 workflow file(s)" in done.stdout
 
 
+def test_the_example_workflow_passes_actionlint() -> None:
+    """The workflow that deploys from GitHub Actions is valid."""
+    done = actionlint(ROOT / "examples" / "github")
+    assert done.returncode == 0, done.stdout
+
+
 def test_actionlint_finds_a_mistake(tmp_path: Path) -> None:
     """actionlint reports an unknown runner and an unknown property in an expression."""
     steps = "[{run: 'echo ${{ github.evnt }}'}]"

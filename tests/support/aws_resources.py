@@ -22,6 +22,7 @@ from lambdiff.engine import manifest as manifests
 from lambdiff.protocol.contract import Defaults
 
 REGION = "us-east-1"
+BOOTSTRAP_PARAMETER = "/cdk-bootstrap/hnb659fds/version"
 REPOSITORY = f"cdk-hnb659fds-container-assets-123456789012-{REGION}"
 OUTPUTS = {
     names.URL: f"https://abc.lambda-url.{REGION}.on.aws/",

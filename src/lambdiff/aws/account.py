@@ -16,6 +16,7 @@ from lambdiff.errors import ConfigurationError, CredentialsError, DeployError, L
 if TYPE_CHECKING:
     import boto3
     from types_boto3_cloudformation import CloudFormationClient
+    from types_boto3_ec2 import EC2Client
     from types_boto3_ecr import ECRClient
     from types_boto3_iam import IAMClient
     from types_boto3_lambda import LambdaClient
@@ -29,7 +30,7 @@ MIN_UNRESERVED: Final = 100
 """Concurrent executions that Lambda keeps for functions without a reservation."""
 BOOTSTRAP_STACK: Final = "CDKToolkit"
 BOOTSTRAP_QUALIFIER: Final = "hnb659fds"
-BOOTSTRAP_PARAMETER: Final = f"/cdk-bootstrap/{BOOTSTRAP_QUALIFIER}/version"
+"""CDK's own; custom bootstraps have another one."""
 MIN_BOOTSTRAP: Final = 6
 
 
@@ -53,6 +54,8 @@ class Account:
 
     @overload
     def client(self, service: Literal["cloudformation"]) -> CloudFormationClient: ...
+    @overload
+    def client(self, service: Literal["ec2"]) -> EC2Client: ...
     @overload
     def client(self, service: Literal["ecr"]) -> ECRClient: ...
     @overload
@@ -91,11 +94,12 @@ class Account:
         }
         return {**variables, "AWS_SESSION_TOKEN": frozen.token} if frozen.token else variables
 
-    def bootstrap_version(self) -> int | None:
-        """Return the version of the CDK bootstrap stack, or None if the account is not bootstrapped."""
+    def bootstrap_version(self, qualifier: str | None = None) -> int | None:
+        """Return the version of a CDK bootstrap, or None if the account has none with this qualifier."""
+        name = f"/cdk-bootstrap/{qualifier or BOOTSTRAP_QUALIFIER}/version"
         try:
             with translated("The version of the CDK bootstrap stack"):
-                parameter = self.client("ssm").get_parameter(Name=BOOTSTRAP_PARAMETER)["Parameter"]
+                parameter = self.client("ssm").get_parameter(Name=name)["Parameter"]
         except NotFound:
             return None
         value = parameter["Value"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
@@ -87,7 +89,33 @@ _MAX_DIFF: Final = 1_000_000
     "--snapstart/--no-snapstart", default=None,
     help="Shorten cold starts with SnapStart; its price is shown first. Turning it on or off replaces the URL.",
 )  # fmt: skip
+@click.option(
+    "--dashboard/--no-dashboard", default=None,
+    help="Add a CloudWatch dashboard with requests, errors, seconds by phase and dollars a day; about $6 a month.",
+)  # fmt: skip
+@click.option("--tracing/--no-tracing", default=None, help="Trace requests with X-Ray.")
+@click.option("--qualifier", type=Unchecked(settings.Qualifier), help="Qualifier of a custom CDK bootstrap.")
+@click.option(
+    "--permissions-boundary", type=Unchecked(settings.PolicyName), metavar="POLICY",
+    help="Policy, by name or ARN, that limits every user and role of the stack.",
+)  # fmt: skip
+@click.option(
+    "--vpc-subnet", "vpc_subnets", multiple=True, type=Unchecked(settings.SubnetId), metavar="ID",
+    help="Run the function in this subnet; repeatable. It needs no internet access.",
+)  # fmt: skip
+@click.option(
+    "--vpc-security-group", "vpc_security_groups", multiple=True, type=Unchecked(settings.SecurityGroupId),
+    metavar="ID", help="Security group of the function in its subnets; repeatable.",
+)  # fmt: skip
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Tag for every resource; repeatable.")
+@click.option(
+    "--export", type=click.Path(path_type=Path), metavar="FOLDER",
+    help="Write the template and the image's build context there instead of deploying, for a pipeline that deploys.",
+)  # fmt: skip
+@click.option(
+    "--account", type=Unchecked(settings.AccountId), metavar="ID",
+    help="For --export: the account, which is then not asked; requires --region.",
+)  # fmt: skip
 @click.option("--dry-run", "--diff", "dry_run", is_flag=True, help="Check everything and show what would change.")
 @click.option(
     "--force", is_flag=True,
@@ -100,7 +128,7 @@ _MAX_DIFF: Final = 1_000_000
 @json_option
 def deploy(
     model: str, name: str, region: str | None, profile: str | None, *, reserved_concurrency: int | None,
-    tags: tuple[str, ...], principals: tuple[str, ...], dry_run: bool, force: bool, smoke: bool, yes: bool,
+    tags: tuple[str, ...], export: Path | None, account: str | None, dry_run: bool, force: bool, smoke: bool, yes: bool,
     as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Deploy a model to your AWS account.
@@ -122,9 +150,7 @@ def deploy(
     from lambdiff.stages import Stages
 
     toolchain.check_extra()
-    given = {key: value for key, value in options.items() if value is not None}
-    if principals:
-        given["principals"] = principals
+    given = {key: value for key, value in options.items() if value not in (None, ())}
     if tags:
         given["tags"] = _pairs(tags)
     deploy_options = preflight.DeployOptions(
@@ -132,6 +158,11 @@ def deploy(
         overrides=cast("SettingOverrides", given), force=force, smoke_test=smoke,
     )  # fmt: skip
     stages = Stages()
+    if account is not None and export is None:
+        raise click.UsageError("--account requires --export; a deployment goes to the account of your credentials.")
+    if export is not None:
+        _export(deploy_options, export, account, stages, as_json=as_json)
+        return
     if dry_run:
         _dry_run(deploy_options, stages, as_json=as_json)
         return
@@ -140,6 +171,19 @@ def deploy(
         echo_json(result)
     else:
         _report(result, name, stages)
+
+
+def _export(options: DeployOptions, folder: Path, account: str | None, stages: Stages, *, as_json: bool) -> None:
+    from lambdiff.infra import export as exporting
+
+    exported = exporting.export(options, folder, stages, account_id=account)
+    if as_json:
+        echo_json(exported)
+        return
+    for note in exported.notes:
+        click.echo(with_flags(note), err=True)
+    click.echo(f"{folder}: {exported.stack}, for account {exported.account} in {exported.region}")
+    click.echo(f"Next: npx aws-cdk@2 deploy --app {shlex.quote(str(folder))}", err=True)
 
 
 def _dry_run(options: DeployOptions, stages: Stages, *, as_json: bool) -> None:

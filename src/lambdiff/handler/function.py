@@ -21,13 +21,17 @@ if not SNAPSTART:
 
 # After the prefetch has started.
 from lambdiff.engine.factory import open_engine  # noqa: E402
-from lambdiff.handler import request_log  # noqa: E402
+from lambdiff.handler import metrics, request_log  # noqa: E402
 from lambdiff.handler.app import App  # noqa: E402
 
 if TYPE_CHECKING:
     from lambdiff.handler import event
 
-app: Final = App(functools.partial(open_engine, MODEL_DIR), write_log=request_log.to_stream())
+_log = request_log.to_stream()
+if os.environ.get(metrics.METRICS_VARIABLE):
+    _log = metrics.with_metrics(_log, os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "unknown"))
+
+app: Final = App(functools.partial(open_engine, MODEL_DIR), write_log=_log)
 
 
 def handler(lambda_event: object, context: event.LambdaContext | None) -> dict[str, Any]:

@@ -15,14 +15,19 @@ from lambdiff.infra.cdk_cli import Cdk
 from lambdiff.stages import Confirm, Stages
 
 
-def ensure(account: Account, cdk: Cdk, stages: Stages, confirm: Confirm) -> None:
+def ensure(account: Account, cdk: Cdk, stages: Stages, confirm: Confirm, *, qualifier: str | None = None) -> None:
     """Bootstrap the account or update its bootstrap, after confirmation; do nothing if it is recent enough.
+
+    A custom bootstrap, which has a qualifier, is only checked: its owner decides how it is created.
 
     Raises:
         CredentialsError: a permission is missing.
         DeployError: the caller declined, the bootstrap failed, or its stack is damaged.
     """
     where = f"account {account.id}, {account.region.value}"
+    if qualifier is not None:
+        _check_custom(account, qualifier, where)
+        return
     state = _read_stack(account, stages)
     if state and not (state.stable or state.never_created):
         raise _damaged(account, state)
@@ -44,6 +49,19 @@ def ensure(account: Account, cdk: Cdk, stages: Stages, confirm: Confirm) -> None
     stages.stage("Bootstrapping the account for CDK")
     cdk.bootstrap()
     stages.done()
+
+
+def _check_custom(account: Account, qualifier: str, where: str) -> None:
+    version = account.bootstrap_version(qualifier)
+    if version is not None and version >= accounts.MIN_BOOTSTRAP:
+        return
+    command = ["cdk", "bootstrap", f"aws://{account.id}/{account.region.value}", "--qualifier", qualifier]
+    command += ["--toolkit-stack-name", f"CDKToolkit-{qualifier}"]
+    found = "There is no CDK bootstrap" if version is None else f"The CDK bootstrap has version {version}"
+    raise DeployError(
+        f"{found} with the qualifier {qualifier} in {where}; version {accounts.MIN_BOOTSTRAP} is needed.",
+        fix=f"Have its owner run `{shlex.join(command)}`, or choose another `qualifier=`.",
+    )
 
 
 def _read_stack(account: Account, stages: Stages) -> StackState | None:

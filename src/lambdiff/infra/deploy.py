@@ -178,7 +178,8 @@ class _Run:
         self.stages.detail("fetching the CDK CLI")
         cdk = Cdk(prepared.account, self.stages, engine=engine, log_name=f"deploy-{self.options.name}")
         self._bootstrapping = True
-        bootstrap.ensure(prepared.account, cdk, self.stages, self.confirm)
+        qualifier = prepared.settings.qualifier
+        bootstrap.ensure(prepared.account, cdk, self.stages, self.confirm, qualifier=qualifier)
         self._bootstrapping = False
         self.stages.done()
         return cdk

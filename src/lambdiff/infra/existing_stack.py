@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from lambdiff.aws import outputs, stacks
-from lambdiff.aws.account import Account
+from lambdiff.aws.account import BOOTSTRAP_QUALIFIER, Account
 from lambdiff.aws.stacks import StackState
 from lambdiff.errors import ConfigurationError, DeployError
 from lambdiff.infra.settings import Auth, StackSettings
@@ -23,6 +24,8 @@ class ExistingStack:
         auth, principals, snapstart, memory_mb: the settings that it keeps unless the caller changes them: those that
             decide its URL and who may call it, and the memory, because an account with a limit below the default would
             refuse the default every time.
+        restrictions: the settings of the organization, which it keeps as well: leaving out an option must not lift a
+            permissions boundary or move the function out of its network.
     """
 
     state: StackState
@@ -30,6 +33,7 @@ class ExistingStack:
     principals: tuple[str, ...]
     snapstart: bool
     memory_mb: int | None
+    restrictions: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, state: StackState, template: Mapping[str, Any]) -> ExistingStack:
@@ -41,11 +45,12 @@ class ExistingStack:
             principals=_principals(template),
             snapstart="SnapStart" in function,
             memory_mb=function.get("MemorySize"),
+            restrictions=_restrictions(template, function),
         )
 
     def kept_settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of the stack that the given ones leave open."""
-        kept: dict[str, Any] = {"auth": self.auth, "snapstart": self.snapstart}
+        kept: dict[str, Any] = {"auth": self.auth, "snapstart": self.snapstart, **self.restrictions}
         if self.memory_mb is not None:
             kept["memory_mb"] = self.memory_mb
         if self.principals and given.get("auth", self.auth) == "role":
@@ -137,6 +142,28 @@ def _properties(template: Mapping[str, Any], kind: str, logical_id: str) -> dict
         if resource.get("Type") == kind and name.startswith(logical_id):
             return dict(resource.get("Properties", {}))
     return {}
+
+
+def _restrictions(template: Mapping[str, Any], function: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the organization that a template has."""
+    found: dict[str, Any] = {}
+    parameter = template.get("Parameters", {}).get("BootstrapVersion", {}).get("Default", "")
+    if (match := re.fullmatch(r"/cdk-bootstrap/(\w+)/version", parameter)) and match[1] != BOOTSTRAP_QUALIFIER:
+        found["qualifier"] = match[1]
+    if boundary := _properties(template, "AWS::IAM::Role", "FunctionRole").get("PermissionsBoundary"):
+        found["permissions_boundary"] = _policy(boundary)
+    if network := function.get("VpcConfig"):
+        found["vpc_subnets"] = tuple(network["SubnetIds"])
+        found["vpc_security_groups"] = tuple(network["SecurityGroupIds"])
+    return found
+
+
+def _policy(boundary: str | Mapping[str, Any]) -> str:
+    """Return the ARN of a policy, or its name if the template composes the ARN from the stack's account."""
+    if isinstance(boundary, str):
+        return boundary
+    *_, last = boundary["Fn::Join"][1]
+    return str(last).partition("policy/")[2]
 
 
 def _principals(template: Mapping[str, Any]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from lambdiff import config
 from lambdiff._version import __version__
 from lambdiff.aws import account as accounts
 from lambdiff.aws import function as functions
-from lambdiff.aws import outputs, principals
+from lambdiff.aws import networks, outputs, principals
 from lambdiff.aws.account import Account
 from lambdiff.aws.error_mapping import PermissionDenied, Rejected
 from lambdiff.aws.stacks import StackState
@@ -84,7 +84,7 @@ def prepare(options: DeployOptions, stages: Stages) -> Prepared:
     Raises:
         LambdiffError: the deployment would fail.
     """
-    overrides = _with_implied(options.overrides)
+    overrides = with_implied(options.overrides)
     offline_checks.check(
         name=options.name,
         model=options.model,
@@ -117,7 +117,8 @@ def fingerprint(settings: StackSettings, digest: str) -> str:
     return hashlib.sha256(msgspec.json.encode(everything, order="sorted")).hexdigest()[:16]
 
 
-def _with_implied(overrides: SettingOverrides) -> SettingOverrides:
+def with_implied(overrides: SettingOverrides) -> SettingOverrides:
+    """Return the overrides with `auth="role"` if they name principals."""
     return {"auth": "role", **overrides} if overrides.get("principals") else overrides
 
 
@@ -135,6 +136,8 @@ def _settings(
         chosen["principals"] = (principals.of_caller(account),)
     elif "principals" in overrides:
         notes += principals.check(account, tuple(chosen["principals"]))
+    if "vpc_subnets" in overrides:
+        notes += networks.check(account, overrides["vpc_subnets"], overrides.get("vpc_security_groups", ()))
     return StackSettings(
         account=account.id,
         region=account.region.value,

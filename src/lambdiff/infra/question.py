@@ -19,6 +19,7 @@ def describe(settings: StackSettings, staged: BuildContext) -> str:
     """Return one line for the question before a deployment: model, size, and the price when idle."""
     idle = 3 * pricing.ALARM_MONTH + staged.size / 1e9 * pricing.ECR_GB_MONTH
     idle += pricing.SECRET_MONTH if settings.auth == "key-pair" else 0
+    idle += pricing.DASHBOARD_MONTH if settings.dashboard else 0
     snapstart = ""
     if settings.snapstart:
         idle += pricing.snapstart_month(settings.memory_mb)

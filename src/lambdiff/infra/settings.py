@@ -41,6 +41,7 @@ Name = Annotated[
         examples=["my-model (at most 30 lower-case letters, digits and hyphens, starting with a letter)"],
     ),
 ]
+AccountId = Annotated[str, Meta(pattern=r"^\d{12}\Z", examples=["123456789012"])]
 MemoryMb = Annotated[int, Meta(ge=128, le=10_240)]
 TimeoutS = Annotated[int, Meta(ge=1, le=900)]
 TmpMb = Annotated[int, Meta(ge=512, le=10_240)]
@@ -62,6 +63,17 @@ TagKey = Annotated[
 TagValue = Annotated[
     str, Meta(min_length=1, max_length=256, pattern=r"^[\w .:/=+@-]+\Z", examples=["design or a-z A-Z 0-9 _.:/=+@-"])
 ]
+# https://docs.aws.amazon.com/cdk/v2/guide/bootstrapping-customizing.html
+Qualifier = Annotated[str, Meta(pattern=r"^[a-z0-9]{1,10}\Z", examples=["at most 10 lower-case letters and digits"])]
+PolicyName = Annotated[
+    str,
+    Meta(
+        pattern=r"^(arn:aws[a-z-]*:iam::(\d{12}|aws):policy/)?[\w+=,.@/-]{1,512}\Z",
+        examples=["the name of a managed policy or arn:aws:iam::123456789012:policy/NAME"],
+    ),
+]
+SubnetId = Annotated[str, Meta(pattern=r"^subnet-[0-9a-f]{8,17}\Z", examples=["subnet-0123456789abcdef0"])]
+SecurityGroupId = Annotated[str, Meta(pattern=r"^sg-[0-9a-f]{8,17}\Z", examples=["sg-0123456789abcdef0"])]
 _MAX_TAGS: Final = 45
 """AWS allows 50 tags a resource, of which CloudFormation and lambdiff use some."""
 
@@ -82,6 +94,12 @@ class SettingOverrides(TypedDict, total=False):
     monthly_budget_usd: float
     keep_warm_minutes: int
     snapstart: bool
+    dashboard: bool
+    tracing: bool
+    qualifier: str
+    permissions_boundary: str
+    vpc_subnets: tuple[str, ...]
+    vpc_security_groups: tuple[str, ...]
     tags: dict[str, str]
 
 
@@ -108,11 +126,16 @@ class StackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         monthly_budget_usd: a budget for all Lambda usage of the account; `alarm_email` receives its notifications.
         keep_warm_minutes: invoke every N minutes to keep one environment warm; None for no schedule.
         snapstart: publish versions with SnapStart and attach the URL to an alias.
+        dashboard: add a CloudWatch dashboard, and let the function's log lines become metrics.
+        tracing: trace requests with X-Ray.
+        qualifier: of a custom CDK bootstrap; None for CDK's own.
+        permissions_boundary: name or ARN of the policy that limits every user and role of the stack.
+        vpc_subnets, vpc_security_groups: where the function runs; empty for Lambda's own network.
         tags: for every resource.
         fingerprint: identifies settings and content; see `preflight.fingerprint`.
     """
 
-    account: Annotated[str, Meta(pattern=r"^\d{12}\Z", examples=["123456789012"])]
+    account: AccountId
     region: Annotated[str, Meta(pattern=r"^[a-z]{2}(-[a-z]+)+-\d\Z", examples=["eu-central-1"])]
     context: str
     name: Name = DEFAULT_NAME
@@ -132,6 +155,12 @@ class StackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     monthly_budget_usd: Dollars | None = None
     keep_warm_minutes: WarmMinutes | None = None
     snapstart: bool = False
+    dashboard: bool = False
+    tracing: bool = False
+    qualifier: Qualifier | None = None
+    permissions_boundary: PolicyName | None = None
+    vpc_subnets: tuple[SubnetId, ...] = ()
+    vpc_security_groups: tuple[SecurityGroupId, ...] = ()
     tags: dict[TagKey, TagValue] = {}
     fingerprint: str = ""
 
@@ -195,6 +224,9 @@ def _contradictions(value: Callable[[str], Any]) -> Iterator[tuple[str, str]]:
                 yield "principals", f"has {arn}, which is in another partition than {region} ({partition.id})"
     if value("monthly_budget_usd") is not None and not value("alarm_email"):
         yield "monthly_budget_usd", "requires `alarm_email=`, which receives its notifications"
+    if bool(value("vpc_subnets")) != bool(value("vpc_security_groups")):
+        missing = "vpc_security_groups" if value("vpc_subnets") else "vpc_subnets"
+        yield missing, "must be given as well: a function in a VPC needs subnets and security groups"
     if value("keep_warm_minutes") and value("reserved_concurrency") == 0:
         yield "keep_warm_minutes", "cannot invoke a function with `reserved_concurrency=0`"
 

@@ -24,7 +24,9 @@ from constructs import Construct
 from lambdiff.aws import outputs
 from lambdiff.aws.function import SNAPSTART_ALIAS
 from lambdiff.aws.images import tag_prefix
-from lambdiff.infra import monitoring
+from lambdiff.handler.metrics import METRICS_VARIABLE
+from lambdiff.infra import dashboard, monitoring, network
+from lambdiff.infra.findings import acknowledge
 from lambdiff.infra.settings import StackSettings
 
 # Architecture and platform belong together: on an arm64 laptop, the default platform would produce an image that an
@@ -56,7 +58,10 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, whi
             description="A diffusion model behind an IAM-protected Lambda Function URL, deployed by lambdiff.",
             env=cdk.Environment(account=settings.account, region=settings.region),
             # All CDK applications of the account share a repository; the tag says which images belong to this stack.
-            synthesizer=cdk.DefaultStackSynthesizer(docker_tag_prefix=tag_prefix(settings.stack_name)),
+            synthesizer=cdk.DefaultStackSynthesizer(
+                docker_tag_prefix=tag_prefix(settings.stack_name), qualifier=settings.qualifier
+            ),
+            permissions_boundary=_permissions_boundary(settings.permissions_boundary),
         )
         self.settings = settings
         self.log_group = logs.LogGroup(
@@ -75,6 +80,9 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, whi
         monitoring.add_alarms(self, self.function, settings)
         if settings.keep_warm_minutes:
             self._keep_warm(settings.keep_warm_minutes)
+        if settings.dashboard:
+            self.function.add_environment(METRICS_VARIABLE, "true")
+            dashboard.add(self, self.function, settings)
         if settings.monthly_budget_usd:
             monitoring.add_budget(self, settings.monthly_budget_usd, settings.alarm_email or "")
         self._outputs()
@@ -86,7 +94,9 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, whi
         # Not AWSLambdaBasicExecutionRole, which may write to every log group.
         role = iam.Role(self, "FunctionRole", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         self.log_group.grant_write(role)
-        return lambda_.DockerImageFunction(
+        if self.settings.vpc_subnets:
+            network.allow_network_interfaces(role)
+        function = lambda_.DockerImageFunction(
             self,
             "Function",
             code=lambda_.DockerImageCode.from_image_asset(
@@ -108,7 +118,13 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, whi
             log_group=self.log_group,
             role=role,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if self.settings.snapstart else None,
+            tracing=lambda_.Tracing.ACTIVE if self.settings.tracing else None,
         )
+        if self.settings.vpc_subnets:
+            network.place(function, self.settings.vpc_subnets, self.settings.vpc_security_groups)
+        if self.settings.tracing:
+            acknowledge(role, "AwsSolutions-IAM5[Resource::*]", "X-Ray's actions cannot be limited to a resource.")
+        return function
 
     def _snapstart_alias(self) -> lambda_.Alias:
         return lambda_.Alias(self, "Live", alias_name=SNAPSTART_ALIAS, version=self.function.current_version)
@@ -190,6 +206,8 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, whi
         cdk.CfnOutput(self, name, value=value, description=description)
 
 
-def acknowledge(construct: Construct, rule: str, reason: str) -> None:
-    """Record for cdk-nag why a finding is accepted."""
-    cdk.Validations.of(construct).acknowledge(cdk.Acknowledgment(id=rule, reason=reason))
+def _permissions_boundary(policy: str | None) -> cdk.PermissionsBoundary | None:
+    if policy is None:
+        return None
+    is_arn = policy.startswith("arn:")
+    return cdk.PermissionsBoundary.from_arn(policy) if is_arn else cdk.PermissionsBoundary.from_name(policy)

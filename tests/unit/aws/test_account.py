@@ -10,10 +10,10 @@ from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
 from lambdiff.auth import credentials
-from lambdiff.aws import account as accounts
 from lambdiff.aws.account import Account, open_account
 from lambdiff.config import Deployment, Sourced
 from lambdiff.errors import ConfigurationError, CredentialsError, DeployError, InvalidRequest
+from support.aws_resources import BOOTSTRAP_PARAMETER
 
 
 class StubbedAccount(Account):
@@ -159,7 +159,7 @@ def test_a_child_process_receives_credentials_and_region(account: Account) -> No
 def test_the_bootstrap_version_is_a_parameter(account: Account) -> None:
     """The bootstrap version is read from SSM: None before the bootstrap, a number afterwards."""
     assert account.bootstrap_version() is None
-    account.client("ssm").put_parameter(Name=accounts.BOOTSTRAP_PARAMETER, Value="33", Type="String")
+    account.client("ssm").put_parameter(Name=BOOTSTRAP_PARAMETER, Value="33", Type="String")
     assert account.bootstrap_version() == 33
 
 

@@ -30,7 +30,15 @@ from lambdiff.infra.preflight import DEFAULT_CONCURRENCY, DeployOptions
 from lambdiff.infra.settings import SettingOverrides, StackSettings
 from lambdiff.infra.toolchain import Tool
 from lambdiff.stages import Stages
-from support.aws_resources import OUTPUTS, REGION, make_stack, save_deployment, stack_states, write_manifest
+from support.aws_resources import (
+    BOOTSTRAP_PARAMETER,
+    OUTPUTS,
+    REGION,
+    make_stack,
+    save_deployment,
+    stack_states,
+    write_manifest,
+)
 from support.registry_server import RegistryServer
 
 
@@ -84,7 +92,7 @@ def cdk(aws: None, monkeypatch: pytest.MonkeyPatch) -> type[MotoCdk]:
     monkeypatch.setattr(toolchain, "cdk", lambda: Tool(("cdk",), "0", "test"))
     monkeypatch.setattr(toolchain, "container_engine", lambda: Tool(("docker",), "0", "test"))
     monkeypatch.setattr(Account, "concurrency", lambda _: (1000, 1000))  # moto does not implement it
-    boto3.client("ssm", REGION).put_parameter(Name=accounts.BOOTSTRAP_PARAMETER, Value="33", Type="String")
+    boto3.client("ssm", REGION).put_parameter(Name=BOOTSTRAP_PARAMETER, Value="33", Type="String")
     return kind
 
 
@@ -189,7 +197,7 @@ def test_the_caller_can_decline(cdk: type[MotoCdk], model: Path) -> None:
 
 def test_bootstrap_is_offered(cdk: type[MotoCdk], model: Path) -> None:
     """A missing bootstrap is offered; if the caller declines, the error has the command for an administrator."""
-    boto3.client("ssm", REGION).delete_parameter(Name=accounts.BOOTSTRAP_PARAMETER)
+    boto3.client("ssm", REGION).delete_parameter(Name=BOOTSTRAP_PARAMETER)
     with pytest.raises(DeployError, match="cdk bootstrap aws://123456789012/us-east-1"):
         deploy(model, answer=False)
     deploy(model)
@@ -322,7 +330,7 @@ def test_a_region_without_function_urls_can_be_forced(
     with pytest.raises(ConfigurationError, match=r"no Function URLs in ca-west-1 \(AWS_REGION\)"):
         deploy(model)
     monkeypatch.setattr(accounts, "MIN_BOOTSTRAP", 0)
-    boto3.client("ssm", "ca-west-1").put_parameter(Name=accounts.BOOTSTRAP_PARAMETER, Value="33", Type="String")
+    boto3.client("ssm", "ca-west-1").put_parameter(Name=BOOTSTRAP_PARAMETER, Value="33", Type="String")
     assert "no Function URLs in ca-west-1" in deploy(model, force=True).notes[0]
 
 
@@ -533,13 +541,13 @@ def test_an_old_or_incomplete_bootstrap_is_updated(
     """A version that is too old, or no number, and a stack that was never complete are updated after a question."""
     ssm = boto3.client("ssm", REGION)
     for version in ("5", "unknown"):
-        ssm.put_parameter(Name=accounts.BOOTSTRAP_PARAMETER, Value=version, Type="String", Overwrite=True)
+        ssm.put_parameter(Name=BOOTSTRAP_PARAMETER, Value=version, Type="String", Overwrite=True)
         asked: list[str] = []
         overrides = cast("SettingOverrides", BASE)
         options = DeployOptions(model=str(model), smoke_test=False, force=True, overrides=overrides)
         deploying.deploy(options, Stages(io.StringIO()), lambda question: not asked.append(question))  # noqa: B023
         assert "has version" in asked[0]
-    ssm.put_parameter(Name=accounts.BOOTSTRAP_PARAMETER, Value="33", Type="String", Overwrite=True)
+    ssm.put_parameter(Name=BOOTSTRAP_PARAMETER, Value="33", Type="String", Overwrite=True)
     make_stack("CDKToolkit", tags={})
     stack_states(monkeypatch, "ROLLBACK_COMPLETE", name="CDKToolkit")
     deploy(model, force=True)

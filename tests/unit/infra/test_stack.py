@@ -60,8 +60,8 @@ def synthesize(context: str, **changes: Any) -> Template:
 
 def settings_for(context: str, **changes: Any) -> StackSettings:
     """Return checked settings; the lists of JSON become tuples."""
-    if "principals" in changes:
-        changes["principals"] = tuple(changes["principals"])
+    for name in {"principals", "vpc_subnets", "vpc_security_groups"} & changes.keys():
+        changes[name] = tuple(changes[name])
     return StackSettings(account="123456789012", region="us-east-1", context=context, **changes).check()
 
 
@@ -333,6 +333,12 @@ CHANGES: dict[str, Any] = {
     "monthly_budget_usd": 20.0,
     "keep_warm_minutes": 5,
     "snapstart": True,
+    "dashboard": True,
+    "tracing": True,
+    "qualifier": "platform",
+    "permissions_boundary": "Developers",
+    "vpc_subnets": ["subnet-0123456789abcdef0"],
+    "vpc_security_groups": ["sg-0123456789abcdef0"],
     "tags": {"team": "design"},
 }
 
@@ -343,6 +349,8 @@ def test_every_replacement_is_announced(template: Any, name: str) -> None:
     needed = {
         "auth": {"principals": [ROLE]},
         "monthly_budget_usd": {"alarm_email": "ann@example.org"},
+        "vpc_subnets": {"vpc_security_groups": ["sg-0123456789abcdef0"]},
+        "vpc_security_groups": {"vpc_subnets": ["subnet-0123456789abcdef0"]},
     }.get(name, {})
     before, changes = template().to_json(), {name: CHANGES[name], **needed}
     existing = ExistingStack.of(StackState("lambdiff", "CREATE_COMPLETE"), before)
@@ -428,6 +436,7 @@ EXECUTION: dict[str, dict[str, tuple[str, ...]]] = {
     "AWS::CloudWatch::Alarm": {
         "cloudwatch": ("PutMetricAlarm", "DeleteAlarms", "DescribeAlarms", "ListTagsForResource", *TAGS)
     },
+    "AWS::CloudWatch::Dashboard": {"cloudwatch": ("PutDashboard", "GetDashboard", "DeleteDashboards")},
     "AWS::Events::Rule": {
         "events": ("PutRule", "DescribeRule", "DeleteRule", "PutTargets", "RemoveTargets", "ListTargetsByRule",
                    "ListTagsForResource", *TAGS)
@@ -435,11 +444,13 @@ EXECUTION: dict[str, dict[str, tuple[str, ...]]] = {
     "AWS::IAM::AccessKey": {"iam": ("CreateAccessKey", "UpdateAccessKey", "DeleteAccessKey", "ListAccessKeys")},
     "AWS::IAM::Policy": {"iam": POLICIES},
     "AWS::IAM::Role": {
-        "iam": ("CreateRole", "GetRole", "UpdateRole", "UpdateRoleDescription", "UpdateAssumeRolePolicy", "DeleteRole",
+        "iam": ("PutRolePermissionsBoundary", "DeleteRolePermissionsBoundary", "CreateRole", "GetRole",
+                "UpdateRole", "UpdateRoleDescription", "UpdateAssumeRolePolicy", "DeleteRole",
                 "ListRolePolicies", "ListAttachedRolePolicies", "TagRole", "UntagRole")
     },
     "AWS::IAM::User": {
-        "iam": ("CreateUser", "GetUser", "UpdateUser", "DeleteUser", "DeleteLoginProfile", "ListGroupsForUser",
+        "iam": ("PutUserPermissionsBoundary", "DeleteUserPermissionsBoundary", "CreateUser", "GetUser",
+                "UpdateUser", "DeleteUser", "DeleteLoginProfile", "ListGroupsForUser",
                 "ListUserPolicies", "ListAttachedUserPolicies", "TagUser", "UntagUser")
     },
     "AWS::Lambda::Alias": {"lambda": ("CreateAlias", "GetAlias", "UpdateAlias", "DeleteAlias")},
@@ -450,6 +461,7 @@ EXECUTION: dict[str, dict[str, tuple[str, ...]]] = {
                    "GetFunctionRecursionConfig", "ListTags", *TAGS),
         "iam": ("PassRole",),
         "ecr": ("GetRepositoryPolicy", "SetRepositoryPolicy", "BatchGetImage", "GetDownloadUrlForLayer"),
+        "ec2": ("DescribeSecurityGroups", "DescribeSubnets", "DescribeVpcs"),
     },
     "AWS::Lambda::Permission": {"lambda": ("AddPermission", "GetPolicy", "RemovePermission")},
     "AWS::Lambda::Url": {
@@ -479,7 +491,8 @@ EXECUTION: dict[str, dict[str, tuple[str, ...]]] = {
 
 def test_the_documented_execution_policy_is_sufficient_for_the_stack(template: Any) -> None:
     """The policy for CDK's execution role has what the types of all resources need, and nothing else."""
-    both = [template(**EVERYTHING), template(**{**EVERYTHING, "auth": "key-pair", "principals": []})]
+    everything = {**EVERYTHING, "dashboard": True}
+    both = [template(**everything), template(**{**everything, "auth": "key-pair", "principals": []})]
     used = {resource["Type"] for each in both for resource in each.to_json()["Resources"].values()}
     assert used == set(EXECUTION)
     needed = {f"{service}:{name}" for each in EXECUTION.values() for service, names in each.items() for name in names}

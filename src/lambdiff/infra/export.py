@@ -1,0 +1,117 @@
+"""`lambdiff deploy --export`: what would be deployed, as a folder that a pipeline reviews and deploys.
+
+The folder is a CDK cloud assembly: the template of the stack, and the build context of the image. If the account and
+the region are given, AWS is not called.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from lambdiff.aws import account as accounts
+from lambdiff.aws import principals
+from lambdiff.errors import InvalidRequest, OutputError
+from lambdiff.infra import base_image, build_context, offline_checks
+from lambdiff.infra import model as models
+from lambdiff.infra.preflight import DEFAULT_CONCURRENCY, DeployOptions, fingerprint, with_implied
+from lambdiff.infra.settings import StackSettings
+from lambdiff.stages import Stages
+
+
+class Exported(Struct, frozen=True, kw_only=True):
+    """What `lambdiff deploy --export --json` prints.
+
+    Attributes:
+        folder: the cloud assembly.
+        notes: settings that differ from what the caller may expect.
+    """
+
+    folder: str
+    stack: str
+    account: str
+    region: str
+    model: str
+    notes: list[str]
+
+
+def export(options: DeployOptions, folder: Path, stages: Stages, *, account_id: str | None = None) -> Exported:
+    """Write a cloud assembly.
+
+    Settings that a deployed stack would keep are unknown here, so that everything depends on the options alone.
+
+    Args:
+        options: what to deploy; `region` is required with `account_id`.
+        folder: must not exist.
+        stages: shows the progress.
+        account_id: the account; None for that of the AWS identity.
+
+    Raises:
+        InvalidRequest: an option is out of range or missing.
+        OutputError: the folder exists or cannot be written.
+        LambdiffError: the deployment would fail.
+    """
+    overrides = with_implied(options.overrides)
+    offline_checks.check(
+        name=options.name,
+        model=options.model,
+        region=options.region,
+        reserved_concurrency=options.reserved_concurrency,
+        overrides=overrides,
+        force=options.force,
+    )
+    if folder.exists():
+        raise OutputError(f"{folder} already exists.", fix="Choose another folder, or delete this one.")
+    if account_id is None:
+        stages.stage("Checking the account")
+        account = accounts.open_account(options.profile, options.region)
+        account_id, region = account.id, account.region.value
+        if overrides.get("auth") == "role" and not overrides.get("principals"):
+            overrides = {**overrides, "principals": (principals.of_caller(account),)}
+    elif options.region is None:
+        raise InvalidRequest("`account=` requires `region=`, because AWS is not asked.")
+    else:
+        region = options.region
+    concurrency = DEFAULT_CONCURRENCY if options.reserved_concurrency is None else options.reserved_concurrency
+    settings = StackSettings(
+        account=account_id, region=region, name=options.name, context="", reserved_concurrency=concurrency, **overrides
+    ).check()
+    stages.stage("Staging the image")
+    pinned = base_image.pin(settings.base_image)
+    model = models.model_folder(options.model, settings.engine, say=stages.say, progress=stages.detail)
+    staged = build_context.stage(model, settings.engine)
+    identity = staged.manifest.identity
+    settings = msgspec.structs.replace(
+        settings,
+        model=f"{identity.name}@{identity.revision}",
+        base_image=pinned.address,
+        base_image_pin=str(pinned.image),
+    )
+    settings = msgspec.structs.replace(settings, fingerprint=fingerprint(settings, staged.digest))
+    stages.stage("Synthesizing the stack")
+    _synthesize(msgspec.structs.replace(settings, context=str(staged.folder)), folder)
+    stages.done()
+    return Exported(
+        folder=str(folder),
+        stack=settings.stack_name,
+        account=account_id,
+        region=region,
+        model=settings.model,
+        notes=[pinned.note] if pinned.note else [],
+    )
+
+
+def _synthesize(settings: StackSettings, folder: Path) -> None:
+    """Write the cloud assembly next to its destination, then move it there."""
+    from lambdiff.infra import cdk_app  # imports the CDK, which starts Node
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+            cdk_app.build(settings, str(Path(scratch) / "assembly")).synth()
+            (Path(scratch) / "assembly").rename(folder)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written: {error.strerror}.", fix="Choose another folder.") from None
