@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from lambdiff.auth.credentials import GivenCredentials, Keys
 from lambdiff.client.client import Client
 from lambdiff.client.function_url import FunctionUrlTransport
 from lambdiff.protocol.headers import MEDIA_TYPES
-from support import hostile_images
+from support import hostile_images, hostile_replies
 from support.faulty_server import Answer, FaultyServer, flood, reply, stall, trickle
 
 CREDENTIALS = GivenCredentials(Keys("AKIDEXAMPLE", "secret"))
@@ -291,3 +292,29 @@ def test_memory_stays_bounded_whatever_arrives() -> None:
         ran = subprocess.run(command, capture_output=True, text=True, check=True)
         assert len(server.heads) == len(formats) + 2
     assert int(ran.stdout) < 150_000
+
+
+def test_random_replies_are_images_or_errors(capfd: pytest.CaptureFixture[str]) -> None:
+    """Whatever a reply looks like, it becomes the requested image or lambdiff's own error, and nothing is printed."""
+    choosing = random.Random(7)  # noqa: S311
+    replies = [hostile_replies.random_reply(choosing) for _ in range(300)]
+
+    def send(content: bytes) -> Answer:
+        def answer(connection: socket.socket) -> None:
+            connection.sendall(content)
+            connection.close()
+
+        return answer
+
+    # A reply that says "throttled" is asked for again.
+    with FaultyServer(*map(send, replies)) as server, client(server.url, timeout_s=5) as caller:
+        for number in range(len(replies)):
+            try:
+                if number % 5:
+                    assert caller.generate("a cat", width=64, height=64).size == (64, 64)
+                else:
+                    caller.health()
+            except errors.LambdiffError as error:
+                assert "\x1b" not in str(error)
+                assert len(str(error)) < 1_500
+    assert capfd.readouterr().err == ""

@@ -12,6 +12,7 @@ from lambdiff.cli.inputs import decode
 from lambdiff.cli.options import json_option
 from lambdiff.cli.value_types import Value, number, whole
 from lambdiff.engine.manifest import EngineName, InferencePrecision
+from lambdiff.printable import printable
 
 
 def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Path | None) -> tuple[str, ...] | None:
@@ -144,7 +145,7 @@ def bake(
         name=name,
         license=license,
         force=force,
-        progress=lambda message: click.echo(message, err=True),
+        progress=lambda message: click.echo(printable(message), err=True),
     )
     if as_json:
         echo_json(manifest)

@@ -39,7 +39,9 @@ def info(file: Path, as_json: bool) -> None:
         return
     for name, value in msgspec.structs.asdict(stored.request).items():
         if value not in {None, ""}:
-            click.echo(f"{name:20} {printable(value, _MAX_VALUE, multiline=True)}")
+            # Further lines are indented, so that none can pass for another parameter.
+            shown = printable(value, _MAX_VALUE, multiline=True).replace("\n", f"\n{'':21}")
+            click.echo(f"{name:20} {shown}")
     for name in ("model", "revision", "version", "tool"):
         if value := getattr(stored, name):
             click.echo(f"{name:20} {printable(value)}")
