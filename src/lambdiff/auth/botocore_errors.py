@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from botocore.exceptions import BotoCoreError, ClientError
 
 
+SET_CLOCK: Final = (
+    "Set this machine's clock, which may differ from AWS's by five minutes at most. After a suspend, the clock of a "
+    "laptop or a virtual machine may be wrong for a while."
+)
+"""What to do if AWS says that a signature is expired or not yet current."""
+
+
 class Meaning(enum.Enum):
     """The meaning of an error, as far as a caller can act on it."""
 
@@ -26,7 +33,8 @@ class Meaning(enum.Enum):
     """The session has expired."""
     INVALID_KEYS = enum.auto()
     INVALID_SIGNATURE = enum.auto()
-    """The secret key or the clock is wrong."""
+    """The secret key is wrong."""
+    WRONG_CLOCK = enum.auto()
     DENIED = enum.auto()
     """The identity lacks a permission."""
     NOT_FOUND = enum.auto()
@@ -65,6 +73,9 @@ def code_and_text(error: ClientError) -> tuple[str, str]:
 
 def _meaning_of_reply(error: ClientError) -> Meaning:
     code, text = code_and_text(error)
+    # STS has no code of its own for this.
+    if text.startswith(("Signature expired", "Signature not yet current")):
+        return Meaning.WRONG_CLOCK
     if code in _CODES:
         return _CODES[code]
     # CloudFormation has no code of its own for a stack that does not exist.
@@ -82,10 +93,12 @@ _CODES: Final = {
     "ImageNotFoundException": Meaning.NOT_FOUND,
     "InvalidClientTokenId": Meaning.INVALID_KEYS,
     "InvalidParameterValueException": Meaning.INVALID_VALUE,
+    "InvalidSignatureException": Meaning.INVALID_SIGNATURE,
     "NoSuchEntity": Meaning.NOT_FOUND,
     "ParameterNotFound": Meaning.NOT_FOUND,
     "RepositoryNotFoundException": Meaning.NOT_FOUND,
-    "RequestExpired": Meaning.INVALID_SIGNATURE,
+    "RequestExpired": Meaning.WRONG_CLOCK,
+    "RequestTimeTooSkewed": Meaning.WRONG_CLOCK,
     "ResourceConflictException": Meaning.CONFLICT,
     "ResourceNotFoundException": Meaning.NOT_FOUND,
     "SignatureDoesNotMatch": Meaning.INVALID_SIGNATURE,

@@ -19,7 +19,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from lambdiff.auth.botocore_errors import Meaning, code_and_text, meaning
+from lambdiff.auth.botocore_errors import SET_CLOCK, Meaning, code_and_text, meaning
 from lambdiff.errors import CredentialsError, DeployError
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ def translate(error: ClientError, subject: str, action: str) -> CredentialsError
     reason = f"{code}: {text or error}"
     message = f"{subject} could not be {action}. AWS says: {reason}"
     kind = meaning(error)
+    if kind is Meaning.WRONG_CLOCK:
+        return CredentialsError(message, fix=SET_CLOCK)
     if kind in (Meaning.EXPIRED, Meaning.INVALID_KEYS, Meaning.INVALID_SIGNATURE):
         return CredentialsError(message, fix=SIGN_IN)
     if kind is Meaning.DENIED:

@@ -12,6 +12,8 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from lambdiff.auth.botocore_errors import SET_CLOCK
+
 if TYPE_CHECKING:
     from lambdiff.protocol.http import HttpResponse
 
@@ -89,10 +91,7 @@ def advice(reply: HttpResponse, detail: str) -> str:
         direction = "ahead of" if skew > 0 else "behind"
         return f"Set this machine's clock: it is {abs(skew) / 60:.0f} minutes {direction} the endpoint's."
     if re.search(_CLOCK, text):
-        return (
-            "Set this machine's clock, which may differ from AWS's by five minutes at most. After a suspend, the clock "
-            "of a laptop or a virtual machine may be wrong for a while."
-        )
+        return SET_CLOCK
     if reply.content_type == "text/html":
         return "This is not the reply of a Function URL: check the URL, and which proxy or firewall is in between."
     return next((fix for pattern, fix in _ADVICE if re.search(pattern, text)), _BOTH_PERMISSIONS)

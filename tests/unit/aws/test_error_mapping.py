@@ -45,6 +45,32 @@ def test_each_code_has_its_error(code: str, status: int, kind: type[LambdiffErro
     assert caught.value.fix
 
 
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("SignatureDoesNotMatch", "Signature expired: 20261130T100000Z is now earlier than 20261130T101500Z (...)"),
+        ("InvalidSignatureException", "Signature not yet current: 20261130T103000Z is still later than (...)"),
+        ("RequestExpired", "Request has expired."),
+        ("RequestTimeTooSkewed", "The difference between the request time and the current time is too large."),
+    ],
+)
+def test_a_wrong_clock_is_not_mistaken_for_an_expired_session(code: str, text: str) -> None:
+    """If AWS says that the signature's time is off, the fix is to set the clock."""
+    answer = {"Error": {"Code": code, "Message": text}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    with pytest.raises(CredentialsError) as caught, translated("The stack demo"):
+        raise ClientError(answer, "DescribeStacks")
+    assert "clock" in caught.value.fix
+
+
+def test_what_aws_says_is_safe_to_print() -> None:
+    """Control characters in AWS's code and text are escaped, and a long text is cut."""
+    answer = {"Error": {"Code": "\x1b[31m", "Message": "\x9b2J" + "x" * 100_000}}
+    with pytest.raises(DeployError) as caught, translated("The stack demo"):
+        raise ClientError(answer, "DescribeStacks")
+    assert caught.value.message.isprintable()
+    assert len(caught.value.message) < 1_200
+
+
 def test_an_error_without_a_status_may_have_taken_effect() -> None:
     """Without an HTTP status the error is not `Rejected`, which would promise that nothing has changed."""
     with pytest.raises(DeployError) as caught, translated("The stack demo"):
