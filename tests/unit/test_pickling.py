@@ -42,6 +42,7 @@ SAMPLES: dict[type, Callable[[Any], Any]] = {
     types.DataclassType: lambda info: info.cls(*(sample(field.type) for field in info.fields)),
     types.DictType: lambda info: {sample(info.key_type): sample(info.value_type)},
     types.FloatType: lambda _: 1.5,
+    types.FrozenSetType: lambda info: frozenset([sample(info.item_type)]),
     types.IntType: lambda _: 64,
     types.Metadata: lambda info: sample(info.type),
     types.ListType: lambda info: [sample(info.item_type)],

@@ -71,4 +71,4 @@ def test_the_wait_for_a_new_key_is_bounded(cloud: RotatingCloud, endpoint: Endpo
     endpoint.status = 403
     with client_of(cloud, margin_s=-9.8) as client, pytest.raises(AccessDenied):
         client.health()
-    assert 2 < len(endpoint.answers) < 60
+    assert len(endpoint.answers) < 60
