@@ -1,8 +1,9 @@
 """The deployments saved on this machine, and the source of each setting.
 
 They are saved in one JSON file, `deployments.json`, in `LAMBDIFF_HOME` (by default the user's configuration folder). It
-contains no secret, but only its owner can read it, because account ids and URLs are private. Arguments take precedence
-over the environment, the environment over the file, and the file over the defaults.
+contains no secret, but only its owner can read it, because account ids and URLs are private, and it is not used if
+others can change it. Arguments take precedence over the environment, the environment over the file, and the file over
+the defaults.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Generic, Literal, TypeVar
+from typing import Annotated, Final, Generic, Literal, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
+from lambdiff import environment, trusted_files
 from lambdiff.errors import NOT_JSON, ConfigurationError, InvalidRequest, OutputError
 from lambdiff.file_locks import locked
 from lambdiff.files import write_atomically
@@ -26,6 +28,8 @@ T = TypeVar("T")
 
 NAME_PATTERN: Final = r"^[a-z][a-z0-9-]{0,29}\Z"
 """A deployment's name. The stack and its resources are named after it, hence the length."""
+_NAME_RULE: Final = "Use at most 30 lower-case letters, digits and hyphens, starting with a letter."
+_NO_HOME: Final = Path(os.devnull) / "lambdiff"
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,15 @@ class Deployment(Struct, frozen=True, kw_only=True, omit_defaults=True):
     function_name: str | None = None
     profile: str | None = None
     model: str | None = None
-    memory_mb: int | None = None
-    timeout_s: int = 600
+    memory_mb: Annotated[int, Meta(ge=1)] | None = None
+    timeout_s: Annotated[int, Meta(ge=1)] = 600
     architecture: Literal["x86_64", "arm64"] | None = None
     deployed_at: str | None = None
+
+    @property
+    def shown_url(self) -> str:
+        """The URL for output: without the password that somebody may have added to the file."""
+        return environment.redacted(self.url)
 
 
 class Deployments(Struct, kw_only=True, omit_defaults=True):
@@ -81,22 +90,27 @@ class Deployments(Struct, kw_only=True, omit_defaults=True):
     default: str | None = None
     deployments: dict[str, Deployment] = {}
 
-    def get(self, name: str) -> Deployment:
+    def get(self, name: Sourced[str]) -> Sourced[Deployment]:
         """Return a deployment by name.
 
         Raises:
             ConfigurationError: there is no such deployment; the fix lists those that exist.
         """
         try:
-            return self.deployments[name]
+            return Sourced(self.deployments[name.value], name.source)
         except KeyError:
             known = ", ".join(sorted(self.deployments))
             fix = f"Saved here: {known}." if known else "Create one with `lambdiff deploy` or `lambdiff configure`."
-            raise ConfigurationError(f"There is no deployment {name!r}.", fix=fix) from None
+            shown = environment.quoted(name.value)
+            raise ConfigurationError(f"There is no deployment {shown} ({name.source}).", fix=fix) from None
 
 
-def check_name(name: str) -> str:
+def check_name(name: str, source: str = "") -> str:
     """Return a deployment's name if it is valid: a lower-case letter, then at most 29 letters, digits and hyphens.
+
+    Args:
+        name: what to check.
+        source: where it comes from, for the error; empty if that is obvious.
 
     Raises:
         InvalidRequest: it is not valid.
@@ -106,20 +120,28 @@ def check_name(name: str) -> str:
         'my-model'
     """
     if not re.match(NAME_PATTERN, name):
-        raise InvalidRequest(
-            f"{name!r} is not a valid deployment name.",
-            fix="Use at most 30 lower-case letters, digits and hyphens, starting with a letter.",
-        )
+        origin = f" ({source})" if source else ""
+        raise InvalidRequest(f"{environment.quoted(name)} is not a valid deployment name{origin}.", fix=_NAME_RULE)
     return name
 
 
 def home() -> Path:
-    """Return the folder with all of lambdiff's state."""
-    if chosen := os.environ.get("LAMBDIFF_HOME"):
-        return Path(chosen).expanduser()
+    """Return the folder with all of lambdiff's state, which may not exist yet.
+
+    Without a home folder, this is a path that cannot exist: nothing is read, and nothing can be saved.
+
+    Raises:
+        ConfigurationError: `LAMBDIFF_HOME` is not a path.
+    """
+    if chosen := environment.read_path("LAMBDIFF_HOME"):
+        return chosen
     import platformdirs
 
-    return platformdirs.user_config_path("lambdiff", appauthor=False)
+    try:
+        folder = platformdirs.user_config_path("lambdiff", appauthor=False)
+    except RuntimeError:  # the user is not in the password database, and HOME is not set
+        return _NO_HOME
+    return folder if folder.is_absolute() else _NO_HOME
 
 
 def cache_home() -> Path:
@@ -132,7 +154,11 @@ def cache_home() -> Path:
 
 
 def path() -> Path:
-    """Return the path of the deployments file, which may not exist yet."""
+    """Return the path of the deployments file, which may not exist yet.
+
+    Raises:
+        ConfigurationError: as `home`.
+    """
     return home() / "deployments.json"
 
 
@@ -140,16 +166,30 @@ def load() -> Deployments:
     """Read the deployments file; without a file there are no deployments.
 
     Raises:
-        ConfigurationError: the file exists but cannot be read.
+        ConfigurationError: the file exists but cannot be read, is not valid, or can be changed by other users.
     """
+    file = path()
     try:
-        return msgspec.json.decode(path().read_bytes(), type=Deployments)
+        saved = msgspec.json.decode(trusted_files.read(file), type=Deployments)
     except FileNotFoundError:
         return Deployments()
-    except (OSError, *NOT_JSON) as error:
+    except OSError as error:
+        if _is_out_of_reach(file):
+            return Deployments()
         raise ConfigurationError(
-            f"{path()} cannot be read: {error}.", fix="Repair or delete it, then run `lambdiff configure` again."
+            f"{_shown(file)} cannot be read: {error.strerror}.", fix="Make it readable, or set LAMBDIFF_HOME."
         ) from None
+    except NOT_JSON as error:
+        raise ConfigurationError(
+            f"{_shown(file)} cannot be read: {error}.", fix="Repair or delete it, then run `lambdiff configure` again."
+        ) from None
+    for name, deployment in saved.deployments.items():
+        if name != deployment.name or not re.match(NAME_PATTERN, name):
+            raise ConfigurationError(
+                f"{_shown(file)} contains an entry with the invalid name {environment.quoted(name)}.",
+                fix=f"Rename it. {_NAME_RULE}",
+            )
+    return saved
 
 
 @contextlib.contextmanager
@@ -162,6 +202,7 @@ def change() -> Iterator[Deployments]:
     try:
         with locked(path()):
             saved = load()
+            _check_folder()
             yield saved
             content = msgspec.json.format(msgspec.json.encode(saved), indent=2) + b"\n"
             write_atomically(path(), content, force=True, mode=0o600)
@@ -190,9 +231,32 @@ def remove(name: str) -> None:
         ConfigurationError: the file cannot be read or written.
     """
     with change() as saved:
-        saved.deployments.pop(name, None)
-        if saved.default == name:
-            saved.default = next(iter(saved.deployments), None)
+        _remove(saved, name)
+
+
+def forget(names: Sequence[str]) -> None:
+    """Remove deployments from this machine, all or none; if one was the default, another one becomes the default.
+
+    Raises:
+        ConfigurationError: one of them does not exist, or the file cannot be read or written.
+    """
+    with change() as saved:
+        for name in names:
+            saved.get(Sourced(name, str(path())))
+        for name in names:
+            _remove(saved, name)
+
+
+def set_default(name: str) -> Deployment:
+    """Make a saved deployment the default one, and return it.
+
+    Raises:
+        ConfigurationError: there is no such deployment, or the file cannot be read or written.
+    """
+    with change() as saved:
+        chosen = saved.get(Sourced(name, str(path()))).value
+        saved.default = name
+    return chosen
 
 
 def choose_deployment(name: str | None = None) -> Sourced[Deployment] | None:
@@ -201,9 +265,48 @@ def choose_deployment(name: str | None = None) -> Sourced[Deployment] | None:
     Raises:
         ConfigurationError: the named deployment does not exist.
     """
-    if name:
-        return Sourced(load().get(name), "`deployment=`")
-    if name := os.environ.get("LAMBDIFF_DEPLOYMENT"):
-        return Sourced(load().get(name), "LAMBDIFF_DEPLOYMENT")
     saved = load()
-    return Sourced(saved.get(saved.default), str(path())) if saved.default else None
+    named = name_from_caller(name)
+    if named is None and saved.default:
+        named = Sourced(saved.default, str(path()))
+    return saved.get(named) if named else None
+
+
+def name_from_caller(name: str | None) -> Sourced[str] | None:
+    """Return the deployment's name in the argument or in `LAMBDIFF_DEPLOYMENT`; None if neither has one."""
+    if given := environment.one_line(name, "`deployment=`"):
+        return Sourced(given, "`deployment=`")
+    if given := environment.read("LAMBDIFF_DEPLOYMENT"):
+        return Sourced(given, "LAMBDIFF_DEPLOYMENT")
+    return None
+
+
+def _remove(saved: Deployments, name: str) -> None:
+    saved.deployments.pop(name, None)
+    if saved.default == name:
+        saved.default = next(iter(saved.deployments), None)
+
+
+def _check_folder() -> None:
+    """Do not save what would not be read: the folder may be one that others can change."""
+    with contextlib.suppress(OSError):  # what is wrong with the folder, the attempt to write says
+        trusted_files.check_folder(home())
+
+
+def _is_out_of_reach(file: Path) -> bool:
+    """Whether the default home folder cannot be entered, so that nothing can have been saved in it by this user.
+
+    In containers, the home folder is often missing, /dev/null, or that of another user.
+    """
+    if environment.read("LAMBDIFF_HOME"):
+        return False
+    try:
+        file.lstat()
+    except OSError:
+        return True
+    return False
+
+
+def _shown(file: Path) -> str:
+    """The path of the deployments file, with the variable that it comes from."""
+    return f"{file} (LAMBDIFF_HOME)" if environment.read("LAMBDIFF_HOME") else str(file)

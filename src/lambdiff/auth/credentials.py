@@ -5,21 +5,23 @@ Secret keys stay in memory: never in a file, a log, an error message or a `repr`
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import email.utils
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from lambdiff import forks
-from lambdiff.auth.botocore_errors import Meaning, code_and_text, meaning
+from lambdiff.auth import aws_session
+from lambdiff.auth.aws_session import AwsSession
+from lambdiff.auth.credential_errors import translated
+from lambdiff.auth.key_format import check_keys, names_from
+from lambdiff.config import Sourced
 from lambdiff.errors import CredentialsError
 
 if TYPE_CHECKING:
-    import boto3
     from botocore.credentials import ReadOnlyCredentials
     from types_boto3_secretsmanager.type_defs import GetSecretValueResponseTypeDef
 
@@ -103,7 +105,8 @@ class GivenCredentials:
 
     def get(self) -> ReadOnlyCredentials:
         """Return the given credentials, renewed by botocore if it can."""
-        return _freeze(self._given)
+        with translated("The credentials given to Client"):
+            return _checked(_freeze(self._given), "`credentials=`")
 
     def refresh(self) -> bool:
         """Return False: given credentials do not change."""
@@ -117,25 +120,27 @@ class GivenCredentials:
 class CallerCredentials:
     """The caller's own AWS identity, found as in any AWS tool (environment, profile, SSO, instance role)."""
 
-    def __init__(self, profile: str | None = None) -> None:
-        self._profile = profile
-        self._session: boto3.Session | None = None
+    def __init__(self, profile: Sourced[str] | None = None, region: str | None = None) -> None:
+        self._profile, self._region = profile, region
+        self._session: AwsSession | None = None
         forks.renew_in_children(self)
-        self.source = f"profile {profile}" if profile else "your AWS credentials"
+        self.source = f"profile {profile.value}" if profile else "your AWS credentials"
 
     def get(self) -> ReadOnlyCredentials:
         """Return the caller's credentials, renewed by botocore."""
-        self._session = self._session or session(self._profile)
-        with _translated_errors("Your AWS identity", _ASK_FOR_ROLE):
-            found = self._session.get_credentials()
-            if found is None:
-                raise CredentialsError(
-                    "There are no AWS credentials to sign with.",
-                    fix="Sign in (`aws sso login`, `aws configure`), set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-                    "or generate on this machine with `local=True`.",
-                )
-            self.source = f"profile {self._profile}" if self._profile else f"your AWS credentials ({found.method})"
-            return _freeze(found)
+        self._session = self._session or aws_session.open_session(self._profile, self._region)
+        with translated("Your AWS identity", _ASK_FOR_ROLE):
+            found = self._session.keys()
+        if found is None:
+            raise CredentialsError(
+                f"There are no AWS credentials to sign with.{aws_session.why_no_keys()}",
+                fix="Sign in (`aws sso login`, `aws configure`), set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                "or generate on this machine with `local=True`.",
+            )
+        keys, method = found
+        if self._profile is None:
+            self.source = f"your AWS credentials ({method})"
+        return keys
 
     def refresh(self) -> bool:
         """Look up the credentials again next time: the profile may have been renewed."""
@@ -154,7 +159,7 @@ class CallerCredentials:
 class SecretCredentials:
     """The invoker's key pair from the deployment's secret in Secrets Manager; read once, and again after a 403."""
 
-    def __init__(self, secret_arn: str, region: str, profile: str | None = None) -> None:
+    def __init__(self, secret_arn: str, region: str, profile: Sourced[str] | None = None) -> None:
         self._arn, self._region, self._profile = secret_arn, region, profile
         self._lock = threading.Lock()
         self._keys: ReadOnlyCredentials | None = None
@@ -184,13 +189,15 @@ class SecretCredentials:
         self._lock = threading.Lock()
 
     def _read(self) -> ReadOnlyCredentials:
-        with _translated_errors(f"The secret {self._arn}", "Ask for secretsmanager:GetSecretValue on this secret."):
-            client = session(self._profile).client("secretsmanager", region_name=self._region)
+        session = aws_session.open_session(self._profile, self._region)
+        with translated(f"The secret {self._arn}", "Ask for secretsmanager:GetSecretValue on this secret."):
+            session.keys()  # checks them
+            client = session.client("secretsmanager", self._region)
             reply = client.get_secret_value(SecretId=self._arn)
-            text = reply["SecretString"]
         self._written = time.monotonic() - _age(reply)
+        text = reply.get("SecretString", "")
         try:
-            return _read_only(*parse_key_pair(text))
+            return _checked(_read_only(*parse_key_pair(text)), f"the secret {self._arn}")
         except ValueError:
             raise CredentialsError(
                 f"The secret {self._arn} does not hold AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
@@ -201,7 +208,7 @@ class SecretCredentials:
 class RoleCredentials:
     """Temporary credentials of the stack's invoker role, which the caller assumes; renewed before they expire."""
 
-    def __init__(self, role_arn: str, region: str, profile: str | None = None) -> None:
+    def __init__(self, role_arn: str, region: str, profile: Sourced[str] | None = None) -> None:
         self._arn, self._region, self._profile = role_arn, region, profile
         self._lock = threading.Lock()
         self._credentials: Any = None
@@ -212,7 +219,7 @@ class RoleCredentials:
         """Return the role's credentials; botocore renews them fifteen minutes before they expire."""
         from botocore.credentials import RefreshableCredentials
 
-        with self._lock, _translated_errors(f"The role {self._arn}", _ASK_FOR_ROLE):
+        with self._lock, translated(f"The role {self._arn}", _ASK_FOR_ROLE):
             if self._credentials is None:
                 self._credentials = RefreshableCredentials.create_from_metadata(
                     self._assume(), refresh_using=self._assume, method="sts-assume-role"
@@ -234,7 +241,9 @@ class RoleCredentials:
         self._lock, self._credentials = threading.Lock(), None
 
     def _assume(self) -> dict[str, str]:
-        sts = session(self._profile).client("sts", region_name=self._region)
+        session = aws_session.open_session(self._profile, self._region)
+        session.keys()  # checks them
+        sts = session.client("sts", self._region)
         keys = sts.assume_role(RoleArn=self._arn, RoleSessionName="lambdiff")["Credentials"]
         return {
             "access_key": keys["AccessKeyId"],
@@ -244,55 +253,12 @@ class RoleCredentials:
         }
 
 
-def session(profile: str | None = None) -> boto3.Session:
-    """Open a boto3 session.
-
-    Raises:
-        CredentialsError: there is no such profile, or the AWS configuration cannot be read.
-    """
-    import boto3
-    from botocore.exceptions import BotoCoreError, ProfileNotFound
-
-    try:
-        opened = boto3.Session(profile_name=profile)
-        opened.region_name  # noqa: B018 (reads the configuration file, which may be damaged)
-    except ProfileNotFound as error:
-        raise CredentialsError(f"{error}.", fix="Choose one of `aws configure list-profiles`.") from None
-    except BotoCoreError as error:
-        raise CredentialsError(
-            f"The AWS configuration cannot be read: {error}", fix="Repair ~/.aws/config or AWS_CONFIG_FILE."
-        ) from None
-    return opened
-
-
-@contextlib.contextmanager
-def _translated_errors(subject: str, if_denied: str) -> Iterator[None]:
-    """Raise botocore's errors as a `CredentialsError`; `if_denied` is the fix if a permission is missing."""
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-
-    try:
-        yield
-    except NoCredentialsError:
-        raise CredentialsError(
-            f"{subject} cannot be used without AWS credentials, and there are none.",
-            fix="Sign in first: `aws sso login`, `aws configure`, or pass `profile=`.",
-        ) from None
-    except ClientError as error:
-        code, kind = code_and_text(error)[0] or "unknown error", meaning(error)
-        fix = if_denied if kind is Meaning.DENIED else _ADVICE.get(kind, "Run `lambdiff doctor`.")
-        raise CredentialsError(f"{subject} cannot be used: {code}.", fix=fix) from None
-    except BotoCoreError as error:
-        raise CredentialsError(
-            f"{subject} cannot be used: {error}", fix="Check the profile and the network, or sign in again."
-        ) from None
-
-
 _ASK_FOR_ROLE: Final = "Ask for sts:AssumeRole, and to be added to the role's trust policy."
-_ADVICE: Final = {
-    Meaning.NOT_FOUND: "The deployment may have been deleted, or be in another region: `lambdiff status`.",
-    Meaning.EXPIRED: "Your AWS session has expired: sign in again.",
-    Meaning.INVALID_KEYS: "Your AWS keys are not valid: sign in again.",
-}
+
+
+def _checked(keys: ReadOnlyCredentials, source: str) -> ReadOnlyCredentials:
+    check_keys(keys.access_key, keys.secret_key, keys.token, names_from(source))
+    return keys
 
 
 def _read_only(access_key_id: str, secret_access_key: str, session_token: str | None = None) -> ReadOnlyCredentials:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from lambdiff.config import Sourced
+from lambdiff.environment import quoted
 from lambdiff.errors import ConfigurationError, InvalidRequest
 
 
@@ -71,7 +72,7 @@ def require_region(region: Sourced[str]) -> Partition:
     suggestion = f"Did you mean {similar[0]}? " if similar else "A region is called, for example, eu-central-1. "
     error = InvalidRequest if region.source == "`region=`" else ConfigurationError
     raise error(
-        f"There is no AWS region {region.value!r} ({region.source}).",
+        f"There is no AWS region {quoted(region.value)} ({region.source}).",
         fix=f"{suggestion}For a region that is newer than your boto3: pip install -U boto3",
     )
 

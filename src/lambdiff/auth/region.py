@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Final
 from urllib.parse import urlsplit
 
+from lambdiff import environment
 from lambdiff.config import Deployment, Sourced
 from lambdiff.errors import ConfigurationError
 
+_REGION: Final = re.compile(r"(?=.{1,63}$)[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _FUNCTION_URL_HOST: Final = re.compile(r"[a-z0-9]+\.lambda-url\.([a-z0-9-]+)\.on\.aws")
 
 
@@ -18,7 +19,7 @@ def choose_region(
     *,
     url: str | None = None,
     deployment: Deployment | None = None,
-    profile: str | None = None,
+    profile: Sourced[str] | None = None,
 ) -> Sourced[str]:
     """Return the region and its source: the first of these that is known.
 
@@ -32,7 +33,7 @@ def choose_region(
     Only the last step reads the AWS configuration and imports boto3.
 
     Raises:
-        ConfigurationError: no region is known.
+        ConfigurationError: no region is known, or its first source has something that is not the name of a region.
         CredentialsError: there is no such profile, or the AWS configuration cannot be read.
 
     Example:
@@ -41,23 +42,33 @@ def choose_region(
         >>> str(choose_region("us-east-1"))
         'us-east-1 (`region=`)'
     """
-    if region:
-        return Sourced(region, "`region=`")
-    address = url or (deployment.url if deployment else None)
-    if address and (stated := region_of_url(address)):
+    found = _find_region(region, url or (deployment.url if deployment else None), deployment, profile)
+    if not _REGION.fullmatch(found.value):
+        raise ConfigurationError(
+            f"{environment.quoted(found.value)} is not the name of a region ({found.source}).",
+            fix="A region looks like us-east-1.",
+        )
+    return found
+
+
+def _find_region(
+    region: str | None, url: str | None, deployment: Deployment | None, profile: Sourced[str] | None
+) -> Sourced[str]:
+    if given := environment.one_line(region, "`region=`"):
+        return Sourced(given, "`region=`")
+    if url and (stated := region_of_url(url)):
         return Sourced(stated, "from the URL")
-    if value := os.environ.get("LAMBDIFF_REGION"):
+    if value := environment.read("LAMBDIFF_REGION"):
         return Sourced(value, "LAMBDIFF_REGION")
     if deployment:
         return Sourced(deployment.region, f"deployment {deployment.name}")
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
-        if value := os.environ.get(name):
+        if value := environment.read(name):
             return Sourced(value, name)
-    from lambdiff.auth.credentials import session
+    from lambdiff.auth.aws_session import open_session
 
-    configured = session(profile)
-    if configured.region_name:
-        return Sourced(configured.region_name, f"profile {configured.profile_name}")
+    if configured := open_session(profile).region():
+        return configured
     raise ConfigurationError("The AWS region is unknown.", fix="Pass `region=`, or set AWS_REGION.")
 
 

@@ -15,12 +15,13 @@ from botocore.awsrequest import AWSRequest
 from requests import PreparedRequest
 from requests.auth import AuthBase
 
-from lambdiff.errors import CredentialsError
+from lambdiff.auth.key_format import KeyNames, check_keys
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
 
 SERVICE: Final = "lambda"
+_NAMES: Final = KeyNames("The AWS key id", "The AWS secret key", "The AWS session token")
 _STALE: Final = ("Authorization", "X-Amz-Date", "X-Amz-Security-Token", "X-Amz-Content-SHA256", "Date")
 
 
@@ -57,17 +58,8 @@ class FunctionUrlAuth(AuthBase):
             data=request.body or b"",
             headers={"Content-Type": content_type} if content_type else {},
         )
-        SigV4Auth(_checked(self._credentials()), SERVICE, self.region).add_auth(signed)
+        keys = self._credentials()
+        check_keys(keys.access_key, keys.secret_key, keys.token, _NAMES)
+        SigV4Auth(keys, SERVICE, self.region).add_auth(signed)
         request.headers.update(dict(signed.headers.items()))
         return request
-
-
-def _checked(keys: ReadOnlyCredentials) -> ReadOnlyCredentials:
-    """Reject keys with a stray space or line break: a later error message would contain their value."""
-    for name, value in (("key id", keys.access_key), ("secret key", keys.secret_key), ("session token", keys.token)):
-        if value and not all("!" <= character <= "~" for character in value):
-            raise CredentialsError(
-                f"The AWS {name} contains a space, a line break or another character that no key has.",
-                fix="Set it again without stray whitespace or line breaks.",
-            )
-    return keys

@@ -7,14 +7,14 @@ import email.utils
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
-from lambdiff.auth import credentials, partitions
+from lambdiff.auth import aws_session, partitions
+from lambdiff.auth.aws_session import AwsSession
 from lambdiff.auth.region import choose_region
 from lambdiff.aws.error_mapping import NotFound, PermissionDenied, Rejected, no_credentials, translated
 from lambdiff.config import Deployment, Sourced
 from lambdiff.errors import ConfigurationError, CredentialsError, DeployError, LambdiffError
 
 if TYPE_CHECKING:
-    import boto3
     from types_boto3_cloudformation import CloudFormationClient
     from types_boto3_ec2 import EC2Client
     from types_boto3_ecr import ECRClient
@@ -39,14 +39,14 @@ class Account:
     """An AWS identity in an account and a region.
 
     Attributes:
-        session: the boto3 session that signs all calls.
+        session: signs all calls.
         id: the account id, twelve digits.
         arn: the ARN of the identity.
         region: the region and its source.
         profile: the AWS profile, or None for the default credentials.
     """
 
-    session: boto3.Session = field(repr=False)
+    session: AwsSession = field(repr=False)
     id: str
     arn: str
     region: Sourced[str]
@@ -71,8 +71,9 @@ class Account:
     @overload
     def client(self, service: Literal["sts"]) -> STSClient: ...
     def client(self, service: Any) -> Any:
-        """Return a boto3 client for this region. Call it inside `error_mapping.translated` only."""
-        return self.session.client(service, region_name=self.region.value)
+        """Return a boto3 client for this region. Call its methods inside `error_mapping.translated` only."""
+        with translated(f"A client for {service}", "created"):
+            return self.session.client(service, self.region.value)
 
     def environment(self) -> dict[str, str]:
         """Return environment variables with credentials and region for a child process.
@@ -82,10 +83,11 @@ class Account:
         Raises:
             CredentialsError: there are none.
         """
-        found = self.session.get_credentials()
+        with translated("Your AWS identity"):
+            found = self.session.keys()
         if found is None:
             raise no_credentials()
-        frozen = found.get_frozen_credentials()
+        frozen, _ = found
         variables = {
             "AWS_ACCESS_KEY_ID": str(frozen.access_key),
             "AWS_SECRET_ACCESS_KEY": str(frozen.secret_key),
@@ -154,7 +156,7 @@ def open_account(
     """Identify the caller to AWS.
 
     Args:
-        profile: an AWS profile; by default the deployment's, else the credentials that boto3 finds.
+        profile: an AWS profile; by default as in `choose_profile`.
         region: takes precedence over all other sources; see `choose_region`.
         deployment: the saved deployment to work on.
 
@@ -164,10 +166,10 @@ def open_account(
         ConfigurationError: the region is unknown or does not exist, or the account has not enabled it.
         DeployError: AWS cannot be reached.
     """
-    profile = profile or (deployment.profile if deployment else None)
-    session = credentials.session(profile)
-    where = choose_region(region, deployment=deployment, profile=profile)
+    chosen = aws_session.choose_profile(profile, deployment)
+    where = choose_region(region, deployment=deployment, profile=chosen)
     partition = partitions.require_region(where)
+    session = aws_session.open_session(chosen, where.value)
     try:
         identity = _identify(session, where.value)
     except CredentialsError as error:
@@ -184,15 +186,18 @@ def open_account(
             similar = ", ".join(partitions.similar_regions(where.value))
             error.fix = f"The region {where} may not exist; regions with similar names: {similar}. {error.fix}"
         raise
-    return Account(session, identity["Account"], identity["Arn"], where, profile)
+    return Account(session, identity["Account"], identity["Arn"], where, chosen.value if chosen else None)
 
 
-def _identify(session: boto3.Session, region: str) -> GetCallerIdentityResponseTypeDef:
+def _identify(session: AwsSession, region: str) -> GetCallerIdentityResponseTypeDef:
     with translated("Your AWS identity"):
-        return session.client("sts", region_name=region).get_caller_identity()
+        if session.keys() is None:
+            raise no_credentials()
+        identity: GetCallerIdentityResponseTypeDef = session.client("sts", region).get_caller_identity()
+    return identity
 
 
-def _is_accepted(session: boto3.Session, region: str) -> bool:
+def _is_accepted(session: AwsSession, region: str) -> bool:
     try:
         _identify(session, region)
     except LambdiffError:

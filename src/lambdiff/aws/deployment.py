@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from lambdiff import config
@@ -60,13 +59,8 @@ def select(name: str | None = None, profile: str | None = None) -> SelectedDeplo
 
 def find_saved(name: str | None = None) -> Sourced[Deployment] | None:
     """Return the named deployment, or the default one; None if it is not saved on this machine."""
-    name = name_given(name)
-    return config.choose_deployment(name) if not name or name in config.load().deployments else None
-
-
-def name_given(name: str | None) -> str | None:
-    """Return the name that the caller gives, as an argument or in `LAMBDIFF_DEPLOYMENT`."""
-    return name or os.environ.get("LAMBDIFF_DEPLOYMENT")
+    named = config.name_from_caller(name)
+    return config.choose_deployment(name) if not named or named.value in config.load().deployments else None
 
 
 def select_saved(name: str | None = None) -> Sourced[Deployment]:
@@ -101,7 +95,7 @@ def from_stack(stack: str, *, name: str, region: str | None = None, profile: str
     config.check_name(name)
     account = accounts.open_account(profile, region)
     state = stacks.require(account, stack)
-    return stacks.to_deployment(stack, state.outputs, name=name, region=account.region.value, profile=profile)
+    return stacks.to_deployment(stack, state.outputs, name=name, region=account.region.value, profile=account.profile)
 
 
 def require_explicit_name(name: str | None) -> None:
@@ -113,7 +107,7 @@ def require_explicit_name(name: str | None) -> None:
         ConfigurationError: there are several deployments, or none, and none was named.
     """
     saved = config.load().deployments
-    if len(saved) == 1 or name_given(name):
+    if len(saved) == 1 or config.name_from_caller(name):
         return
     if not saved:
         select_saved()

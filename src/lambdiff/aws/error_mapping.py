@@ -19,11 +19,12 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from lambdiff.auth import aws_session, botocore_errors, credential_errors
 from lambdiff.auth.botocore_errors import SET_CLOCK, Meaning, code_and_text, meaning
 from lambdiff.errors import CredentialsError, DeployError
 
 if TYPE_CHECKING:
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import ClientError
 
 SIGN_IN: Final = "Sign in with `aws sso login` or `aws configure`, or pass another `profile=`."
 
@@ -76,13 +77,15 @@ def translated(subject: str, action: str = "read") -> Iterator[None]:
             ...
         lambdiff.errors.CredentialsError: The log group demo could not be deleted. AWS says: ExpiredToken: ...
     """
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import ClientError
 
     try:
         yield
     except ClientError as error:
         raise translate(error, subject, action) from None
-    except BotoCoreError as error:
+    except Exception as error:
+        if not botocore_errors.is_sdk_error(error):
+            raise
         raise _not_sent(error) from None
 
 
@@ -105,18 +108,22 @@ def translate(error: ClientError, subject: str, action: str) -> CredentialsError
     return rejection(message, fix=retry, reason=reason) if rejection else DeployError(message, fix=retry)
 
 
-def _not_sent(error: BotoCoreError) -> CredentialsError | DeployError:
+def _not_sent(error: Exception) -> CredentialsError | DeployError:
     kind = meaning(error)
     if kind is Meaning.NO_CREDENTIALS:
         return no_credentials()
+    if botocore_errors.provider(error):
+        return credential_errors.translate(error, "Your AWS identity")
     if kind is Meaning.UNREACHABLE:
-        return DeployError(f"AWS cannot be reached: {error}", fix="Check the network and try again.")
-    return CredentialsError(f"The call to AWS could not be made: {error}", fix=SIGN_IN)
+        return DeployError(
+            f"AWS cannot be reached: {botocore_errors.describe(error)}.", fix=credential_errors.check_network()
+        )
+    return CredentialsError(f"The call to AWS could not be made: {botocore_errors.describe(error)}.", fix=SIGN_IN)
 
 
 def no_credentials() -> CredentialsError:
     """Return the error for an environment without AWS credentials."""
-    return CredentialsError("There are no AWS credentials.", fix=SIGN_IN)
+    return CredentialsError(f"There are no AWS credentials.{aws_session.why_no_keys()}", fix=SIGN_IN)
 
 
 _REJECTIONS: Final = {

@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "generate": ("generate:generate", "Generate an image from a prompt."),
     "info": ("info:info", "Show the parameters stored in an image."),
     "configure": ("configure:configure", "Save an endpoint that is already deployed."),
+    "endpoints": ("endpoints:endpoints", "List saved endpoints, choose the default one, or forget some."),
     "serve": ("serve:serve", "Run a Function URL on this machine."),
     "cache": ("cache:cache", "List or remove what can be made again."),
     "models": ("models:models", "List the models that `lambdiff bake` and `lambdiff deploy` know by name."),

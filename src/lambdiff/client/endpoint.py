@@ -6,13 +6,14 @@ the built-in model generates on this machine. Each setting keeps its source, for
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from lambdiff import config, forks
+from lambdiff import config, environment, forks
+from lambdiff.auth import aws_session
+from lambdiff.auth.ca_bundle import choose_ca_bundle
 from lambdiff.auth.region import choose_region
 from lambdiff.config import Deployment, Sourced
 from lambdiff.errors import ConfigurationError
@@ -37,6 +38,7 @@ class Endpoint:
         deployment: the saved deployment that was chosen, if one was.
         model_dir: the baked model folder, if one was chosen for this machine.
         reason: why images are generated on this machine.
+        ca_bundle: the certificates that the endpoint's is verified with; None for those that come with requests.
     """
 
     url: Sourced[str] | None
@@ -46,6 +48,7 @@ class Endpoint:
     deployment: Deployment | None = None
     model_dir: Path | None = None
     reason: str = ""
+    ca_bundle: str | None = None
 
     @classmethod
     def of_transport(cls, transport: Transport) -> Endpoint:
@@ -73,7 +76,9 @@ class Endpoint:
 
         assert self.region is not None  # noqa: S101 (resolve() sets both)
         assert self.credentials is not None  # noqa: S101
-        return FunctionUrlTransport(self.url.value, self.region.value, self.credentials, self.timeout_s)
+        return FunctionUrlTransport(
+            self.url.value, self.region.value, self.credentials, self.timeout_s, ca_bundle=self.ca_bundle
+        )
 
     def price(self, seconds: float) -> float | None:
         """The price in dollars of a request that runs for `seconds`; None if the function's memory size is unknown."""
@@ -119,17 +124,47 @@ def resolve(
     if address is None:
         _refuse_unused(region=region, profile=profile, credentials=credentials, timeout_s=timeout_s)
         reason = "`local=True`" if local else "`model_dir=`" if model_dir else "no deployment is configured"
-        return Endpoint(url=None, model_dir=Path(model_dir) if model_dir else None, reason=reason)
+        return Endpoint(url=None, model_dir=Path(model_dir).expanduser() if model_dir else None, reason=reason)
+    return _remote(address, saved, region=region, credentials=credentials, profile=profile, timeout_s=timeout_s)
+
+
+def of_deployment(deployment: Deployment, timeout_s: float | None = None) -> Endpoint:
+    """Return the endpoint of a deployment, which need not be saved.
+
+    Args:
+        deployment: where requests go.
+        timeout_s: takes precedence over the deployment's timeout.
+
+    Raises:
+        ConfigurationError: the region or the profile is not valid.
+    """
+    return _remote(Sourced(deployment.url, f"deployment {deployment.name}"), deployment, timeout_s=timeout_s)
+
+
+def _remote(
+    address: Sourced[str],
+    saved: Deployment | None,
+    *,
+    region: str | None = None,
+    credentials: Any = None,
+    profile: str | None = None,
+    timeout_s: float | None = None,
+) -> Endpoint:
     address = Sourced(_checked_url(address), address.source)
-    if saved and not (profile or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_ACCESS_KEY_ID")):
-        profile = saved.profile
-    chosen_region = choose_region(region, url=address.value, deployment=saved, profile=profile)
+    chosen_profile = aws_session.choose_profile(profile, saved)
+    chosen_region = choose_region(region, url=address.value, deployment=saved, profile=chosen_profile)
+    ca_bundle = None
+    if address.value.startswith("https:"):
+        environment.check_proxies()
+        # Given credentials have no profile.
+        ca_bundle = aws_session.ca_bundle(chosen_profile) if credentials is None else choose_ca_bundle()
     return Endpoint(
         url=address,
         region=chosen_region,
-        credentials=_credentials(credentials, saved, chosen_region.value, profile),
+        credentials=_credentials(credentials, saved, chosen_region.value, chosen_profile),
         timeout_s=timeout_s or (saved.timeout_s if saved else DEFAULT_TIMEOUT_S),
         deployment=saved,
+        ca_bundle=ca_bundle,
     )
 
 
@@ -162,14 +197,15 @@ def from_url(
     """
     config.check_name(name)
     address = _checked_url(Sourced(url, "`url=`"))
+    chosen_profile = aws_session.choose_profile(profile)
     return Deployment(
         name=name,
         url=address,
-        region=choose_region(region, url=address, profile=profile).value,
+        region=choose_region(region, url=address, profile=chosen_profile).value,
         auth="key-pair" if secret_arn else "role" if role_arn else "caller",
         secret_arn=secret_arn,
         role_arn=role_arn,
-        profile=profile,
+        profile=chosen_profile.value if chosen_profile else None,
     )
 
 
@@ -200,7 +236,7 @@ def _choose_address(url: str | None, deployment: str | None) -> tuple[Sourced[st
     """The address and the saved deployment that it comes from; (None, None) if nothing names an endpoint."""
     if url:
         return Sourced(url, "`url=`"), None
-    if not deployment and (from_environment := os.environ.get("LAMBDIFF_URL")):
+    if not deployment and (from_environment := environment.read("LAMBDIFF_URL")):
         return Sourced(from_environment, "LAMBDIFF_URL"), None
     if chosen := config.choose_deployment(deployment):
         saved = chosen.value
@@ -209,25 +245,34 @@ def _choose_address(url: str | None, deployment: str | None) -> tuple[Sourced[st
 
 
 def _checked_url(address: Sourced[str]) -> str:
+    """The URL in its shortest form. No message shows a password, which a URL with a user name may contain."""
     fix = "It looks like https://abc123.lambda-url.eu-central-1.on.aws/ (the stack's output LambdaUrl)."
+    text = environment.one_line(address.value, address.source)
+    if text is None:
+        raise ConfigurationError(f"{address.source} is empty.", fix=fix)
+    shown = Sourced(environment.redacted(text), address.source)
     try:
-        parts = urlsplit(address.value.strip())
-        host, port = parts.hostname, parts.port
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
     except ValueError:
-        raise ConfigurationError(f"{address} is not a URL.", fix=fix) from None
-    if parts.scheme not in {"http", "https"} or not host or parts.username:
-        raise ConfigurationError(f"{address} is not the URL of an endpoint.", fix=fix)
+        raise ConfigurationError(f"{shown} is not a URL.", fix=fix) from None
+    if parts.scheme not in {"http", "https"} or not environment.is_host(host) or port == 0:
+        raise ConfigurationError(f"{shown} is not the URL of an endpoint.", fix=fix)
+    if "@" in parts.netloc:
+        raise ConfigurationError(
+            f"{shown} has a user name or a password, but requests are signed with AWS credentials.", fix=fix
+        )
     if parts.path not in {"", "/"} or parts.query or parts.fragment:
-        raise ConfigurationError(f"{address} has a path or a query, but the URL of an endpoint has neither.", fix=fix)
+        raise ConfigurationError(f"{shown} has a path or a query, but the URL of an endpoint has neither.", fix=fix)
     if parts.scheme == "http" and not is_loopback(host):
         raise ConfigurationError(
-            f"{address} is not encrypted: others could read prompts and images in transit.", fix="Use https://."
+            f"{shown} is not encrypted: others could read prompts and images in transit.", fix="Use https://."
         )
     netloc = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{netloc}{f':{port}' if port else ''}/"
 
 
-def _credentials(given: Any, saved: Deployment | None, region: str, profile: str | None) -> CredentialSource:
+def _credentials(given: Any, saved: Deployment | None, region: str, profile: Sourced[str] | None) -> CredentialSource:
     from lambdiff.auth import credentials as sources
 
     if given is not None:
@@ -236,4 +281,4 @@ def _credentials(given: Any, saved: Deployment | None, region: str, profile: str
         return sources.SecretCredentials(saved.secret_arn, region, profile)
     if saved and saved.auth == "role" and saved.role_arn:
         return sources.RoleCredentials(saved.role_arn, region, profile)
-    return sources.CallerCredentials(profile)
+    return sources.CallerCredentials(profile, region)

@@ -49,6 +49,7 @@ class FunctionUrlTransport:
         region: the function's region.
         credentials: what signs the requests.
         timeout_s: the function's own timeout in seconds.
+        ca_bundle: a file or folder of trusted certificates; None for those that come with requests.
         connect_timeout_s: seconds to wait for a connection.
         read_margin_s: seconds to wait beyond the function's timeout, so that its own reply always comes first.
         backoff_s: the first retry waits up to this many seconds, each further one up to twice as long, 20 at most.
@@ -61,12 +62,15 @@ class FunctionUrlTransport:
         credentials: CredentialSource,
         timeout_s: float = 600,
         *,
+        ca_bundle: str | None = None,
         connect_timeout_s: float = 10.0,
         read_margin_s: float = 30.0,
         backoff_s: float = 0.5,
     ) -> None:
         self.url = url
         self.credentials = credentials
+        # Without a path, requests would read variables by itself, in another order.
+        self._ca_bundle = ca_bundle or requests.utils.DEFAULT_CA_BUNDLE_PATH
         self._auth = FunctionUrlAuth(credentials.get, region)
         self._connect_timeout = connect_timeout_s
         self._read_timeout = timeout_s + read_margin_s
@@ -141,7 +145,7 @@ class FunctionUrlTransport:
             response = self._adapter.send(
                 self._session.prepare_request(request),
                 timeout=Timeout(total=left, connect=self._connect_timeout, read=self._read_timeout),
-                **self._session.merge_environment_settings(self.url, {}, True, None, None),
+                **self._session.merge_environment_settings(self.url, {}, True, self._ca_bundle, None),
             )
             with response:
                 reply = _read(response)

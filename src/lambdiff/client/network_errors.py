@@ -36,7 +36,7 @@ def translate(error: OSError | HTTPError, url: str) -> Exception:  # noqa: PLR09
         case SSLError() if isinstance(_innermost(error), ssl.SSLCertVerificationError):
             return EndpointUnreachable(
                 f"The certificate of {url} is not trusted: {_cause(error)}.",
-                fix="If a proxy re-signs your traffic, set REQUESTS_CA_BUNDLE to its CA certificate.",
+                fix="If a proxy re-signs your traffic, set AWS_CA_BUNDLE to a file with its CA certificate.",
             )
         case SSLError():
             return _broken(error)  # perhaps after the request was read
@@ -109,4 +109,4 @@ def _cause(error: BaseException) -> str:
 
 def _without_passwords(text: str) -> str:
     """A text in which the URL of a proxy may occur, without the password in it."""
-    return re.sub(r"://[^/@\s]*@", "://...@", text)
+    return re.sub(r"://\S*@", "://...@", text)

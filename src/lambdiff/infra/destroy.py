@@ -86,7 +86,8 @@ def select(name: str | None = None, profile: str | None = None, region: str | No
     saved = deployments.find_saved(name)
     if saved and region in (None, saved.value.region):
         return SelectedDeployment(saved, accounts.open_account(profile, deployment=saved.value))
-    chosen = saved.value.name if saved else config.check_name(deployments.name_given(name) or DEFAULT_NAME)
+    named = config.name_from_caller(name) or Sourced(DEFAULT_NAME, "the default")
+    chosen = saved.value.name if saved else config.check_name(named.value, named.source)
     try:
         account = accounts.open_account(profile, region)
     except ConfigurationError:

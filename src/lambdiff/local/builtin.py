@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from lambdiff import environment
 
 
 def builtin_model_dir() -> Path:
@@ -12,6 +13,9 @@ def builtin_model_dir() -> Path:
 
 
 def default_model_dir() -> Path:
-    """Return `LAMBDIFF_MODEL_DIR` if it is set, otherwise the built-in model's folder."""
-    path = os.environ.get("LAMBDIFF_MODEL_DIR")
-    return Path(path) if path else builtin_model_dir()
+    """Return `LAMBDIFF_MODEL_DIR` if it is set, otherwise the built-in model's folder.
+
+    Raises:
+        ConfigurationError: the variable is not a path.
+    """
+    return environment.read_path("LAMBDIFF_MODEL_DIR") or builtin_model_dir()

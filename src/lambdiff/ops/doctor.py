@@ -296,7 +296,7 @@ def _region(deployment: Deployment) -> _Outcome:
     return _Outcome(
         "note",
         f"{in_url}, as in the URL; {deployment.region} is saved",
-        f"Save it with `lambdiff configure --name {deployment.name} --url {deployment.url} --region {in_url}`.",
+        f"Save it with `lambdiff configure --name {deployment.name} --url {deployment.shown_url} --region {in_url}`.",
     )
 
 

@@ -51,7 +51,7 @@ def status(target: SelectedDeployment) -> Status:
     file = str(config.path())
     facts: dict[str, Sourced[Any]] = {
         "deployment": Sourced(deployment.name, target.deployment.source),
-        "url": Sourced(deployment.url, file),
+        "url": Sourced(deployment.shown_url, file),
         "auth": Sourced(deployment.auth, file),
         "region": account.region,
         "account": Sourced(account.id, "STS"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lambdiff.auth.region import choose_region, region_of_url
-from lambdiff.config import Deployment
+from lambdiff.config import Deployment, Sourced
 from lambdiff.errors import ConfigurationError, CredentialsError
 
 URL = "https://abc123.lambda-url.eu-west-1.on.aws/"
@@ -40,7 +40,7 @@ def test_each_source_beats_the_next(aws_config: Path, monkeypatch: pytest.Monkey
     assert str(choose_region()) == "us-west-1 (AWS_DEFAULT_REGION)"
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     assert str(choose_region()) == "ap-south-1 (profile default)"
-    assert str(choose_region(profile="work")) == "ca-central-1 (profile work)"
+    assert str(choose_region(profile=Sourced("work", "`profile=`"))) == "ca-central-1 (profile work)"
 
 
 def test_a_deployments_url_beats_its_saved_region() -> None:
@@ -68,7 +68,7 @@ def test_no_region_says_how_to_set_one() -> None:
 def test_an_unknown_profile_is_a_credentials_error(aws_config: Path) -> None:
     """A profile that does not exist is reported as such, not as a missing region."""
     with pytest.raises(CredentialsError, match="no-such-profile"):
-        choose_region(profile="no-such-profile")
+        choose_region(profile=Sourced("no-such-profile", "`profile=`"))
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,17 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
-from lambdiff.auth import credentials
+from lambdiff.auth import aws_session
+from lambdiff.auth.aws_session import AwsSession
 from lambdiff.aws.account import Account, open_account
 from lambdiff.config import Deployment, Sourced
 from lambdiff.errors import ConfigurationError, CredentialsError, DeployError, InvalidRequest
 from support.aws_resources import BOOTSTRAP_PARAMETER
+
+
+def session() -> AwsSession:
+    """A session with whatever credentials the environment has."""
+    return AwsSession(boto3.Session())
 
 
 class StubbedAccount(Account):
@@ -53,9 +59,7 @@ def test_an_account_keeps_100_unreserved_executions(
 ) -> None:  # fmt: skip
     """A reservation that Lambda would refuse is left out; the function's current reservation counts as unreserved."""
     monkeypatch.setattr(StubbedAccount, "limits", limits)
-    account = StubbedAccount(
-        boto3.Session(), "123456789012", "arn:aws:iam::123456789012:user/a", Sourced("us-east-1", "x")
-    )
+    account = StubbedAccount(session(), "123456789012", "arn:aws:iam::123456789012:user/a", Sourced("us-east-1", "x"))
     assert account.reservable(wanted, current) == reservable
 
 
@@ -93,7 +97,7 @@ def test_missing_credentials_are_explained(monkeypatch: pytest.MonkeyPatch) -> N
 
 def refuse_identity(monkeypatch: pytest.MonkeyPatch, *regions: str, code: str = "InvalidClientTokenId") -> None:
     """Let STS refuse the caller in some regions."""
-    original = credentials.session
+    original = aws_session.open_session
 
     def refuse(context: dict[str, Any], **_: Any) -> None:
         if context["client_region"] in regions:
@@ -101,12 +105,12 @@ def refuse_identity(monkeypatch: pytest.MonkeyPatch, *regions: str, code: str = 
                 {"Error": {"Code": code, "Message": "The security token is invalid"}}, "GetCallerIdentity"
             )
 
-    def session(profile: str | None = None) -> boto3.Session:
-        opened = original(profile)
-        opened.events.register("before-call.sts.GetCallerIdentity", refuse)
+    def open_session(profile: Sourced[str] | None = None, region: str | None = None) -> AwsSession:
+        opened = original(profile, region)
+        opened._opened.events.register("before-call.sts.GetCallerIdentity", refuse)
         return opened
 
-    monkeypatch.setattr(credentials, "session", session)
+    monkeypatch.setattr(aws_session, "open_session", open_session)
 
 
 def test_a_region_that_is_not_enabled_is_not_an_expired_session(aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +169,7 @@ def test_the_bootstrap_version_is_a_parameter(account: Account) -> None:
 
 def test_credentials_that_disappear_are_explained() -> None:
     """A session whose credentials are gone raises `CredentialsError`, not botocore's error."""
-    account = Account(boto3.Session(), "1", "arn", Sourced("us-east-1", "test"))
+    account = Account(session(), "1", "arn", Sourced("us-east-1", "test"))
     with pytest.raises(CredentialsError, match="no AWS credentials"):
         account.bootstrap_version()
     with pytest.raises(CredentialsError, match="no AWS credentials"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from lambdiff import config
@@ -112,8 +114,10 @@ def test_an_image_has_a_price_if_the_memory_is_known() -> None:
     assert endpoint.resolve(local=True).price(10) is None
 
 
-def test_the_environments_identity_beats_the_saved_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environments_identity_beats_the_saved_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The profile saved with a deployment applies unless an argument or the environment names another identity."""
+    (tmp_path / "config").write_text("[profile work]\n[profile mine]\n[profile other]\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     save(profile="work")
     assert endpoint.resolve().credentials.source == "profile work"
     assert endpoint.resolve(profile="mine").credentials.source == "profile mine"
