@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Generic, Literal, TypeVar
@@ -137,20 +137,40 @@ def home() -> Path:
         return chosen
     import platformdirs
 
-    try:
-        folder = platformdirs.user_config_path("lambdiff", appauthor=False)
-    except RuntimeError:  # the user is not in the password database, and HOME is not set
-        return _NO_HOME
-    return folder if folder.is_absolute() else _NO_HOME
+    return _absolute(lambda: platformdirs.user_config_path("lambdiff", appauthor=False))
 
 
 def cache_home() -> Path:
-    """Return the folder for files that can be made again at any time."""
-    if chosen := os.environ.get("LAMBDIFF_HOME"):
-        return Path(chosen).expanduser() / "cache"
+    """Return the folder for files that can be made again at any time; without a home folder, as `home`.
+
+    Raises:
+        ConfigurationError: as `home`.
+    """
+    if chosen := environment.read_path("LAMBDIFF_HOME"):
+        return chosen / "cache"
     import platformdirs
 
-    return platformdirs.user_cache_path("lambdiff", appauthor=False)
+    return _absolute(lambda: platformdirs.user_cache_path("lambdiff", appauthor=False))
+
+
+def require_home() -> None:
+    """Create the folder if necessary, and check that state can be kept there, before work that would be lost.
+
+    Raises:
+        ConfigurationError: the folder cannot be written to, or other users can change it.
+    """
+    folder = home()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        trusted_files.check_folder(folder)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise ConfigurationError(
+            f"The folder for lambdiff's state, {folder}, cannot be written to.",
+            fix="Set LAMBDIFF_HOME to a folder that you can write to.",
+        )
 
 
 def path() -> Path:
@@ -291,6 +311,14 @@ def _check_folder() -> None:
     """Do not save what would not be read: the folder may be one that others can change."""
     with contextlib.suppress(OSError):  # what is wrong with the folder, the attempt to write says
         trusted_files.check_folder(home())
+
+
+def _absolute(find: Callable[[], Path]) -> Path:
+    try:
+        folder = find()
+    except RuntimeError:  # the user is not in the password database, and HOME is not set
+        return _NO_HOME
+    return folder if folder.is_absolute() else _NO_HOME
 
 
 def _is_out_of_reach(file: Path) -> bool:

@@ -257,9 +257,7 @@ def test_an_image_without_parameters_is_accepted(tmp_path) -> None:
     [("REQUESTS_CA_BUNDLE", "/no/such.pem"), ("HTTPS_PROXY", "http://"), ("ALL_PROXY", "magic://x:1")],
 )
 def test_bad_network_settings_are_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
-    """A setting that prevents sending raises a `ConfigurationError` that names it."""
+    """A setting that prevents sending is named when the client is opened."""
     monkeypatch.setenv(variable, value)
-    with Client("https://abc.lambda-url.us-east-1.on.aws/", credentials=Keys("a", "b")) as caller:
-        with pytest.raises(errors.ConfigurationError) as caught:
-            caller.generate("a cat")
-    assert variable.rsplit("_", maxsplit=1)[-1] in caught.value.fix
+    with pytest.raises(errors.ConfigurationError, match=variable):
+        Client("https://abc.lambda-url.us-east-1.on.aws/", credentials=Keys("a", "b"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +79,65 @@ def test_names_of_deployments_follow_one_rule(name: str) -> None:
     with pytest.raises(InvalidRequest, match="not a valid deployment name") as caught:
         config.check_name(name)
     assert "lower-case" in caught.value.fix
+
+
+def test_without_a_home_nothing_is_saved_and_nothing_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are no deployments, and what needs a folder for its state says so before it starts."""
+    monkeypatch.delenv("LAMBDIFF_HOME")
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/dev/null")
+    assert config.load().deployments == {}
+    with pytest.raises(ConfigurationError, match="cannot be written"):
+        config.save(make("a"))
+    with pytest.raises(ConfigurationError, match="cannot be written to") as caught:
+        config.require_home()
+    assert "LAMBDIFF_HOME" in caught.value.fix
+
+
+@pytest.mark.linux
+def test_a_user_without_a_name_and_without_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container with an arbitrary user, no library can say where the home is."""
+    for name in ("LAMBDIFF_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    assert config.load().deployments == {}
+    assert not config.home().exists()
+    assert not config.cache_home().exists()
+
+
+def test_a_home_that_is_a_file_is_named(clean_environment: Path) -> None:
+    """LAMBDIFF_HOME was set on purpose, so it is not ignored."""
+    clean_environment.touch()
+    with pytest.raises(ConfigurationError, match=r"\(LAMBDIFF_HOME\) cannot be read"):
+        config.load()
+    with pytest.raises(ConfigurationError, match="cannot be written to"):
+        config.require_home()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"name": "../../x", "url": "https://x/", "region": "us-east-1"},
+        {"name": "Prod", "url": "https://x/", "region": "us-east-1"},
+        {"name": "other", "url": "https://x/", "region": "us-east-1"},
+        {"name": "prod", "url": "https://x/", "region": "us-east-1", "timeout_s": -5},
+    ],
+)
+def test_an_entry_that_nobody_saved_is_refused(entry: dict[str, object], clean_environment: Path) -> None:
+    """A name becomes part of paths, so it is checked in the file as well."""
+    clean_environment.mkdir(mode=0o700)
+    name = "prod" if entry["name"] == "other" else entry["name"]
+    config.path().write_text(json.dumps({"deployments": {name: entry}}))
+    config.path().chmod(0o600)
+    with pytest.raises(ConfigurationError, match=r"deployments\.json"):
+        config.load()
+
+
+def test_the_source_of_an_unknown_name_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name may come from a variable that was set long ago."""
+    monkeypatch.setenv("LAMBDIFF_DEPLOYMENT", "prd\r")
+    with pytest.raises(ConfigurationError, match=r"There is no deployment 'prd' \(LAMBDIFF_DEPLOYMENT\)"):
+        config.choose_deployment()
 
 
 @pytest.mark.parametrize("name", ["a", "lambdiff", "my-model-2", "a" * 30])

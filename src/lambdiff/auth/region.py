@@ -42,8 +42,22 @@ def choose_region(
         >>> str(choose_region("us-east-1"))
         'us-east-1 (`region=`)'
     """
-    found = _find_region(region, url or (deployment.url if deployment else None), deployment, profile)
-    if not _REGION.fullmatch(found.value):
+    found = find_region(region, url=url, deployment=deployment, profile=profile)
+    if found is None:
+        raise ConfigurationError("The AWS region is unknown.", fix="Pass `region=`, or set AWS_REGION.")
+    return found
+
+
+def find_region(
+    region: str | None = None,
+    *,
+    url: str | None = None,
+    deployment: Deployment | None = None,
+    profile: Sourced[str] | None = None,
+) -> Sourced[str] | None:
+    """Return the region as `choose_region` does, or None if no region is known."""
+    found = _first_region(region, url or (deployment.url if deployment else None), deployment, profile)
+    if found and not _REGION.fullmatch(found.value):
         raise ConfigurationError(
             f"{environment.quoted(found.value)} is not the name of a region ({found.source}).",
             fix="A region looks like us-east-1.",
@@ -51,9 +65,9 @@ def choose_region(
     return found
 
 
-def _find_region(
+def _first_region(
     region: str | None, url: str | None, deployment: Deployment | None, profile: Sourced[str] | None
-) -> Sourced[str]:
+) -> Sourced[str] | None:
     if given := environment.one_line(region, "`region=`"):
         return Sourced(given, "`region=`")
     if url and (stated := region_of_url(url)):
@@ -67,9 +81,7 @@ def _find_region(
             return Sourced(value, name)
     from lambdiff.auth.aws_session import open_session
 
-    if configured := open_session(profile).region():
-        return configured
-    raise ConfigurationError("The AWS region is unknown.", fix="Pass `region=`, or set AWS_REGION.")
+    return open_session(profile).region()
 
 
 def region_of_url(url: str) -> str | None:

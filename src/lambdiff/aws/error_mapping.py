@@ -92,7 +92,7 @@ def translated(subject: str, action: str = "read") -> Iterator[None]:
 def translate(error: ClientError, subject: str, action: str) -> CredentialsError | DeployError:
     """Return the error for a call that AWS rejected or failed to complete; see `translated`."""
     code, text = code_and_text(error)
-    reason = f"{code}: {text or error}"
+    reason = f"{code}: {text or 'no reason'}"
     message = f"{subject} could not be {action}. AWS says: {reason}"
     kind = meaning(error)
     if kind is Meaning.WRONG_CLOCK:

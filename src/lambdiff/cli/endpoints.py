@@ -7,24 +7,15 @@ from typing import Any, Literal
 import click
 
 from lambdiff import config, environment
-from lambdiff.cli import echo_json
+from lambdiff.cli import completion, echo_json
 from lambdiff.cli.options import json_option
 from lambdiff.cli.value_types import Value
 from lambdiff.config import Deployment, Deployments
-from lambdiff.errors import LambdiffError
-
-
-def _complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Saved names, for the shell's completion; none if they cannot be read."""
-    try:
-        return [name for name in config.load().deployments if name.startswith(incomplete)]
-    except LambdiffError:
-        return []
 
 
 @click.command()
 @click.argument("action", type=Value(Literal["list", "use", "forget"]))
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=_complete)
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.deployments)
 @json_option
 def endpoints(action: str, names: tuple[str, ...], *, as_json: bool) -> None:
     """List saved endpoints, choose the default one, or forget some.

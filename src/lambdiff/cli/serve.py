@@ -45,6 +45,8 @@ encrypted. lambdiff's own client calls http:// on the loopback interface only: f
 with `ssh -L`, or put a server with TLS in front of this one.
 """
 
+_DEFAULT_REGION: Final = "us-east-1"
+
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on.")
@@ -53,8 +55,9 @@ with `ssh -L`, or put a server with TLS in front of this one.
     help="Port to listen on; 0 picks a free one.",
 )  # fmt: skip
 @click.option(
-    "--region", envvar=["LAMBDIFF_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"], show_envvar=True,
-    default="us-east-1", show_default=True, metavar="REGION", help="AWS region that requests must be signed for.",
+    "--region", metavar="REGION",
+    help="AWS region that requests must be signed for.  [env var: LAMBDIFF_REGION, AWS_REGION; default: that of the "
+    "AWS profile, else us-east-1]",
 )  # fmt: skip
 @click.option(
     "--concurrency", type=whole(1, 1_000), default=1, show_default=True, metavar="N",
@@ -68,7 +71,7 @@ with `ssh -L`, or put a server with TLS in front of this one.
     "--model-dir", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="FOLDER",
     help="Folder of a baked model; the built-in model by default.  [env var: LAMBDIFF_MODEL_DIR]",
 )  # fmt: skip
-def serve(host: str, port: int, region: str, concurrency: int, timeout: float, model_dir: Path | None) -> None:
+def serve(host: str, port: int, region: str | None, concurrency: int, timeout: float, model_dir: Path | None) -> None:
     """Run a Function URL on this machine.
 
     The server checks signatures as AWS does. It accepts the key pair in AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
@@ -82,6 +85,7 @@ def serve(host: str, port: int, region: str, concurrency: int, timeout: float, m
         lambdiff serve --port 9000 &
         LAMBDIFF_URL=http://127.0.0.1:9000/ lambdiff generate "a cat in a top hat" -o cat.png
     """
+    from lambdiff.auth.region import find_region
     from lambdiff.errors import MissingExtra
 
     try:
@@ -89,6 +93,8 @@ def serve(host: str, port: int, region: str, concurrency: int, timeout: float, m
     except ImportError:
         raise MissingExtra("The server", "local") from None
     keys, temporary = _keys()
+    chosen = find_region(region)
+    region = chosen.value if chosen else _DEFAULT_REGION
     app = _app(model_dir)
     stop = threading.Event()
 
@@ -125,11 +131,13 @@ def _app(model_dir: Path | None) -> App:
 def _keys() -> tuple[Keys, bool]:
     """The key pair of the environment or a new one, and whether it is new."""
     from lambdiff.auth.credentials import Keys
+    from lambdiff.auth.key_format import IN_ENVIRONMENT, check_keys
     from lambdiff.errors import CredentialsError
 
-    access_key, secret_key = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
+    access_key, secret_key, token = map(os.environ.get, IN_ENVIRONMENT)
     if access_key and secret_key:
-        return Keys(access_key, secret_key, os.environ.get("AWS_SESSION_TOKEN") or None), False
+        check_keys(access_key, secret_key, token, IN_ENVIRONMENT)
+        return Keys(access_key, secret_key, token or None), False
     if access_key or secret_key:
         raise CredentialsError(
             "Only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set.", fix="Set both, or neither."

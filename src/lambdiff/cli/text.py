@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from lambdiff import environment
 
 
 def no_deployment() -> str:
     """Say that this machine generates because nothing is deployed, and with which model."""
-    model = "the model in LAMBDIFF_MODEL_DIR" if os.environ.get("LAMBDIFF_MODEL_DIR") else "the built-in model"
+    model = "the model in LAMBDIFF_MODEL_DIR" if environment.read_path("LAMBDIFF_MODEL_DIR") else "the built-in model"
     return f"No deployment is configured: using {model} on this machine."
 
 

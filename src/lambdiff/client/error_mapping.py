@@ -110,9 +110,13 @@ def _problem(reply: HttpResponse) -> Problem | None:
 
 
 def _aws_message(reply: HttpResponse) -> str:
-    """AWS's own text (`{"Message": ...}` or `{"message": ...}`); for any other body, only its size and type."""
+    """AWS's own text (`{"Message": ...}` or `{"message": ...}`); for any other body, only its size and type.
+
+    What AWS adds about a wrong signature is left out, because it repeats the headers, the session token included.
+    """
     try:
         fields = msgspec.json.decode(reply.body[:MAX_DOCUMENT], type=dict[str, object])
     except NOT_JSON:
         return f"{len(reply.body):,} bytes of {printable(reply.content_type, 60) or 'unknown type'}."
-    return printable(fields.get("Message") or fields.get("message") or "no message")
+    text = str(fields.get("Message") or fields.get("message") or "no message")
+    return printable(text.partition("The Canonical String")[0].strip())

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -115,7 +115,7 @@ class Cdk:
 
     def _start(self, arguments: tuple[str, ...], folder: Path, settings: StackSettings | None) -> subprocess.Popen[str]:
         environment = {
-            **{name: value for name, value in os.environ.items() if name not in ("AWS_PROFILE", "AWS_SESSION_TOKEN")},
+            **{name: value for name, value in os.environ.items() if name not in _OTHER_IDENTITIES},
             **toolchain.environment(self._engine),
             **self._account.environment(),
             "TMPDIR": str(folder),  # so that nothing is left if a tool is stopped
@@ -144,6 +144,12 @@ class Cdk:
             self.changing_stack = stage == STACK
         elif detail := detail_of(line):
             self._stages.detail(detail)
+
+
+_OTHER_IDENTITIES: Final = frozenset(
+    {"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_CREDENTIAL_EXPIRATION"}
+)
+"""Variables that would change or contradict the keys that the CLI receives."""
 
 
 def stage_of(line: str) -> str | None:

@@ -93,6 +93,7 @@ def prepare(options: DeployOptions, stages: Stages) -> Prepared:
         overrides=overrides,
         force=options.force,
     )
+    config.require_home()
     stages.stage("Checking the account")
     account = accounts.open_account(options.profile, options.region)
     notes = offline_checks.check_function_urls(account.region, force=options.force)

@@ -53,8 +53,10 @@ def cdk() -> Tool:
     Raises:
         MissingExtra: Node's wheel is not installed.
         ToolchainError: npm failed, or delivered a package with another hash than the pinned one.
+        ConfigurationError: there is no folder for it, or one that other users can change.
     """
     binary, npm = _node_wheel()
+    config.require_home()
     folder = config.home() / "toolchain" / f"aws-cdk-{CDK_VERSION}"
     if not folder.is_dir():
         _install(binary, npm, folder)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import os
 from collections.abc import Callable, Iterator
 from typing import Final, Literal, NamedTuple, TypeVar, get_args
 
 from msgspec import Struct
 
-from lambdiff import config
+from lambdiff import config, environment
 from lambdiff.auth.region import region_of_url
 from lambdiff.aws import access, principals, stacks
 from lambdiff.aws import account as accounts
@@ -163,7 +162,7 @@ def _engine() -> _Outcome:
 
 
 def _configured_endpoint(name: str | None, profile: str | None, region: str | None) -> Endpoint | None:
-    if name or os.environ.get("LAMBDIFF_URL") or config.choose_deployment():
+    if name or environment.read("LAMBDIFF_URL") or config.choose_deployment():
         return endpoints.resolve(deployment=name, profile=profile, region=region)
     return None
 

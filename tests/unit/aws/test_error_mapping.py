@@ -11,6 +11,7 @@ import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
 
 import lambdiff
+from lambdiff.auth import credential_errors
 from lambdiff.aws import function, images, logs, stacks
 from lambdiff.aws.account import Account
 from lambdiff.aws.error_mapping import Conflict, InvalidValue, NotFound, PermissionDenied, Rejected, translated
@@ -69,6 +70,17 @@ def test_what_aws_says_is_safe_to_print() -> None:
         raise ClientError(answer, "DescribeStacks")
     assert caught.value.message.isprintable()
     assert len(caught.value.message) < 1_200
+
+
+@pytest.mark.parametrize("start", ["The signature does not match.\n\n", ""])
+def test_the_headers_that_aws_repeats_are_left_out(start: str) -> None:
+    """To a wrong signature, AWS answers with what it has received, the session token included."""
+    text = f"{start}The Canonical String should have been\n'POST\n/\n\nx-amz-security-token:invoker-secret\n'"
+    answer = {"Error": {"Code": "SignatureDoesNotMatch", "Message": text}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    for translation in (translated("The stack demo"), credential_errors.translated("The secret")):
+        with pytest.raises(CredentialsError) as caught, translation:
+            raise ClientError(answer, "DescribeStacks")
+        assert "invoker-secret" not in str(caught.value)
 
 
 def test_an_error_without_a_status_may_have_taken_effect() -> None:

@@ -12,7 +12,6 @@ from click.testing import CliRunner, Result
 from lambdiff import config
 from lambdiff.auth.credentials import Keys
 from lambdiff.cli import cli
-from lambdiff.cli.endpoints import endpoints
 from lambdiff.config import Deployment
 from lambdiff.errors import AccessDenied, ConfigurationError, CredentialsError, EndpointUnreachable, InvalidRequest
 from lambdiff.handler.app import App
@@ -163,13 +162,3 @@ def test_a_password_in_the_file_is_not_shown() -> None:
     failed = run("generate", "a cat").exception
     assert isinstance(failed, ConfigurationError)
     assert "hunter2" not in str(failed)
-
-
-def test_names_are_completed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shell offers saved names, and nothing if the file cannot be read."""
-    save("prod", "preview", "test")
-    argument = next(parameter for parameter in endpoints.params if parameter.name == "names")
-    complete = lambda start: [item.value for item in argument.shell_complete(None, start)]  # type: ignore[arg-type]  # noqa: E731
-    assert complete("pr") == ["prod", "preview"]
-    config.path().write_text("{")
-    assert complete("pr") == []

@@ -68,6 +68,16 @@ def test_invalid_fields_are_named() -> None:
         raise_for_problem(problem("invalid-value", errors=[("width", "is 8")]))
 
 
+def test_the_headers_that_aws_repeats_are_left_out() -> None:
+    """To a wrong signature, AWS answers with what it has received, the session token included."""
+    text = (
+        "It does not match.\n\nThe Canonical String should have been\n'GET\n/\n\nx-amz-security-token:invoker-secret'"
+    )
+    with pytest.raises(errors.AccessDenied, match="It does not match") as caught:
+        raise_for_problem(reply(403, msgspec.json.encode({"Message": text}), content_type="application/json"))
+    assert "invoker-secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(("seconds", "words"), [(-600, "10 minutes ahead"), (600, "10 minutes behind")])
 def test_a_wrong_clock_is_recognized(seconds: int, words: str) -> None:
     """If the local clock is ten minutes off the endpoint's, the fix for a 403 states by how much."""

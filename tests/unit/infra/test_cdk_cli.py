@@ -67,11 +67,13 @@ def test_settings_and_credentials_are_passed_in_the_environment(
     cdk: Cdk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The CLI gets credentials and settings in its environment, without a profile, and no secret as an argument."""
-    monkeypatch.setenv("AWS_PROFILE", "somebody")
+    others = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SECURITY_TOKEN", "AWS_CREDENTIAL_EXPIRATION")
+    for name in others:
+        monkeypatch.setenv(name, "somebody")
     cdk.deploy(SETTINGS)
     seen = json.loads((tmp_path / "seen.json").read_text())
     environment = seen["environment"]
-    assert "AWS_PROFILE" not in environment
+    assert not set(others) & set(environment)
     assert environment["AWS_SECRET_ACCESS_KEY"] == "FOOBARSECRET"
     assert environment["CDK_DISABLE_CLI_TELEMETRY"] == "true"
     assert json.loads(environment["LAMBDIFF_STACK_SETTINGS"])["account"] == "123456789012"
