@@ -8,6 +8,7 @@ third more.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 DATE: Final = "2026-09"
@@ -25,6 +26,8 @@ METRIC_MONTH: Final = 0.30
 """Of one custom metric, prorated by the hours in which it has values."""
 SECRET_MONTH: Final = 0.40
 ECR_GB_MONTH: Final = 0.10
+BUILD_MINUTE: Final = {"x86_64": 0.005, "arm64": 0.0034}
+"""CodeBuild, general1.small and arm1.small; the first 100 minutes of a month are free."""
 
 
 def invocation(memory_mb: int, seconds: float, *, architecture: str = "x86_64", tmp_mb: int = 512) -> float:
@@ -52,6 +55,16 @@ def free_images(memory_mb: int, seconds: float) -> int:
         4000
     """
     return min(FREE_REQUESTS, int(FREE_GB_SECONDS / (memory_mb / 1024 * seconds)))
+
+
+def build(seconds: float, architecture: str = "x86_64") -> float:
+    """Return the price in dollars of a build in CodeBuild, which bills minutes that have begun.
+
+    Example:
+        >>> round(build(61), 3)
+        0.01
+    """
+    return math.ceil(seconds / 60) * BUILD_MINUTE[architecture]
 
 
 def snapstart_month(memory_mb: int) -> float:

@@ -10,6 +10,7 @@ import base64
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -65,6 +66,14 @@ class Machine:
         """The saved default deployment."""
         saved = json.loads((self.home / "deployments.json").read_text())
         return dict(saved["deployments"][saved["default"]])
+
+    def changed_model(self, name: str) -> Path:
+        """Return the folder of a model with another name, whose image has never been built."""
+        folder = shutil.copytree(self.model, self.folder / name)
+        manifest = json.loads((folder / manifests.FILENAME).read_text())
+        manifest["name"] = f"{name}-{uuid.uuid4().hex[:8]}"
+        (folder / manifests.FILENAME).write_text(json.dumps(manifest))
+        return folder
 
     def keys(self) -> dict[str, str]:
         """Return the content of the secret: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."""
@@ -280,14 +289,92 @@ def invoke(port: int, event: dict[str, Any]) -> dict[str, Any]:
             time.sleep(0.2)
 
 
+def test_codebuild_builds_on_the_patched_base_image(machine: Machine) -> None:
+    """Without a container engine, a newer base image is built on in CodeBuild, and callers notice nothing.
+
+    The first build fails, with the build's own words. The endpoint stays as it was.
+    """
+    before, keys = machine.deployment, machine.keys()
+    digest = machine.cloud.patch_base_image()
+    newer = machine.report("status")["facts"]["newer base image"]["value"]
+    assert newer.startswith(digest)
+    settings.BUILD_FAULTS.write_text('{"FAULT": "build"}')
+    done = machine.lambdiff("deploy", "--yes", CDK_DOCKER="/nonexistent")
+    settings.BUILD_FAULTS.unlink()
+    assert done.returncode == 7, done.stderr
+    assert "No container engine answers" in done.stderr
+    assert "Build the image in AWS CodeBuild, for $0.005 a minute, at most $0.30? yes" in done.stderr
+    assert "The image could not be built. The tool says: injected fault in build" in done.stderr
+    assert machine.lambdiff("warm").returncode == 0
+    done = machine.lambdiff("deploy", "--yes", CDK_DOCKER="/nonexistent")
+    print(done.stderr)
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "has changed since the last deployment",
+        "Uploading the build context",
+        "Starting CodeBuild",
+        "Building the image",
+        "Pushing the image",
+        "CodeBuild took",
+        "at most $",
+    ):
+        assert words in done.stderr
+    after = machine.deployment
+    assert (after["url"], after["secret_arn"], machine.keys()) == (before["url"], before["secret_arn"], keys)
+    image = machine.cloud.client("lambda").get_function(FunctionName=after["function_name"])["Code"]["ImageUri"]
+    assert re.fullmatch(r"\d+\.dkr\.ecr\.[\w.-]+/lambdiff-builder-images[\w-]+@sha256:[0-9a-f]{64}", image)
+    labels = settings.podman("image", "inspect", "--format={{json .Labels}}", machine.cloud.stored_image(image)).stdout
+    assert json.loads(labels)["org.opencontainers.image.base.digest"] == digest
+    assert machine.report("deploy", "--yes")["changed"] is False
+    assert machine.report("status")["facts"]["newer base image"]["value"] == "none"
+    log = (machine.home / "logs" / "deploy-lambdiff.log").read_text()
+    assert "Running command docker push" in log
+    assert "stand-in-password" not in log + done.stderr
+
+
+def test_an_interrupted_build_in_codebuild_is_recoverable(machine: Machine) -> None:
+    """SIGTERM stops the build in CodeBuild; after SIGKILL it goes on, and the next run waits for it."""
+    model = str(machine.changed_model("codebuild"))
+    command = ("deploy", "--yes", "--model", model, "--no-smoke")
+    settings.BUILD_FAULTS.write_text('{"HOLD": "build"}')
+    for number, status, state in ((signal.SIGTERM, 130, "STOPPED"), (signal.SIGKILL, -9, "IN_PROGRESS")):
+        process = start(machine, *command)
+        wait_for_line(process, machine.home / "logs" / "deploy-lambdiff.log", "Running command docker build")
+        os.kill(process.pid, number)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == status, errors
+        client = machine.cloud.client("codebuild")
+        (build, *_) = client.list_builds_for_project(projectName="lambdiff-Builder")["ids"]
+        assert client.batch_get_builds(ids=[build])["builds"][0]["buildStatus"] == state
+    with (machine.folder / "stderr").open("w") as errors:
+        process = start(machine, *command, stderr=errors)
+        wait_for_line(process, Path(errors.name), "An earlier run has started this build")
+        settings.BUILD_FAULTS.unlink()
+        assert process.wait(timeout=300) == 0, Path(errors.name).read_text()
+    assert machine.deployment["model"].startswith("codebuild-")
+
+
+def start(machine: Machine, *arguments: str, stderr: Any = subprocess.PIPE) -> subprocess.Popen[str]:
+    """Start `lambdiff` without waiting for it."""
+    return subprocess.Popen(
+        machine.cloud.command(sys.executable, "-m", "lambdiff", *arguments), stdin=subprocess.DEVNULL, text=True,
+        stderr=stderr, env=machine.cloud.env(**machine.state),
+    )  # fmt: skip
+
+
+def wait_for_line(process: subprocess.Popen[str], path: Path, words: str) -> None:
+    """Wait until a process has written a line with some words into a file, after what the file had before."""
+    before, deadline = len(path.read_text()), time.monotonic() + 300
+    while words not in path.read_text()[before:]:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 @pytest.fixture(scope="module")
 def other(machine: Machine) -> tuple[str, ...]:
     """The arguments of a second deployment, whose image has never been built, so that every step runs."""
-    folder = shutil.copytree(machine.model, machine.folder / "other-model")
-    manifest = json.loads((folder / manifests.FILENAME).read_text())
-    manifest["name"] = f"other-{uuid.uuid4().hex[:8]}"
-    (folder / manifests.FILENAME).write_text(json.dumps(manifest))
-    return "deploy", "--yes", "--name", "other", "--model", str(folder), "--no-smoke"
+    return "deploy", "--yes", "--name", "other", "--model", str(machine.changed_model("other")), "--no-smoke"
 
 
 def saved(machine: Machine) -> set[str]:
@@ -329,7 +416,7 @@ def test_an_interrupted_deployment_leaves_no_trace(
     assert "Traceback" not in errors
     assert saved(machine) == {"lambdiff"}
     stacks = machine.cloud.client("cloudformation").describe_stacks()["Stacks"]
-    assert {stack["StackName"] for stack in stacks} == {"CDKToolkit", "lambdiff"}
+    assert {stack["StackName"] for stack in stacks} == {"CDKToolkit", "lambdiff", "lambdiff-Builder"}
 
 
 def test_the_next_attempt_succeeds(machine: Machine, other: tuple[str, ...]) -> None:
@@ -364,6 +451,9 @@ def test_destroy_leaves_nothing(machine: Machine) -> None:
     assert client("secretsmanager").list_secrets()["SecretList"] == []
     assert client("logs").describe_log_groups()["logGroups"] == []
     assert client("cloudwatch").describe_alarms()["MetricAlarms"] == []
+    assert client("codebuild").list_projects()["projects"] == []
+    assert len(client("ecr").describe_repositories()["repositories"]) == 1
+    assert len(client("s3").list_buckets()["Buckets"]) == 1
     repository = f"cdk-hnb659fds-container-assets-{settings.ACCOUNT}-{settings.REGION}"
     assert client("ecr").describe_images(repositoryName=repository)["imageDetails"] == []
     assert machine.lambdiff("status").returncode == 3

@@ -16,11 +16,13 @@ from lambdiff.errors import ConfigurationError, CredentialsError, DeployError, L
 
 if TYPE_CHECKING:
     from types_boto3_cloudformation import CloudFormationClient
+    from types_boto3_codebuild import CodeBuildClient
     from types_boto3_ec2 import EC2Client
     from types_boto3_ecr import ECRClient
     from types_boto3_iam import IAMClient
     from types_boto3_lambda import LambdaClient
     from types_boto3_logs import CloudWatchLogsClient
+    from types_boto3_s3 import S3Client
     from types_boto3_secretsmanager import SecretsManagerClient
     from types_boto3_ssm import SSMClient
     from types_boto3_sts import STSClient
@@ -55,6 +57,8 @@ class Account:
     @overload
     def client(self, service: Literal["cloudformation"]) -> CloudFormationClient: ...
     @overload
+    def client(self, service: Literal["codebuild"]) -> CodeBuildClient: ...
+    @overload
     def client(self, service: Literal["ec2"]) -> EC2Client: ...
     @overload
     def client(self, service: Literal["ecr"]) -> ECRClient: ...
@@ -64,6 +68,8 @@ class Account:
     def client(self, service: Literal["lambda"]) -> LambdaClient: ...
     @overload
     def client(self, service: Literal["logs"]) -> CloudWatchLogsClient: ...
+    @overload
+    def client(self, service: Literal["s3"]) -> S3Client: ...
     @overload
     def client(self, service: Literal["secretsmanager"]) -> SecretsManagerClient: ...
     @overload

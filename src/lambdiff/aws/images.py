@@ -164,6 +164,24 @@ def delete(account: Account, image: StoredImage, stack: str) -> None:
             )
 
 
+def delete_others(account: Account, repository: str, digest: str) -> None:
+    """Delete all images of a repository but one.
+
+    Raises:
+        CredentialsError, DeployError: they could not be deleted.
+    """
+    client = account.client("ecr")
+    with translated(f"The images in {repository}", "deleted"):
+        found = [
+            each["imageDigest"]
+            for page in client.get_paginator("describe_images").paginate(repositoryName=repository)
+            for each in page["imageDetails"]
+        ]
+        for other in found:
+            if other != digest:
+                client.batch_delete_image(repositoryName=repository, imageIds=[{"imageDigest": other}])
+
+
 def _is_of(stack: str, tags: Iterable[str]) -> bool:
     prefix = tag_prefix(stack)
     # Completely, because the stack `lambdiff-tiny` begins with the name of the stack `lambdiff`.

@@ -76,6 +76,29 @@ def follow(
         sleep(2)
 
 
+def tail(account: Account, group: str, stream: str, token: str | None = None) -> tuple[list[str], str | None]:
+    """Read the lines of one log stream that are new since the last call.
+
+    Args:
+        account: the account.
+        group: the name of the log group.
+        stream: the name of the stream.
+        token: the second part of the last result; None reads from the beginning.
+
+    Returns:
+        The lines, and the token for the next call. There are none while the stream does not exist.
+    """
+    options: dict[str, Any] = {"nextToken": token} if token else {}
+    try:
+        with translated(f"The log group {group}"):
+            reply = account.client("logs").get_log_events(
+                logGroupName=group, logStreamName=stream, startFromHead=True, **options
+            )
+    except NotFound:
+        return [], token
+    return [event["message"].rstrip("\n") for event in reply["events"]], reply["nextForwardToken"]
+
+
 def exists(account: Account, group: str) -> bool:
     """Return whether a log group exists."""
     if not group:

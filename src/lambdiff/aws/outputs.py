@@ -16,6 +16,11 @@ FINGERPRINT: Final = "Fingerprint"
 SECRET_ARN: Final = "SecretArn"  # noqa: S105 (the name of an output)
 INVOKER_ROLE_ARN: Final = "InvokerRoleArn"
 
+BUILDER_PROJECT: Final = "BuilderProject"
+BUILDER_BUCKET: Final = "BuilderBucket"
+BUILDER_REPOSITORY: Final = "BuilderRepository"
+"""Outputs of a deployment's builder stack."""
+
 KEY_SERIAL: Final = "KeySerial"
 """Template parameter: when the number is raised, CloudFormation replaces the access key (`lambdiff rotate`)."""
 

@@ -18,6 +18,7 @@ from lambdiff.infra import settings
 from lambdiff.printable import printable
 
 if TYPE_CHECKING:
+    from lambdiff.infra.builder import BuilderName
     from lambdiff.infra.deploy import DeployResult
     from lambdiff.infra.preflight import DeployOptions
     from lambdiff.infra.settings import SettingOverrides
@@ -109,6 +110,10 @@ _MAX_DIFF: Final = 1_000_000
 )  # fmt: skip
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Tag for every resource; repeatable.")
 @click.option(
+    "--builder", type=click.Choice(["auto", "local", "codebuild"]), default="auto", show_default=True,
+    help="What builds the image: a container engine here, or AWS CodeBuild; its price is shown first.",
+)  # fmt: skip
+@click.option(
     "--export", type=click.Path(path_type=Path), metavar="FOLDER",
     help="Write the template and the image's build context there instead of deploying, for a pipeline that deploys.",
 )  # fmt: skip
@@ -128,15 +133,15 @@ _MAX_DIFF: Final = 1_000_000
 @json_option
 def deploy(
     model: str, name: str, region: str | None, profile: str | None, *, reserved_concurrency: int | None,
-    tags: tuple[str, ...], export: Path | None, account: str | None, dry_run: bool, force: bool, smoke: bool, yes: bool,
-    as_json: bool, **options: Any,
+    tags: tuple[str, ...], builder: BuilderName, export: Path | None, account: str | None, dry_run: bool, force: bool,
+    smoke: bool, yes: bool, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Deploy a model to your AWS account.
 
-    The model is served behind an IAM-protected Function URL. You need AWS credentials and a container engine (docker,
-    podman or finch); Node and the CDK CLI are installed for you. After a change or a failure, run the command again: it
-    continues where it left off. Options that you leave out return to their defaults; some of them keep what is
-    deployed.
+    The model is served behind an IAM-protected Function URL. You need AWS credentials. The image is built by a
+    container engine (docker, podman or finch) or, if none runs here, by AWS CodeBuild; Node and the CDK CLI are
+    installed for you. After a change or a failure, run the command again: it continues where it left off. Options that
+    you leave out return to their defaults; some of them keep what is deployed.
 
     Examples:
 
@@ -155,7 +160,7 @@ def deploy(
         given["tags"] = _pairs(tags)
     deploy_options = preflight.DeployOptions(
         name=name, model=model, region=region, profile=profile, reserved_concurrency=reserved_concurrency,
-        overrides=cast("SettingOverrides", given), force=force, smoke_test=smoke,
+        overrides=cast("SettingOverrides", given), builder=builder, force=force, smoke_test=smoke,
     )  # fmt: skip
     stages = Stages()
     if account is not None and export is None:

@@ -1,4 +1,7 @@
-"""The CDK app: synthesizes the stack. The CDK CLI starts it as `python -m lambdiff.infra.cdk_app`."""
+"""The CDK app: synthesizes the stack of an endpoint, or its builder stack.
+
+The CDK CLI starts it as `python -m lambdiff.infra.cdk_app [builder FINGERPRINT]`.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,30 @@ def build(settings: StackSettings, outdir: str | None = None) -> cdk.App:
 
     The template contains nothing about this machine: no CDK metadata, no construct paths, no stack traces.
     """
-    app = cdk.App(analytics_reporting=False, stack_traces=False, tree_metadata=False, outdir=outdir)
+    app = _app(outdir)
     EndpointStack(app, settings)
     return app
+
+
+def build_builder(settings: StackSettings, fingerprint: str, outdir: str | None = None) -> cdk.App:
+    """Return the app with the builder stack of an endpoint."""
+    from lambdiff.infra.builder_stack import BuilderStack
+
+    app = _app(outdir)
+    BuilderStack(app, settings, fingerprint)
+    return app
+
+
+def _app(outdir: str | None) -> cdk.App:
+    return cdk.App(analytics_reporting=False, stack_traces=False, tree_metadata=False, outdir=outdir)
 
 
 def main() -> None:
     """Synthesize the stack for the settings in the environment."""
     try:
-        build(stack_settings.from_environment()).synth()
+        settings = stack_settings.from_environment()
+        app = build_builder(settings, sys.argv[2]) if sys.argv[1:2] == ["builder"] else build(settings)
+        app.synth()
     except LambdiffError as error:
         sys.exit(f"lambdiff: {error}")
 

@@ -46,6 +46,7 @@ class Cdk:
     """
 
     changing_stack = False
+    _one_stage = False
 
     def __init__(self, account: Account, stages: Stages, *, engine: Tool | None = None, log_name: str = "cdk") -> None:
         self._account = account
@@ -76,15 +77,29 @@ class Cdk:
             document: dict[str, dict[str, str]] = msgspec.json.decode(outputs.read_bytes())
         return document[settings.stack_name]
 
+    def deploy_builder(self, settings: StackSettings, fingerprint: str) -> None:
+        """Create or update the builder stack of an endpoint, all within the current stage."""
+        self._one_stage = True
+        with _temporary_folder() as folder:
+            self._run(
+                *self._app(folder, f"builder {fingerprint}"),
+                *("deploy", "--require-approval", "never", "--progress", "events"),
+                folder=folder,
+                settings=settings,
+                what="The preparation of CodeBuild",
+            )
+        self._one_stage = False
+
     def diff(self, settings: StackSettings) -> str:
         """Return what `deploy` would change, as the CDK CLI prints it."""
         with _temporary_folder() as folder:
             return self._run(*self._app(folder), "diff", folder=folder, settings=settings, what="The comparison")
 
     @staticmethod
-    def _app(folder: Path) -> tuple[str, ...]:
+    def _app(folder: Path, arguments: str = "") -> tuple[str, ...]:
         # The command must not end in a quote: the CLI strips a matching pair of outer quotes.
-        return ("--app", f'"{sys.executable}" -m lambdiff.infra.cdk_app', "--output", str(folder / "cdk.out"))
+        command = f'"{sys.executable}" -m lambdiff.infra.cdk_app {arguments}'.strip()
+        return ("--app", command, "--output", str(folder / "cdk.out"))
 
     def _run(self, *arguments: str, folder: Path, what: str, settings: StackSettings | None = None) -> str:
         self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -139,7 +154,7 @@ class Cdk:
         )
 
     def _show_progress(self, line: str) -> None:
-        if stage := stage_of(line):
+        if (stage := stage_of(line)) and not self._one_stage:
             self._stages.stage(stage)
             self.changing_stack = stage == STACK
         elif detail := detail_of(line):

@@ -11,6 +11,7 @@ smoke test          checks health and generates an image, which gives the price 
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 
 import msgspec
@@ -18,13 +19,15 @@ from msgspec import Struct
 
 from lambdiff import config, pricing
 from lambdiff.aws import stacks
+from lambdiff.aws.account import Account
 from lambdiff.config import Deployment
 from lambdiff.errors import Cancelled, LambdiffError
-from lambdiff.infra import bootstrap, build_context, question, smoke_test, toolchain
+from lambdiff.infra import bootstrap, build_context, builder, question, smoke_test
 from lambdiff.infra.cdk_cli import Cdk
 from lambdiff.infra.failures import MemoryCapped
 from lambdiff.infra.preflight import DeployOptions, Prepared, fingerprint, prepare
 from lambdiff.infra.settings import StackSettings
+from lambdiff.infra.toolchain import Tool
 from lambdiff.interrupts import DeferredInterrupt
 from lambdiff.stages import Confirm, Stages
 
@@ -101,25 +104,29 @@ class _Run:
     def __init__(self, options: DeployOptions, stages: Stages, confirm: Confirm) -> None:
         self.options, self.stages, self.confirm = options, stages, confirm
         self.notes: list[str] = []
+        self._said = 0
         self._prepared: Prepared | None = None
         self._cdk: Cdk | None = None
-        self._bootstrapping = self._changing = self._deployed = False
+        self._chosen: list[Tool | None] = []
+        self._bootstrapping = self._changing = self._building = self._deployed = False
         self._memory_limit: int | None = None
 
     def run(self) -> DeployResult:
         """Run all steps."""
-        prepared = self._prepared = prepare(self.options, self.stages)
+        prepared = self._prepared = prepare(self.options, self.stages, self._choose_builder)
         self.notes += prepared.notes
-        for note in self.notes:
-            self.stages.say(f"          {note}")
+        self._say_notes()
         if prepared.unchanged and prepared.state and not self.options.force:
             self.stages.done()
             saved = _save(self.options, prepared.settings, prepared.state.outputs)
             return _result(saved, prepared.settings, self.notes, changed=False, stages=self.stages.times)
-        self._cdk = self._open_cdk(prepared)
-        if not self.confirm(question.ask(prepared)):
+        engine = self._choose_builder(prepared.account, prepared.settings)
+        self._cdk = self._open_cdk(prepared, engine)
+        if not self.confirm(question.ask(prepared, in_codebuild=engine is None)):
             raise Cancelled("Nothing was deployed.")
         self._changing = True
+        if engine is None:
+            prepared = self._prepared = self._build_in_codebuild(self._cdk, prepared)
         if prepared.state and prepared.state.never_created:
             self.stages.stage("Deleting the incomplete stack")
             stacks.delete(prepared.account, prepared.state.name)
@@ -128,11 +135,22 @@ class _Run:
         saved = _save(self.options, settings, outputs)
         self._deployed = True
         build_context.prune(prepared.context.folder)
+        if settings.image:
+            self._prune_images(prepared.account, settings.image)
+        elif unused := builder.read(prepared.account, settings.name):
+            self.notes.append(f"The stack {unused.name} is not used any more; `lambdiff destroy` removes it.")
         seconds = None
         if self.options.smoke_test and settings.reserved_concurrency != 0:
             seconds = smoke_test.run(saved, settings, self.stages, self.notes)
         self.stages.done()
+        self._say_notes()
         return _result(saved, settings, self.notes, changed=True, seconds=seconds, stages=self.stages.times)
+
+    def _say_notes(self) -> None:
+        """Print the notes that have not been printed yet."""
+        for note in self.notes[self._said :]:
+            self.stages.say(f"          {note}")
+        self._said = len(self.notes)
 
     def interrupted(self) -> Cancelled:
         """Return the error after an interrupt: what AWS does now, and what to run next."""
@@ -149,6 +167,12 @@ class _Run:
             )
         if not self._changing or self._prepared is None:
             return Cancelled("Interrupted; nothing was changed in AWS.", fix="Run `lambdiff deploy` again.")
+        if self._building:
+            return Cancelled(
+                f"Interrupted before the image was complete; the stack {self._prepared.settings.stack_name} was not "
+                "changed.",
+                fix=f"{again} `lambdiff destroy` removes what CodeBuild has.",
+            )
         if self._memory_limit:
             again = f"{again} Add `memory_mb={self._memory_limit}`, the most that this account may have."
         return Cancelled(
@@ -171,10 +195,34 @@ class _Run:
             return f"The stack {name} is {state.status}: this continues in AWS."
         return f"The stack {name} is {state.status}; if an update has just begun, it continues in AWS."
 
-    def _open_cdk(self, prepared: Prepared) -> Cdk:
-        """Find the container engine, fetch the CDK CLI if necessary, and bootstrap the account if necessary."""
+    def _choose_builder(self, account: Account, settings: StackSettings) -> Tool | None:
+        """Return the container engine, or None for CodeBuild; ask at most once."""
+        if not self._chosen:
+            self.stages.stage("Checking this machine")
+
+            def confirm(question: str) -> bool:
+                self.stages.done()
+                return self.confirm(question)
+
+            self._chosen.append(builder.choose(self.options.builder, account, settings, confirm))
+        return self._chosen[0]
+
+    def _build_in_codebuild(self, cdk: Cdk, prepared: Prepared) -> Prepared:
+        """Build the image in CodeBuild, unless it exists, and return the deployment with its address."""
+        self._building = True
+        image = builder.build(prepared.account, cdk, prepared.settings, prepared.context, self.stages)
+        self._building = False
+        return dataclasses.replace(prepared, settings=msgspec.structs.replace(prepared.settings, image=image))
+
+    def _prune_images(self, account: Account, image: str) -> None:
+        try:
+            builder.prune(account, image)
+        except LambdiffError as error:  # the endpoint is up to date
+            self.notes.append(f"Earlier images are left in ECR: {error.message}")
+
+    def _open_cdk(self, prepared: Prepared, engine: Tool | None) -> Cdk:
+        """Fetch the CDK CLI if necessary, and bootstrap the account if necessary."""
         self.stages.stage("Checking this machine")
-        engine = toolchain.container_engine()
         self.stages.detail("fetching the CDK CLI")
         cdk = Cdk(prepared.account, self.stages, engine=engine, log_name=f"deploy-{self.options.name}")
         self._bootstrapping = True
@@ -207,7 +255,10 @@ def dry_run(options: DeployOptions, stages: Stages) -> DryRun:
     """Run the preflight and compare with the stack, without changing anything in AWS."""
     prepared = prepare(options, stages)
     stages.stage("Comparing with the stack")
-    diff = Cdk(prepared.account, stages, log_name=f"deploy-{options.name}").diff(prepared.settings)
+    settings = prepared.settings
+    if options.builder != "local" and (image := builder.find_image(prepared.account, settings, prepared.context)):
+        settings = msgspec.structs.replace(settings, image=image)
+    diff = Cdk(prepared.account, stages, log_name=f"deploy-{options.name}").diff(settings)
     stages.done()
     notes = [*prepared.notes, *prepared.losses]
     return DryRun(summary=question.describe(prepared.settings, prepared.context), diff=diff, notes=notes)

@@ -26,8 +26,8 @@ from lambdiff.aws.images import ImageAddress, StoredImage
 from lambdiff.config import Deployment, Sourced
 from lambdiff.errors import Cancelled, ConfigurationError
 from lambdiff.files import write_atomically
-from lambdiff.infra import existing_stack
-from lambdiff.infra.settings import DEFAULT_NAME, stack_name
+from lambdiff.infra import builder, existing_stack
+from lambdiff.infra.settings import DEFAULT_NAME, builder_stack_name, stack_name
 from lambdiff.interrupts import DeferredInterrupt
 from lambdiff.stages import Confirm, Stages
 
@@ -48,6 +48,7 @@ class RetainedResources(Struct, frozen=True, kw_only=True):
         function: the name of the function, which may be listed for a while after it was deleted.
         image: the address of its image.
         image_known: whether the functions that use an image can be recognized; see `functions.users_of_images`.
+        builder: the repository of the builder stack, if CodeBuild built the images.
     """
 
     account: str
@@ -57,6 +58,7 @@ class RetainedResources(Struct, frozen=True, kw_only=True):
     image: str = ""
     image_known: bool = True
     log_group: str = ""
+    builder: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ class _Run:
         stages.done()
         self.progress = f"Interrupted when the stack {retained.stack} was deleted; images and logs may be left."
         self.next = "Run `lambdiff destroy` again: it asks about what is left."
-        removed, kept = _delete_retained(account, retained, stages, self._confirm)
+        removed, kept = _delete_retained(account, deployment.name, retained, stages, self._confirm)
         saved = config.load().deployments.get(deployment.name)
         if saved and (saved.region, saved.stack) == (retained.region, retained.stack):
             config.remove(deployment.name)
@@ -168,7 +170,8 @@ class _Run:
 def _exists(account: Account, name: str) -> bool:
     """Whether a stack that is not saved on this machine exists, or the rest of it, if a run was interrupted."""
     wanted = Deployment(name=name, url="", region=account.region.value, stack=stack_name(name))
-    return _read_record(account, wanted) is not None or stacks.read(account, stack_name(name)) is not None
+    names = (stack_name(name), builder_stack_name(name))
+    return _read_record(account, wanted) is not None or any(stacks.read(account, each) for each in names)
 
 
 def _record_path(name: str) -> Path:
@@ -188,7 +191,11 @@ def _read_record(account: Account, deployment: Deployment) -> RetainedResources 
 def _find_retained(
     account: Account, deployment: Deployment, record: RetainedResources | None, stages: Stages
 ) -> RetainedResources:
-    state = stacks.read(account, record.stack) if record else stacks.require_for(account, deployment)
+    builder_state = builder.read(account, deployment.name)
+    if record or builder_state:  # the rest of a deployment, or the beginning of one
+        state = stacks.read(account, record.stack if record else stack_name(deployment.name))
+    else:
+        state = stacks.require_for(account, deployment)
     if state and state.changing:
         stages.stage("Waiting for an earlier change of the stack")
         state = stacks.wait_until_idle(account, state.name, seen=lambda each: stages.detail(each.status))
@@ -205,16 +212,25 @@ def _find_retained(
         image=(function.image_uri if function else "") or record.image,
         image_known=function.image_known if function else record.image_known,
         log_group=found.get(outputs.LOG_GROUP) or record.log_group,
+        builder=builder_state.outputs.get(outputs.BUILDER_REPOSITORY, "") if builder_state else record.builder,
     )
 
 
 def _delete_retained(
-    account: Account, retained: RetainedResources, stages: Stages, confirm: Confirm
+    account: Account, name: str, retained: RetainedResources, stages: Stages, confirm: Confirm
 ) -> tuple[list[str], list[str]]:
     """Ask about each retained resource and delete it; return what was removed and what was kept."""
     removed: list[str] = []
     kept: list[str] = []
     leftovers = list(_image_leftovers(account, retained, kept))
+    if builder.read(account, name):
+        leftovers.append(
+            _Leftover(
+                f"CodeBuild project and images of {retained.stack} ({builder_stack_name(name)})",
+                "Deleting the CodeBuild project",
+                lambda: builder.remove(account, name),
+            )
+        )
     if logs.exists(account, retained.log_group):
         leftovers.append(
             _Leftover(
@@ -269,7 +285,10 @@ def _image_leftovers(account: Account, retained: RetainedResources, kept: list[s
 def _images(account: Account, retained: RetainedResources) -> tuple[list[StoredImage], list[StoredImage]]:
     """Return the function's image, if it exists, and the earlier images of the stack."""
     address = ImageAddress.parse(retained.image)
-    current = images.find(account, retained.image)
+    if retained.builder and retained.image.startswith(f"{retained.builder}@"):
+        address, current = None, None  # the builder stack deletes it
+    else:
+        current = images.find(account, retained.image)
     published = images.of_stack(account, address.repository if address else account.image_repository, retained.stack)
     return [current] if current else [], [image for image in published if image != current]
 

@@ -148,7 +148,7 @@ TABLE: Final = (
     ),
     KnownFailure(
         "build",
-        r"(: fail: \S+ build [^\n]*exited with|Failed to build asset)",
+        r"(: fail: \S+ build [^\n]*exited with|Failed to build asset|executing command: docker build)",
         "The image could not be built.",
         "See the end of {log} for the step that failed.",
     ),
@@ -161,7 +161,7 @@ TABLE: Final = (
     KnownFailure(
         "push",
         r"(: fail: \S+ push [^\n]*exited with|no basic auth credentials|error copying image|writing blob|"
-        r"Failed to publish asset)",
+        r"Failed to publish asset|executing command: docker push)",
         "The image was built but could not be pushed to ECR.",
         "Check the network and run the same command again; pushed layers are kept.",
     ),
@@ -274,6 +274,7 @@ def _reason(output: str) -> str:
         r": fail: .* exited with error code \d+: (.+)",
         r": fail: (.+)",
         r"^❌\s*(.+)",
+        r"^(?:#\d+ )?(?:[\d.]+ )?ERROR: (.+)",  # a step of a build
         r"^(?:Toolkit)?[Ee]rror: (.+)",
     ):
         for line in lines:

@@ -11,7 +11,6 @@ from lambdiff import config
 from lambdiff.engine import manifest as manifests
 from lambdiff.engine.manifest import EngineName, Manifest
 from lambdiff.errors import ModelError, did_you_mean
-from lambdiff.infra import toolchain
 from lambdiff.local import builtin
 from lambdiff.protocol.validation import raise_for
 
@@ -53,12 +52,20 @@ def check(model: str, engine: EngineName) -> None:
         find_libraries(engine)
 
 
-def model_folder(model: str, engine: EngineName, *, say: Say = lambda _: None, progress: Say = lambda _: None) -> Path:
+def model_folder(
+    model: str,
+    engine: EngineName,
+    *,
+    before_bake: Callable[[], object] = lambda: None,
+    say: Say = lambda _: None,
+    progress: Say = lambda _: None,
+) -> Path:
     """Return a baked folder for a model, and bake it if necessary.
 
     Args:
         model: `built-in`, a baked folder, or a name or hub id in the catalogue.
         engine: the engine to bake a catalogue model for.
+        before_bake: called before a bake, for checks that should not fail after the minutes that it takes.
         say: receives the license of a catalogue model.
         progress: receives the current step of a bake.
 
@@ -66,17 +73,18 @@ def model_folder(model: str, engine: EngineName, *, say: Say = lambda _: None, p
         ConfigurationError: there is no such folder and no such model.
         MissingExtra: the model has to be baked, and the `bake` extra is not installed.
         ModelError: the model cannot be baked.
-        ToolchainError: the model has to be baked, but no container engine answers.
     """
     if model == BUILT_IN:
         return builtin.builtin_model_dir()
     folder = Path(model).expanduser()
     if (folder / manifests.FILENAME).is_file():
         return folder
-    return _catalogue_model(model, engine, say, progress)
+    return _catalogue_model(model, engine, before_bake, say, progress)
 
 
-def _catalogue_model(model: str, engine: EngineName, say: Say, progress: Say) -> Path:
+def _catalogue_model(
+    model: str, engine: EngineName, before_bake: Callable[[], object], say: Say, progress: Say
+) -> Path:
     """Return the folder of a catalogue model, and bake it if there is none or an incomplete one."""
     from lambdiff.bake import bake, catalogue
     from lambdiff.bake.provenance import BAKED_BY
@@ -86,8 +94,7 @@ def _catalogue_model(model: str, engine: EngineName, say: Say, progress: Say) ->
     say(f"{entry.hub_id} has the license {entry.license}: {entry.license_url}")
     found = _read_baked(baked)
     if found is None:
-        # Fail now rather than after the minutes that baking takes.
-        toolchain.container_engine()
+        before_bake()
         shutil.rmtree(baked, ignore_errors=True)
         bake.bake(entry.name, baked, engine=engine, progress=progress)
     elif found.baked_by != BAKED_BY:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,8 +20,10 @@ from lambdiff.aws.stacks import StackState
 from lambdiff.infra import base_image, build_context, existing_stack, offline_checks, toolchain
 from lambdiff.infra import model as models
 from lambdiff.infra.build_context import BuildContext
+from lambdiff.infra.builder import BuilderName
 from lambdiff.infra.existing_stack import ExistingStack
 from lambdiff.infra.settings import DEFAULT_NAME, PLATFORMS, SettingOverrides, StackSettings, stack_name
+from lambdiff.infra.toolchain import Tool
 from lambdiff.stages import Stages
 
 DEFAULT_CONCURRENCY: Final = 10
@@ -40,6 +42,7 @@ class DeployOptions:
             allows it.
         overrides: fields of `StackSettings` that differ from their defaults, or from what an existing stack keeps; see
             `ExistingStack`. Naming `principals` implies `auth="role"`.
+        builder: what builds the image; see `builder.choose`.
         force: deploy even if nothing has changed, or if the region is not known to have Function URLs.
         smoke_test: generate an image at the end.
     """
@@ -50,6 +53,7 @@ class DeployOptions:
     profile: str | None = None
     reserved_concurrency: int | None = None
     overrides: SettingOverrides = field(default_factory=SettingOverrides)
+    builder: BuilderName = "auto"
     force: bool = False
     smoke_test: bool = True
 
@@ -78,8 +82,17 @@ class Prepared:
         return bool(state and state.stable and state.outputs.get(outputs.FINGERPRINT) == self.settings.fingerprint)
 
 
-def prepare(options: DeployOptions, stages: Stages) -> Prepared:
+def prepare(
+    options: DeployOptions,
+    stages: Stages,
+    before_bake: Callable[[Account, StackSettings], object] = lambda *_: None,
+) -> Prepared:
     """Check the account and the settings, and stage the build context.
+
+    Args:
+        options: what to deploy.
+        stages: shows the progress.
+        before_bake: called before a model is baked, for what may fail or be declined afterwards.
 
     Raises:
         LambdiffError: the deployment would fail.
@@ -100,9 +113,16 @@ def prepare(options: DeployOptions, stages: Stages) -> Prepared:
     existing = existing_stack.read(account, stack_name(options.name), stages)
     settings = _settings(options, overrides, account, existing, notes)
     deployed = existing.state if isinstance(existing, ExistingStack) else None
-    settings = _with_pinned_base_image(settings, deployed, notes)
+    local = options.builder != "codebuild"
+    settings = _with_pinned_base_image(settings, deployed, notes, engine=toolchain.container_engine if local else None)
     stages.stage("Staging the image")
-    model = models.model_folder(options.model, settings.engine, say=stages.say, progress=stages.detail)
+    model = models.model_folder(
+        options.model,
+        settings.engine,
+        before_bake=lambda: before_bake(account, settings),
+        say=stages.say,
+        progress=stages.detail,
+    )
     staged = build_context.stage(model, settings.engine)
     identity = staged.manifest.identity
     settings = msgspec.structs.replace(settings, model=f"{identity.name}@{identity.revision}")
@@ -113,8 +133,12 @@ def prepare(options: DeployOptions, stages: Stages) -> Prepared:
 
 
 def fingerprint(settings: StackSettings, digest: str) -> str:
-    """Return a short hash of the settings, the build context and the version of lambdiff."""
+    """Return a short hash of the settings, the build context and the version of lambdiff.
+
+    What builds the image makes no difference.
+    """
     everything = {**msgspec.structs.asdict(settings), "context": digest, "fingerprint": "", "lambdiff": __version__}
+    everything["image"] = ""
     return hashlib.sha256(msgspec.json.encode(everything, order="sorted")).hexdigest()[:16]
 
 
@@ -149,13 +173,15 @@ def _settings(
     ).check()
 
 
-def _with_pinned_base_image(settings: StackSettings, deployed: StackState | None, notes: list[str]) -> StackSettings:
+def _with_pinned_base_image(
+    settings: StackSettings, deployed: StackState | None, notes: list[str], engine: Callable[[], Tool] | None
+) -> StackSettings:
     """Replace the tag of the base image by its digest; add a note if that differs from the last deployment's."""
     recorded = deployed.outputs.get(outputs.BASE_IMAGE) if deployed else None
     pinned = base_image.pin(
         settings.base_image,
         recorded=recorded,
-        engine=toolchain.container_engine,
+        engine=engine,
         platform=PLATFORMS[settings.architecture],
     )
     if pinned.note:

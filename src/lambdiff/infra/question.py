@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from lambdiff import pricing
+from lambdiff.infra import builder
 from lambdiff.infra.build_context import BuildContext
 from lambdiff.infra.preflight import Prepared
 from lambdiff.infra.settings import StackSettings
 
 
-def ask(prepared: Prepared) -> str:
+def ask(prepared: Prepared, *, in_codebuild: bool = False) -> str:
     """Return the question before a deployment; what callers would lose comes first."""
     settings = prepared.settings
-    asked = f"Deploy {describe(settings, prepared.context)} to account {settings.account}, {settings.region}?"
+    built = f", built in CodeBuild for {builder.price(settings)}," if in_codebuild else ""
+    asked = f"Deploy {describe(settings, prepared.context)}{built} to account {settings.account}, {settings.region}?"
     return " ".join([*prepared.losses, asked])
 
 

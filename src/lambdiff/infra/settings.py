@@ -28,6 +28,8 @@ DEFAULT_ENGINE: Final[EngineName] = "openvino"
 DEFAULT_BASE_IMAGE: Final = "public.ecr.aws/lambda/python:3.12"
 PLATFORMS: Final[dict[Architecture, str]] = {"x86_64": "linux/amd64", "arm64": "linux/arm64"}
 """The platform of the image by the architecture of the function."""
+BUILD_MINUTES: Final = 60
+"""CodeBuild ends a build of the image that takes longer."""
 
 Auth = Literal["key-pair", "role"]
 # A selection of the values that CloudWatch Logs allows:
@@ -131,6 +133,7 @@ class StackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         qualifier: of a custom CDK bootstrap; None for CDK's own.
         permissions_boundary: name or ARN of the policy that limits every user and role of the stack.
         vpc_subnets, vpc_security_groups: where the function runs; empty for Lambda's own network.
+        image: the address of an image in ECR by digest, from CodeBuild; without it, CDK builds and publishes the image.
         tags: for every resource.
         fingerprint: identifies settings and content; see `preflight.fingerprint`.
     """
@@ -161,6 +164,9 @@ class StackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     permissions_boundary: PolicyName | None = None
     vpc_subnets: tuple[SubnetId, ...] = ()
     vpc_security_groups: tuple[SecurityGroupId, ...] = ()
+    image: Annotated[
+        str, Meta(pattern=r"^$|^[\w.-]+/[\w./-]+@sha256:[0-9a-f]{64}\Z", examples=["REGISTRY/NAME@sha256:DIGEST"])
+    ] = ""
     tags: dict[TagKey, TagValue] = {}
     fingerprint: str = ""
 
@@ -252,6 +258,16 @@ def stack_name(name: str) -> str:
         ('lambdiff', 'lambdiff-tiny')
     """
     return name if name == DEFAULT_NAME else f"{DEFAULT_NAME}-{name}"
+
+
+def builder_stack_name(name: str) -> str:
+    """Return the name of a deployment's builder stack; no deployment has a name with a capital letter.
+
+    Example:
+        >>> builder_stack_name("lambdiff"), builder_stack_name("tiny")
+        ('lambdiff-Builder', 'lambdiff-tiny-Builder')
+    """
+    return f"{stack_name(name)}-Builder"
 
 
 def from_environment() -> StackSettings:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 import aws_cdk as cdk
+from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecr_assets as assets
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
@@ -61,7 +62,7 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, whi
             synthesizer=cdk.DefaultStackSynthesizer(
                 docker_tag_prefix=tag_prefix(settings.stack_name), qualifier=settings.qualifier
             ),
-            permissions_boundary=_permissions_boundary(settings.permissions_boundary),
+            permissions_boundary=to_permissions_boundary(settings.permissions_boundary),
         )
         self.settings = settings
         self.log_group = logs.LogGroup(
@@ -90,7 +91,7 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, whi
             cdk.Tags.of(self).add(key, value)
 
     def _function(self) -> lambda_.DockerImageFunction:
-        architecture, platform = _PLATFORMS[self.settings.architecture]
+        architecture, _ = _PLATFORMS[self.settings.architecture]
         # Not AWSLambdaBasicExecutionRole, which may write to every log group.
         role = iam.Role(self, "FunctionRole", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         self.log_group.grant_write(role)
@@ -99,16 +100,7 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, whi
         function = lambda_.DockerImageFunction(
             self,
             "Function",
-            code=lambda_.DockerImageCode.from_image_asset(
-                self.settings.context,
-                platform=platform,
-                build_args={
-                    "BASE_IMAGE": self.settings.base_image,
-                    "BASE_DIGEST": self.settings.base_image_pin.partition("@")[2],
-                    "ENGINE": self.settings.engine,
-                },
-                display_name=f"lambdiff image ({self.settings.engine})",
-            ),
+            code=self._image(),
             description=f"lambdiff endpoint {self.settings.name}",
             architecture=architecture,
             memory_size=self.settings.memory_mb,
@@ -125,6 +117,24 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, whi
         if self.settings.tracing:
             acknowledge(role, "AwsSolutions-IAM5[Resource::*]", "X-Ray's actions cannot be limited to a resource.")
         return function
+
+    def _image(self) -> lambda_.DockerImageCode:
+        if self.settings.image:
+            name, _, digest = self.settings.image.partition("/")[2].partition("@")
+            repository = ecr.Repository.from_repository_name(self, "Images", name)
+            # The builder stack lets Lambda read it.
+            return lambda_.DockerImageCode.from_ecr(repository, tag_or_digest=digest)
+        _, platform = _PLATFORMS[self.settings.architecture]
+        return lambda_.DockerImageCode.from_image_asset(
+            self.settings.context,
+            platform=platform,
+            build_args={
+                "BASE_IMAGE": self.settings.base_image,
+                "BASE_DIGEST": self.settings.base_image_pin.partition("@")[2],
+                "ENGINE": self.settings.engine,
+            },
+            display_name=f"lambdiff image ({self.settings.engine})",
+        )
 
     def _snapstart_alias(self) -> lambda_.Alias:
         return lambda_.Alias(self, "Live", alias_name=SNAPSTART_ALIAS, version=self.function.current_version)
@@ -206,7 +216,8 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, whi
         cdk.CfnOutput(self, name, value=value, description=description)
 
 
-def _permissions_boundary(policy: str | None) -> cdk.PermissionsBoundary | None:
+def to_permissions_boundary(policy: str | None) -> cdk.PermissionsBoundary | None:
+    """Return the permissions boundary for the name or ARN of a policy."""
     if policy is None:
         return None
     is_arn = policy.startswith("arn:")

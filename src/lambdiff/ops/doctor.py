@@ -21,7 +21,7 @@ from lambdiff.client.endpoint import Endpoint
 from lambdiff.config import Deployment
 from lambdiff.engine import manifest as manifests
 from lambdiff.engine.factory import open_engine
-from lambdiff.errors import AccessDenied, LambdiffError
+from lambdiff.errors import AccessDenied, LambdiffError, ToolchainError
 from lambdiff.infra import toolchain
 from lambdiff.local import builtin
 
@@ -224,7 +224,7 @@ def _deploy(account: Account | LambdiffError, deployment: Deployment | None) -> 
     if extra.status == "ok":  # Node comes with it
         yield _run(task, "node", lambda: _tool(toolchain.node()))
         yield _run(task, "CDK CLI", _cdk_cli)
-    yield _run(task, "container engine", lambda: _tool(toolchain.container_engine()))
+    yield _run(task, "container engine", _container_engine)
     yield from _identity(task, account)
     if isinstance(account, Account):
         yield _run(task, "bootstrap", lambda: _bootstrap(account))
@@ -241,6 +241,13 @@ def _deploy_extra() -> _Outcome:
 
 def _tool(tool: toolchain.Tool) -> _Outcome:
     return _Outcome("ok", f"{tool.version} ({tool.source})")
+
+
+def _container_engine() -> _Outcome:
+    try:
+        return _tool(toolchain.container_engine())
+    except ToolchainError as error:
+        return _Outcome("note", error.message, f"{error.fix} Without one, AWS CodeBuild builds the image.")
 
 
 def _cdk_cli() -> _Outcome:

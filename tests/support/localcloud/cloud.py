@@ -132,8 +132,22 @@ class Cloud:
         manifest = (settings.CONTAINERS / "graph" / "overlay-images" / id_ / "manifest").read_bytes()
         return self._registry.push(manifest, kind=json.loads(manifest).get("mediaType", MANIFEST))
 
+    def patch_base_image(self) -> str:
+        """Publish a newer version of the base image, as AWS does, and return its digest."""
+        patched = f"{settings.BASE_IMAGE}-patched"
+        (settings.TMP / "Patch").write_text(f"FROM {settings.BASE_IMAGE}\nLABEL patched=yes\n")
+        settings.podman("build", "--tag", patched, "--file", str(settings.TMP / "Patch"), str(settings.RUN))
+        return self.publish_base_image(patched)
+
+    def stored_image(self, address: str) -> str:
+        """Return the name in podman's store of an image in ECR that is named by its digest."""
+        name, _, digest = address.partition("@")
+        images = self.client("ecr").describe_images(repositoryName=name.partition("/")[2])["imageDetails"]
+        return next(f"{name}:{each['imageTags'][0]}" for each in images if each["imageDigest"] == digest)
+
     def _start_emulator(self) -> None:
         settings.MEMORY_CAP.unlink(missing_ok=True)
+        settings.BUILD_FAULTS.unlink(missing_ok=True)
         command = [str(settings.EMULATOR_PYTHON), str(settings.FILES / "emulator.py")]
         end_leftover(settings.RUN / "emulator.pid", command)
         if not free(settings.PORT) or not free(443):
@@ -154,6 +168,12 @@ class Cloud:
             "STATE_DIR": str(settings.TMP / "state"),
             "TMPDIR": str(settings.TMP),
             "LOCALCLOUD_MEMORY_CAP": str(settings.MEMORY_CAP),
+            "LOCALCLOUD_BUILD_FAULTS": str(settings.BUILD_FAULTS),
+            "LOCALCLOUD_BUNDLE": str(settings.BUNDLE),
+            "LOCALCLOUD_SHIM": str(settings.SHIM),
+            "LOCALCLOUD_CERTIFICATES": self.environment["LOCALCLOUD_CERTIFICATES"],
+            "LOCALCLOUD_REGISTRY": self.environment["LOCALCLOUD_REGISTRY"],
+            **settings.containers_environment(),
             **ROOT_KEY,
         }
         inherited = {

@@ -1,4 +1,4 @@
-"""Start ministack with fixes for four of its faults that a deployment meets, and with a limit that new accounts have.
+"""Start ministack with fixes for its faults that a deployment meets, and with a limit that new accounts have.
 
 Runs in an environment of its own. Each patch says what goes wrong without it. The patches use private names, hence the
 pinned version in settings.py.
@@ -11,8 +11,9 @@ import re
 import tarfile
 from pathlib import Path
 
+import codebuild_phases
 from ministack.core import iam_actions
-from ministack.services import ecr, iam
+from ministack.services import codebuild, ecr, iam, lambda_svc
 from ministack.services.cloudformation import provisioners
 
 
@@ -118,6 +119,70 @@ tarfile.RECORDSIZE = tarfile.BLOCKSIZE
 
 functions = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
 functions["create"] = limited(functions["create"])
+
+
+def by_tag(execute):
+    """Start the container of an image that is named by its digest.
+
+    ministack passes the name on, but podman's store knows another digest: that of the manifest before the push.
+    """
+
+    @functools.wraps(execute)
+    def execute_function(func, *arguments, **options):
+        uri = func["config"].get("ImageUri", "")
+        name, _, digest = uri.partition("@")
+        image = ecr._find_image(name.partition("/")[2], {"imageDigest": digest}) if digest else None
+        if image is not None:
+            func = {**func, "config": {**func["config"], "ImageUri": f"{name}:{image['imageTags'][0]}"}}
+        return execute(func, *arguments, **options)
+
+    return execute_function
+
+
+lambda_svc._execute_function_docker = by_tag(lambda_svc._execute_function_docker)
+
+
+def with_code_hash(change):
+    """Give a function the digest of its image as the hash of its code, as Lambda does.
+
+    ministack leaves it empty, and lambdiff then keeps images that other functions might use.
+    """
+
+    @functools.wraps(change)
+    def change_function(*arguments):
+        name, attributes = change(*arguments)
+        config = lambda_svc._functions[name]["config"]
+        uri = config.get("ImageUri", "")
+        tagged, _, digest = uri.partition("@sha256:")
+        repository, _, tag = tagged.partition("/")[2].partition(":")
+        image = ecr._find_image(repository, {"imageTag": tag}) if tag else None
+        config["CodeSha256"] = digest or (image["imageDigest"].removeprefix("sha256:") if image else "")
+        return name, attributes
+
+    return change_function
+
+
+functions["create"], functions["update"] = with_code_hash(functions["create"]), with_code_hash(functions["update"])
+
+
+def with_log_group(create):
+    """Keep the log group of a CodeBuild project, which ministack's CloudFormation drops."""
+
+    @functools.wraps(create)
+    def create_project(logical_id, properties, stack_name):
+        name, attributes = create(logical_id, properties, stack_name)
+        codebuild._projects[name]["logsConfig"] = provisioners._pascal_to_camel(properties.get("LogsConfig", {}))
+        return name, attributes
+
+    return create_project
+
+
+projects = provisioners._RESOURCE_HANDLERS["AWS::CodeBuild::Project"]
+projects["create"] = with_log_group(projects["create"])
+
+# A build of ministack either does nothing, or needs AWS's agent, an image in a registry that tests do not reach.
+codebuild._start_build = codebuild_phases.start_build
+codebuild._stop_build = codebuild_phases.stop_build
 
 if __name__ == "__main__":
     from ministack.app import main

@@ -17,6 +17,8 @@ RIE = HOME / "aws-lambda-rie"
 SHIM = HOME / "container-engine"
 SOCKET = RUN / "podman.sock"
 MEMORY_CAP = RUN / "memory-cap"
+BUILD_FAULTS = RUN / "build-faults.json"
+"""What goes wrong in CodeBuild's builds: the variables FAULT and HOLD of container-engine.sh."""
 
 PORT = 4566
 REGION = "us-east-1"

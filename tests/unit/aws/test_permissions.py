@@ -21,6 +21,11 @@ PAGE = (Path(__file__).parents[3] / "docs" / "deploy.md").read_text(encoding="ut
 
 CDK = {"sts:AssumeRole": "the CDK CLI publishes the image and updates the stack with the roles of its bootstrap stack"}
 """Actions that the deploying identity needs although no call in `aws/` uses them, with the reason."""
+S3_ACTIONS = {
+    "s3:ListObjectsV2": {"s3:ListBucket"},
+    "s3:upload_file": {"s3:PutObject", "s3:AbortMultipartUpload"},
+}
+"""Actions of the calls to S3 that are not named like an operation, or that make others."""
 ALWAYS_ALLOWED = {"sts:GetCallerIdentity"}
 """Actions that AWS allows to every identity."""
 
@@ -64,7 +69,8 @@ def actions_of(source: str) -> set[str]:
         service = clients.get(id(receiver)) or (names.get(receiver.id) if isinstance(receiver, ast.Name) else None)
         if service:
             understood.add(id(receiver))
-            actions.add(f"{service}:{_operation(service, node.func.attr, node)}")
+            action = f"{service}:{_operation(service, node.func.attr, node)}"
+            actions |= S3_ACTIONS.get(action, {action})
     assert set(clients) <= understood, "a client is neither assigned to a name nor called directly"
     return actions
 
@@ -87,7 +93,7 @@ def _operation(service: str, method: str, call: ast.Call) -> str:
             )
         method = name
     client: Any = boto3.client(service, "us-east-1", aws_access_key_id="a", aws_secret_access_key="b")  # type: ignore[call-overload]
-    return str(client.meta.method_to_api_mapping[method])
+    return str(client.meta.method_to_api_mapping.get(method, method))
 
 
 def calls_of(package: str) -> Iterator[str]:

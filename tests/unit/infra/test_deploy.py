@@ -18,11 +18,11 @@ from click.testing import CliRunner
 
 from lambdiff import config
 from lambdiff.aws import account as accounts
-from lambdiff.aws import stacks
+from lambdiff.aws import logs, stacks
 from lambdiff.aws.account import Account
 from lambdiff.cli import cli, main
 from lambdiff.errors import Cancelled, ConfigurationError, DeployError, InvalidRequest, ToolchainError
-from lambdiff.infra import build_context, toolchain
+from lambdiff.infra import build_context, builder, toolchain
 from lambdiff.infra import deploy as deploying
 from lambdiff.infra.cdk_cli import Cdk
 from lambdiff.infra.failures import MemoryCapped
@@ -39,6 +39,7 @@ from support.aws_resources import (
     stack_states,
     write_manifest,
 )
+from support.build_cloud import REPOSITORY, BuildCloud
 from support.registry_server import RegistryServer
 
 
@@ -47,6 +48,7 @@ class MotoCdk(Cdk):
 
     failures: list[BaseException]
     deployed: list[StackSettings]
+    codebuild: BuildCloud
     bootstrapped = 0
 
     def bootstrap(self) -> None:
@@ -57,6 +59,9 @@ class MotoCdk(Cdk):
             raise self.failures.pop(0)
         self.deployed.append(settings)
         return deployed_stack(settings)
+
+    def deploy_builder(self, settings: StackSettings, fingerprint: str) -> None:
+        self.codebuild.make_builder(settings, fingerprint)
 
     def diff(self, settings: StackSettings) -> str:
         return "There were no differences\n"
@@ -87,7 +92,12 @@ def deployed_stack(settings: StackSettings) -> dict[str, str]:
 @pytest.fixture
 def cdk(aws: None, monkeypatch: pytest.MonkeyPatch) -> type[MotoCdk]:
     """The CDK class that `deploy` uses, in a bootstrapped account."""
-    kind = type("RecordingCdk", (MotoCdk,), {"failures": [], "deployed": [], "bootstrapped": 0})
+    codebuild = BuildCloud()
+    codebuild.install(monkeypatch)
+    monkeypatch.setattr(builder, "_POLL_SECONDS", 0)
+    (config.home() / "logs").mkdir(parents=True, exist_ok=True)
+    recorded: dict[str, Any] = {"failures": [], "deployed": [], "bootstrapped": 0, "codebuild": codebuild}
+    kind = type("RecordingCdk", (MotoCdk,), recorded)
     monkeypatch.setattr(deploying, "Cdk", kind)
     monkeypatch.setattr(toolchain, "cdk", lambda: Tool(("cdk",), "0", "test"))
     monkeypatch.setattr(toolchain, "container_engine", lambda: Tool(("docker",), "0", "test"))
@@ -334,18 +344,107 @@ def test_a_region_without_function_urls_can_be_forced(
     assert "no Function URLs in ca-west-1" in deploy(model, force=True).notes[0]
 
 
-def test_a_container_engine_is_required(
-    cdk: type[MotoCdk], model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
-    """Without a container engine the CDK is not started."""
+@pytest.fixture
+def no_engine(cdk: type[MotoCdk], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without a container engine."""
 
     def missing() -> Tool:
-        raise ToolchainError("none", fix="install one")
+        raise ToolchainError("No container engine is installed.", fix="install one")
 
     monkeypatch.setattr(toolchain, "container_engine", missing)
-    with pytest.raises(ToolchainError):
-        deploy(model)
+
+
+@pytest.mark.parametrize(("choice", "answer"), [("local", True), ("auto", False)])
+def test_without_a_container_engine_nothing_is_built_here(
+    cdk: type[MotoCdk], no_engine: None, model: Path, choice: str, answer: bool
+) -> None:
+    """If the caller wants a container engine, or declines CodeBuild, the CDK is not started."""
+    with pytest.raises(ToolchainError, match="No container engine"):
+        deploy(model, builder=choice, answer=answer)
     assert not cdk.deployed
+    assert not cdk.codebuild.started
+
+
+def test_codebuild_takes_the_place_of_a_container_engine(cdk: type[MotoCdk], no_engine: None, model: Path) -> None:
+    """The questions name the reason and the price, and the endpoint gets the image that CodeBuild has pushed."""
+    questions: list[str] = []
+    options = DeployOptions(model=str(model), smoke_test=False, overrides=cast("SettingOverrides", dict(BASE)))
+    result = deploying.deploy(options, Stages(io.StringIO()), lambda each: not questions.append(each))  # type: ignore[func-returns-value]
+    assert "No container engine is installed. Build the image in AWS CodeBuild" in questions[0]
+    assert "built in CodeBuild for $0.005 a minute, at most $0.30, to account" in questions[-1]
+    (image,) = boto3.client("ecr", REGION).describe_images(repositoryName=REPOSITORY)["imageDetails"]
+    assert cdk.deployed[0].image.endswith(f"/{REPOSITORY}@{image['imageDigest']}")
+    assert {"Uploading the build context", "Building the image", "Pushing the image"} <= set(result.stages)
+
+
+def test_what_builds_the_image_makes_no_difference(cdk: type[MotoCdk], model: Path) -> None:
+    """The fingerprint is the same, so that another machine, with or without an engine, has nothing to do."""
+    deploy(model)
+    assert deploy(model, builder="codebuild").changed is False
+    assert not cdk.codebuild.started
+    deploy(model, builder="codebuild", force=True)
+    assert cdk.deployed[0].fingerprint == cdk.deployed[1].fingerprint
+    assert (cdk.deployed[0].image, bool(cdk.deployed[1].image)) == ("", True)
+    assert deploy(model, builder="local").changed is False
+
+
+def test_a_changed_setting_needs_no_build(cdk: type[MotoCdk], model: Path) -> None:
+    """An image of the same content is found again; once there is a builder, it is used without being named."""
+    deploy(model, builder="codebuild")
+    deploy(model, overrides={"timeout_s": 60})
+    assert len(cdk.codebuild.started) == 1
+    assert cdk.deployed[0].image == cdk.deployed[1].image
+
+
+def test_a_changed_image_replaces_the_earlier_one(cdk: type[MotoCdk], model: Path, registry: RegistryServer) -> None:
+    """The patched base image is built on, and the image before it is deleted once the endpoint has the new one."""
+    deploy(model, builder="codebuild")
+    registry.push("patched base image")
+    assert len(deploy(model).notes) == 1
+    assert len(cdk.codebuild.started) == 2
+    (image,) = boto3.client("ecr", REGION).describe_images(repositoryName=REPOSITORY)["imageDetails"]
+    assert cdk.deployed[1].image.endswith(image["imageDigest"])
+
+
+def test_images_that_cannot_be_deleted_are_a_note(
+    cdk: type[MotoCdk], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The endpoint is up to date, so that a missing permission to tidy up is no failure."""
+
+    def refuse(*_: Any) -> None:
+        raise DeployError("AWS says no.")
+
+    monkeypatch.setattr(builder, "prune", refuse)
+    assert deploy(model, builder="codebuild").notes == ["Earlier images are left in ECR: AWS says no."]
+
+
+def test_a_builder_that_is_not_used_any_more_is_a_note(cdk: type[MotoCdk], model: Path) -> None:
+    """Its image costs money until it is removed."""
+    deploy(model, builder="codebuild")
+    overrides = cast("SettingOverrides", {**BASE, "timeout_s": 60})
+    shown = io.StringIO()
+    options = DeployOptions(model=str(model), builder="local", smoke_test=False, overrides=overrides)
+    note = "The stack lambdiff-Builder is not used any more; `lambdiff destroy` removes it."
+    assert deploying.deploy(options, Stages(shown), lambda _: True).notes == [note]
+    assert shown.getvalue().count(note) == 1
+
+
+def test_an_interruption_between_the_stacks_is_recoverable(
+    cdk: type[MotoCdk], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an interruption of the build, the message says that the stack is as it was, and the next run succeeds."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(logs, "tail", interrupt)
+        with pytest.raises(Cancelled, match="Interrupted before the image was complete; the stack lambdiff was not"):
+            deploy(model, builder="codebuild")
+    assert cdk.codebuild.stopped
+    assert not cdk.deployed
+    assert deploy(model).changed is True
+    assert cdk.deployed[0].image
 
 
 DESIGNERS = "arn:aws:iam::123456789012:role/design/Designers"

@@ -15,6 +15,7 @@ from lambdiff.aws.account import Account
 from lambdiff.aws.deployment import SelectedDeployment, select
 from lambdiff.errors import Cancelled, ConfigurationError, CredentialsError, InvalidRequest
 from lambdiff.infra import destroy
+from lambdiff.infra.settings import StackSettings
 from lambdiff.stages import Stages
 from support.aws_resources import (
     OUTPUTS,
@@ -29,6 +30,8 @@ from support.aws_resources import (
     save_deployment,
     stack_states,
 )
+from support.build_cloud import REPOSITORY as BUILDER_REPOSITORY
+from support.build_cloud import BuildCloud
 
 LOGS = OUTPUTS["LogGroup"]
 
@@ -268,3 +271,43 @@ def test_a_change_in_progress_is_waited_for(deployed: SelectedDeployment, monkey
     stages = quiet()
     destroy.destroy(deployed, stages, yes)
     assert "Waiting for an earlier change of the stack" in stages.times
+
+
+@pytest.fixture
+def built_by_codebuild(aws: None, monkeypatch: pytest.MonkeyPatch) -> BuildCloud:
+    """An account with a builder stack and an image in its repository."""
+    cloud = BuildCloud()
+    cloud.install(monkeypatch)
+    settings = StackSettings(account="123456789012", region=REGION, context="x")
+    cloud.make_builder(settings, "0123")
+    push_image("built", repository=BUILDER_REPOSITORY)
+    return cloud
+
+
+def test_what_codebuild_has_is_deleted_after_a_question(built_by_codebuild: BuildCloud) -> None:
+    """The builder stack holds the function's image, so that one question is about both."""
+    make_stack()
+    digest = boto3.client("ecr", REGION).describe_images(repositoryName=BUILDER_REPOSITORY)["imageDetails"][0]
+    address = image_address("built", BUILDER_REPOSITORY).replace(":built", f"@{digest['imageDigest']}")
+    make_function(image=address)
+    save_deployment()
+    target = select()
+    label = "CodeBuild project and images of lambdiff (lambdiff-Builder)"
+    result = destroy.destroy(target, quiet(), lambda question: "CodeBuild" not in question)
+    assert result.kept == [label]
+    assert stacks.read(target.account, "lambdiff-Builder")
+    save_deployment()
+    result = destroy.destroy(select(), quiet(), lambda _: True)
+    assert label in result.removed
+    assert not [each for each in result.removed if each.startswith("image")]
+    assert stacks.read(target.account, "lambdiff-Builder") is None
+
+
+def test_a_builder_without_an_endpoint_can_be_destroyed(built_by_codebuild: BuildCloud) -> None:
+    """If a deployment was interrupted between its two stacks, it was never saved, and its builder is found by name."""
+    with pytest.raises(ConfigurationError):
+        destroy.select("tiny", region=REGION)
+    target = destroy.select("lambdiff", region=REGION)
+    result = destroy.destroy(target, quiet(), lambda _: True)
+    assert result.removed[-1] == "CodeBuild project and images of lambdiff (lambdiff-Builder)"
+    assert stacks.read(target.account, "lambdiff-Builder") is None

@@ -65,15 +65,14 @@ def test_the_license_is_always_shown() -> None:
     assert messages == [f"{entry.hub_id} has the license {entry.license}: {entry.license_url}"]
 
 
-def test_a_missing_container_engine_is_reported_before_a_bake(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a container engine, nothing is baked."""
+def test_what_may_fail_is_checked_before_a_bake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If there is nothing to build the image with, nothing is baked."""
     baked: list[str] = []
 
-    def missing() -> toolchain.Tool:
+    def missing() -> None:
         raise ToolchainError("none", fix="install one")
 
-    monkeypatch.setattr(toolchain, "container_engine", missing)
     monkeypatch.setattr(bake, "bake", lambda source, *_, **__: baked.append(source))
     with pytest.raises(ToolchainError):
-        model.model_folder("tiny-sd", "openvino")
+        model.model_folder("tiny-sd", "openvino", before_bake=missing)
     assert not baked

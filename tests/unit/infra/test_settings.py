@@ -110,7 +110,7 @@ def test_an_app_without_settings_is_a_configuration_error(text: str | None, monk
 
 def test_overrides_are_the_settings_that_a_caller_may_choose() -> None:
     """Every field of the stack's settings is either a caller's choice or found out by `deploy`."""
-    found_out = {"account", "region", "context", "model", "base_image_pin", "fingerprint"}
+    found_out = {"account", "region", "context", "model", "base_image_pin", "image", "fingerprint"}
     found_out |= {"name", "reserved_concurrency"}  # options of their own
     assert set(SettingOverrides.__annotations__) == set(StackSettings.__struct_fields__) - found_out
 

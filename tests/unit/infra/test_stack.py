@@ -19,7 +19,7 @@ from lambdiff.aws import outputs
 from lambdiff.aws.stacks import StackState
 from lambdiff.handler.app import App
 from lambdiff.infra import stack as stacks
-from lambdiff.infra.cdk_app import build
+from lambdiff.infra.cdk_app import build, build_builder
 from lambdiff.infra.existing_stack import ExistingStack
 from lambdiff.infra.settings import SettingOverrides, StackSettings
 from support.stub_engine import StubEngine
@@ -431,12 +431,24 @@ def test_the_stack_has_the_documented_outputs(template: Any) -> None:
 
 TAGS = ("TagResource", "UntagResource")
 POLICIES = ("PutRolePolicy", "DeleteRolePolicy", "GetRolePolicy", "PutUserPolicy", "DeleteUserPolicy", "GetUserPolicy")
+# Actions of S3 that are not named after the operation.
+S3_NAMES = ("GetBucketPublicAccessBlock", "PutBucketPublicAccessBlock", "GetEncryptionConfiguration",
+            "PutEncryptionConfiguration", "GetLifecycleConfiguration", "PutLifecycleConfiguration")  # fmt: skip
 EXECUTION: dict[str, dict[str, tuple[str, ...]]] = {
     "AWS::Budgets::Budget": {"budgets": ("ModifyBudget", "ViewBudget", *TAGS)},
     "AWS::CloudWatch::Alarm": {
         "cloudwatch": ("PutMetricAlarm", "DeleteAlarms", "DescribeAlarms", "ListTagsForResource", *TAGS)
     },
     "AWS::CloudWatch::Dashboard": {"cloudwatch": ("PutDashboard", "GetDashboard", "DeleteDashboards")},
+    "AWS::CodeBuild::Project": {
+        "codebuild": ("CreateProject", "BatchGetProjects", "UpdateProject", "DeleteProject"),
+        "iam": ("PassRole",),
+    },
+    "AWS::ECR::Repository": {
+        "ecr": ("CreateRepository", "DescribeRepositories", "DeleteRepository", "ListImages", "BatchDeleteImage",
+                "GetRepositoryPolicy", "SetRepositoryPolicy", "DeleteRepositoryPolicy", "GetLifecyclePolicy",
+                "PutImageScanningConfiguration", "PutImageTagMutability", "ListTagsForResource", *TAGS)
+    },
     "AWS::Events::Rule": {
         "events": ("PutRule", "DescribeRule", "DeleteRule", "PutTargets", "RemoveTargets", "ListTargetsByRule",
                    "ListTagsForResource", *TAGS)
@@ -473,6 +485,11 @@ EXECUTION: dict[str, dict[str, tuple[str, ...]]] = {
         "logs": ("CreateLogGroup", "DescribeLogGroups", "PutRetentionPolicy", "DeleteLogGroup", "ListTagsForResource",
                  *TAGS)
     },
+    "AWS::S3::Bucket": {
+        "s3": ("CreateBucket", "DeleteBucket", "ListBucket", "GetBucketTagging", "PutBucketTagging",
+               "GetBucketOwnershipControls", "PutBucketOwnershipControls", *S3_NAMES)
+    },
+    "AWS::S3::BucketPolicy": {"s3": ("GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy")},
     "AWS::SNS::Subscription": {
         "sns": ("Subscribe", "GetSubscriptionAttributes", "SetSubscriptionAttributes", "Unsubscribe")
     },
@@ -489,11 +506,13 @@ EXECUTION: dict[str, dict[str, tuple[str, ...]]] = {
 """What CloudFormation calls to create, update and delete each type of resource."""
 
 
-def test_the_documented_execution_policy_is_sufficient_for_the_stack(template: Any) -> None:
+def test_the_documented_execution_policy_is_sufficient_for_the_stack(template: Any, image_context: Path) -> None:
     """The policy for CDK's execution role has what the types of all resources need, and nothing else."""
     everything = {**EVERYTHING, "dashboard": True}
-    both = [template(**everything), template(**{**everything, "auth": "key-pair", "principals": []})]
-    used = {resource["Type"] for each in both for resource in each.to_json()["Resources"].values()}
+    templates = [template(**everything), template(**{**everything, "auth": "key-pair", "principals": []})]
+    app = build_builder(settings_for(str(image_context)), "0123", tempfile.mkdtemp())
+    templates.append(Template.from_stack(app.node.find_child("lambdiff-Builder")))
+    used = {resource["Type"] for each in templates for resource in each.to_json()["Resources"].values()}
     assert used == set(EXECUTION)
     needed = {f"{service}:{name}" for each in EXECUTION.values() for service, names in each.items() for name in names}
     page = (Path(__file__).parents[3] / "docs" / "deploy.md").read_text(encoding="utf-8")
@@ -511,7 +530,8 @@ def test_the_documented_execution_policy_is_sufficient_for_the_stack(template: A
 def test_the_actions_of_the_execution_policy_exist() -> None:
     """Each action is named after an operation of AWS's API, except those that IAM defines itself."""
     session = botocore.session.Session()
-    own = {"iam:PassRole", "budgets:ModifyBudget", "budgets:ViewBudget"}
+    own = {"iam:PassRole", "budgets:ModifyBudget", "budgets:ViewBudget", "s3:ListBucket"}
+    own |= {f"s3:{name}" for name in S3_NAMES}
     for services in EXECUTION.values():
         for service, names in services.items():
             known = set(session.get_service_model(service).operation_names)

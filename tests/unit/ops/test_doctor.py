@@ -45,6 +45,14 @@ def test_the_machine_is_checked_without_credentials(monkeypatch: pytest.MonkeyPa
     assert "clock" not in results
 
 
+def test_a_missing_container_engine_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CodeBuild takes its place; generating and calling an endpoint need neither."""
+    monkeypatch.setenv("CDK_DOCKER", "/nonexistent")
+    result = result_of("container engine", doctor.diagnose())
+    assert result.status == "note"
+    assert "CodeBuild builds the image" in result.fix
+
+
 def test_a_new_account_has_notes_but_no_errors(aws: None) -> None:
     """A missing bootstrap, which `deploy` offers, and a missing deployment are notes."""
     results = by_check(doctor.diagnose())
@@ -106,7 +114,7 @@ def test_each_task_has_a_verdict_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     reasons = {each.task: each.reason for each in diagnosis.verdicts}
     assert reasons["generate here"] == ""
     assert reasons["call an endpoint"] == "endpoint: none is configured"
-    assert reasons["deploy"].startswith("container engine: No container engine answers")
+    assert reasons["deploy"].startswith("credentials: ")  # CodeBuild takes the place of a container engine
 
 
 def test_a_base_install_can_only_call(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
