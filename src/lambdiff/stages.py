@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TextIO
 
+from lambdiff import terminal
 from lambdiff.printable import printable
 
 if TYPE_CHECKING:
@@ -58,10 +59,9 @@ class Stages:
         self.done()
         self._name, self._started = name, self._clock()
         with contextlib.suppress(*_CLOSED):
-            if not self.quiet and self.stream.isatty():
-                from rich.console import Console
-
-                status = Console(file=self.stream).status(name)
+            if not self.quiet and terminal.can_redraw(self.stream):
+                console = terminal.open_console(self.stream)
+                status = console.status(name, spinner=terminal.spinner(console))
                 status.start()
                 self._status = status
 

@@ -47,6 +47,7 @@ class StubEngine:
     name = "stub"
     precision = "f32"
     threads = 1
+    activity = ""
 
     def __init__(
         self,

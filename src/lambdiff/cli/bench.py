@@ -122,8 +122,9 @@ def _given(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run_with_progress(bench: Bench) -> None:
-    from lambdiff.cli import progress
+    from lambdiff.cli.progress import Progress, bar
     from lambdiff.client.progress import expected_seconds
 
-    with progress.terminal(expected_seconds(bench.client.transport.url), bench.images) as bar:
-        bench.run(bar.advance)
+    transport = bench.client.transport
+    with bar(Progress(transport, bench.images, expected=expected_seconds(transport.url))) as shown:
+        bench.run(shown.advance)

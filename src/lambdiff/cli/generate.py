@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lambdiff.cli import completion, output, progress
+from lambdiff.cli import completion, output
 from lambdiff.cli.inputs import in_unicode, parameters_of, read_prompt
 from lambdiff.cli.options import (
     endpoint_options,
@@ -18,6 +18,7 @@ from lambdiff.cli.options import (
     model_dir_option,
     scheduler_option,
 )
+from lambdiff.cli.progress import Progress, bar
 from lambdiff.cli.results import Results
 from lambdiff.cli.text import no_deployment
 from lambdiff.cli.value_types import Size, Value, whole
@@ -25,7 +26,7 @@ from lambdiff.client.batch import Failure
 from lambdiff.client.client import Client
 from lambdiff.client.image import GeneratedImage
 from lambdiff.client.parameters import consecutive_seeds
-from lambdiff.client.progress import expected_seconds, remember_seconds
+from lambdiff.client.progress import expected_load_seconds, expected_seconds, remember_image
 from lambdiff.protocol import contract
 
 _MAX_IMAGES = 1_000
@@ -160,19 +161,24 @@ def _generate(
     client: Client, request: dict[str, Any], count: int, workers: int, results: Results, *, quiet: bool
 ) -> None:
     """Generate the images and add each to `results` as it arrives."""
-    url = client.transport.url
+    url, local = client.transport.url, client.endpoint.local
+    pixels = request["width"] * request["height"] if {"width", "height"} <= request.keys() else None
+    expected = expected_seconds(url, steps=request.get("num_inference_steps"), pixels=pixels)
+    # This process has to load the model; whether Lambda has to is unknown.
+    startup = expected_load_seconds(url) if local else 0.0
+    shown = Progress(client.transport, count, expected=expected, startup=startup, parallel=1 if local else workers)
 
     def on_result(index: int, result: GeneratedImage | Failure) -> None:
-        bar.advance()
+        shown.advance()
         results.add_any(index, result)
         if isinstance(result, GeneratedImage):
-            remember_seconds(url, result.timings["total"])
+            remember_image(url, result)
 
-    with progress.terminal(expected_seconds(url), count, show=False if quiet else None) as bar:
+    with bar(shown, show=not quiet):
         if count == 1:
-            image = client.generate(**request, on_step=bar.on_step)
+            image = client.generate(**request)
             results.add(0, image)
-            remember_seconds(url, image.timings["total"])
+            remember_image(url, image)
         else:
             prompt: Any = request
             client.generate_many([prompt], n=count, max_workers=workers, on_result=on_result)

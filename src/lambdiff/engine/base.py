@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from lambdiff.engine import manifest as manifests
 from lambdiff.errors import Cancelled
@@ -12,6 +12,10 @@ from lambdiff.protocol.contract import Generation, OnStep
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+LOADING: Final = "loading the model"
+COMPILING: Final = "compiling the model"
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,10 @@ class Engine(Protocol):
     @property
     def threads(self) -> int:
         """The number of threads that a request uses."""
+
+    @property
+    def activity(self) -> str:
+        """What it does apart from generating, for a progress bar: `LOADING`, `COMPILING`, or empty."""
 
     def load(self) -> None:
         """Read the weights. A second call does nothing.

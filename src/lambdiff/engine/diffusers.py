@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from transformers.utils import logging as transformers_logging
 
 from lambdiff.engine import cpu, guidance, latents, schedulers
-from lambdiff.engine.base import EngineOutput, first_line, report_step
+from lambdiff.engine.base import LOADING, EngineOutput, first_line, report_step
 from lambdiff.engine.finishing import finish
 from lambdiff.engine.manifest import Diffusion, Manifest
 from lambdiff.engine.pixels import to_pixels
@@ -105,6 +105,11 @@ class DiffusersEngine:
     def loaded(self) -> bool:
         """Whether the weights are in memory."""
         return self._pipeline is not None
+
+    @property
+    def activity(self) -> str:
+        """What it does apart from generating."""
+        return "" if self.loaded else LOADING
 
     @property
     def threads(self) -> int:

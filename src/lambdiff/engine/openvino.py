@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lambdiff import forks
 from lambdiff.engine import cpu, latents
-from lambdiff.engine.base import EngineOutput, first_line
+from lambdiff.engine.base import COMPILING, LOADING, EngineOutput, first_line
 from lambdiff.engine.core import never_free
 from lambdiff.engine.finishing import finish
 from lambdiff.engine.manifest import Manifest
@@ -74,6 +74,7 @@ class OpenVinoEngine:
         self._loading = threading.Lock()
         self._generating = threading.Lock()
         self._loaded: tuple[Runtime, Pipeline] | None = None
+        self._runtime: Runtime | None = None
         forks.renew_in_children(self)
 
     def renew_after_fork(self) -> None:
@@ -90,6 +91,13 @@ class OpenVinoEngine:
     def precision(self) -> str:
         """The arithmetic once loaded; before that, the storage precision from the manifest."""
         return self._loaded[0].precision if self._loaded else self.manifest.precision
+
+    @property
+    def activity(self) -> str:
+        """What it does apart from generating."""
+        if self._runtime is not None and self._runtime.compiling:
+            return COMPILING
+        return "" if self.loaded else LOADING
 
     @property
     def threads(self) -> int:
@@ -130,6 +138,7 @@ class OpenVinoEngine:
             observe=self._observe,
             cache=self._cache,
         )
+        self._runtime = runtime  # already while it compiles
         pipeline = PIPELINES[self.manifest.family](self.folder, self.manifest, runtime)
         default_shapes = self._default_shapes(pipeline)
         runtime.load(

@@ -133,6 +133,9 @@ class Runtime:
         observe: called before each inference. The input arrays may be reused; copy what you keep.
         cache: keeps the graphs that `load` compiles; by default they are compiled in every process.
 
+    Attributes:
+        compiling: whether a graph is being compiled.
+
     Example:
         >>> runtime, shapes = Runtime(folder, threads=2), [Shape(1, 16, 16)]
         >>> runtime.load([Part("decoder")], {"decoder": shapes})
@@ -166,6 +169,7 @@ class Runtime:
         self._parts: dict[str, Part] = {}
         self._weights: dict[str, MappedWeights] = {}
         self._compiled: dict[Graph, _CompiledGraph] = {}
+        self.compiling = False
 
     @property
     def graphs(self) -> list[Graph]:
@@ -194,6 +198,7 @@ class Runtime:
         graphs = [graph for part, needed in shapes.items() for graph in self._choose(part, needed)]
         with ThreadPoolExecutor(len(graphs)) as pool:
             self._compiled = dict(zip(graphs, pool.map(self._restore_or_compile, graphs), strict=True))
+        self.compiling = False
 
     def serve(self, part: str, shapes: Collection[Shape]) -> Call:
         """Return a function that runs a part for one request. If necessary, it compiles a graph at its first call.
@@ -226,6 +231,7 @@ class Runtime:
         if graph not in self._compiled:
             self._evict_other_kind(graph)
             self._compiled[graph] = self._compile(graph)
+            self.compiling = False
         return self._compiled[graph].infer(inputs)
 
     def _evict_other_kind(self, graph: Graph) -> None:
@@ -248,6 +254,7 @@ class Runtime:
         return compiled_graph
 
     def _compile(self, graph: Graph) -> _CompiledGraph:
+        self.compiling = True
         part, shape, weights, settings = self._source(graph)
         model = self._core.read_model(weights.description, weights.tensor)
         if shape is not None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from lambdiff import forks
-from lambdiff.engine.base import Engine, EngineOutput
+from lambdiff.engine.base import LOADING, Engine, EngineOutput
 from lambdiff.engine.manifest import Approximations
 from lambdiff.engine.timing import timed
 from lambdiff.errors import Cancelled, InvalidRequest, MalformedRequest
@@ -81,6 +81,11 @@ class App:
                 with forks.postponed():  # which imports the engine's library
                     self._engine = self._open_engine()
             return self._engine
+
+    @property
+    def activity(self) -> str:
+        """What the engine does apart from generating; see `Engine.activity`."""
+        return LOADING if self._engine is None else self._engine.activity
 
     def invoke(self, lambda_event: object, context: event.LambdaContext | None = None) -> dict[str, Any]:
         """Answer an event from a Function URL. Never raises."""

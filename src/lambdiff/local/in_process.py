@@ -30,6 +30,8 @@ class InProcessTransport:
     """
 
     url = "in process"
+    step = (0, 0)
+    """The denoising steps of the request in progress: done, and in total."""
 
     def __init__(self, model_dir: Path | None = None) -> None:
         self._graphs: CompiledGraphs | None = None
@@ -52,7 +54,20 @@ class InProcessTransport:
             Cancelled: `on_step` returned True.
         """
         headers = {"content-type": content_type} if body else {}
-        return self._app.handle(HttpRequest(method=method, headers=headers, body=body), on_step)
+
+        def count(done: int, total: int) -> bool | None:
+            self.step = done, total
+            return on_step(done, total) if on_step else None
+
+        try:
+            return self._app.handle(HttpRequest(method=method, headers=headers, body=body), count)
+        finally:
+            self.step = 0, 0
+
+    @property
+    def activity(self) -> str:
+        """What the engine does apart from generating, such as `loading the model`; empty otherwise."""
+        return self._app.activity
 
     def close(self) -> None:
         """Keep the compiled graphs for later processes, and release the model; the next request loads it again."""
