@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lambdiff import config
 from lambdiff.aws import account as accounts
 from lambdiff.aws import function as functions
-from lambdiff.aws import stacks
+from lambdiff.aws import outputs, stacks
 from lambdiff.aws.account import Account
 from lambdiff.aws.function import Function
 from lambdiff.config import Deployment, Sourced
@@ -88,13 +88,20 @@ def from_stack(stack: str, *, name: str, region: str | None = None, profile: str
         profile: the AWS profile to read the stack with and to save with the deployment.
 
     Raises:
-        InvalidRequest: the name is not valid.
-        ConfigurationError: there is no such stack, or lambdiff did not create it; the region is unknown.
+        InvalidRequest: a name is not valid.
+        ConfigurationError: there is no such stack, it is not complete, or lambdiff did not create it; the region is
+            unknown.
         CredentialsError, DeployError: the stack cannot be read.
     """
     config.check_name(name)
+    stacks.check_name(stack)
     account = accounts.open_account(profile, region)
     state = stacks.require(account, stack)
+    if outputs.URL not in state.outputs and not state.stable:
+        raise ConfigurationError(
+            f"The stack {stack} is not complete: {state}",
+            fix="Wait if a change is in progress. Otherwise, deploy it again, or delete it with `lambdiff destroy`.",
+        )
     return stacks.to_deployment(stack, state.outputs, name=name, region=account.region.value, profile=account.profile)
 
 

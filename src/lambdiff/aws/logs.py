@@ -50,6 +50,7 @@ def read(
         limit: the maximum number of lines.
 
     Raises:
+        InvalidRequest: `request_id` is not a request id.
         ConfigurationError: there is no such log group.
         CredentialsError, DeployError: it cannot be read.
     """
@@ -114,6 +115,18 @@ def delete(account: Account, group: str) -> None:
         account.client("logs").delete_log_group(logGroupName=group)
 
 
+def check_request_id(text: str | None) -> None:
+    """Check that a text can be a request id; None is no request id and valid.
+
+    Raises:
+        InvalidRequest: it cannot.
+    """
+    if text is not None and not re.fullmatch(r"[\w.:=-]{1,200}", text, re.ASCII):
+        raise InvalidRequest(
+            f"{text[:100]!r} is not a request id.", fix="Copy it from an error message or from the log."
+        )
+
+
 def parse_time(text: str, now: float | None = None) -> float:
     """Convert an age (`10m`, `2h`, `3d`) or an ISO 8601 time (UTC by default) to seconds since 1970.
 
@@ -139,6 +152,7 @@ def parse_time(text: str, now: float | None = None) -> float:
 def _events(
     account: Account, group: str, since: float, request_id: str | None, limit: int | None
 ) -> Iterator[FilteredLogEventTypeDef]:
+    check_request_id(request_id)
     options: dict[str, Any] = {"logGroupName": group, "startTime": max(0, int(since * 1000))}
     if limit is not None:
         options["PaginationConfig"] = {"MaxItems": limit}

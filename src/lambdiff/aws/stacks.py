@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from lambdiff.aws import outputs
 from lambdiff.aws.account import Account
 from lambdiff.aws.error_mapping import NotFound, PermissionDenied, Rejected, translated
 from lambdiff.config import Deployment
-from lambdiff.errors import ConfigurationError, DeployError
+from lambdiff.errors import ConfigurationError, DeployError, InvalidRequest
 
 if TYPE_CHECKING:
     from types_boto3_cloudformation.type_defs import ParameterTypeDef
@@ -64,6 +65,18 @@ class StackState:
 
     def __str__(self) -> str:
         return f"{self.status} {self.reason}".strip()
+
+
+def check_name(name: str) -> None:
+    """Check that a text can be the name or the ARN of a stack.
+
+    Raises:
+        InvalidRequest: it cannot.
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,127}|arn:aws[a-z-]*:cloudformation:[\w:/-]+", name, re.ASCII):
+        raise InvalidRequest(
+            f"{name[:150]!r} is not the name of a stack.", fix="Pass the stack's name or ARN, for example lambdiff."
+        )
 
 
 def read(account: Account, name: str) -> StackState | None:

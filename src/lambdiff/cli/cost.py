@@ -33,7 +33,8 @@ def cost(deployment: str | None, profile: str | None, *, since: str, as_json: bo
     from lambdiff.aws.deployment import select
     from lambdiff.ops import costs
 
-    report = costs.cost(select(deployment, profile), logs.parse_time(since))
+    start = logs.parse_time(since)
+    report = costs.cost(select(deployment, profile), start)
     if as_json:
         echo_json(report)
     else:

@@ -43,6 +43,7 @@ def logs(
     from lambdiff.aws.deployment import select
 
     start = reading.parse_time(since)
+    reading.check_request_id(request_id)
     target = select(deployment, profile)
     group = target.read_function().log_group
     read = reading.follow if follow else reading.read

@@ -6,6 +6,7 @@ the built-in model generates on this machine. Each setting keeps its source, for
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,12 +19,17 @@ from lambdiff.auth.region import choose_region
 from lambdiff.config import Deployment, Sourced
 from lambdiff.errors import ConfigurationError
 from lambdiff.loopback import is_loopback
+from lambdiff.protocol.validation import raise_for
 
 if TYPE_CHECKING:
     from lambdiff.auth.credentials import CredentialSource
     from lambdiff.client.transport import Transport
 
 DEFAULT_TIMEOUT_S: Final = 600.0
+_SECRET_ARN: Final = re.compile(
+    r"arn:(?P<partition>aws[a-z-]*):secretsmanager:(?P<region>[a-z0-9-]+):\d{12}:secret:[\w/+=.@-]+", re.ASCII
+)
+_ROLE_ARN: Final = re.compile(r"arn:(?P<partition>aws[a-z-]*):iam::\d{12}:role/[\w+=,.@/-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -184,11 +190,11 @@ def from_url(
         name: the name to save the deployment under.
         region: the function's region; by default as in `choose_region`.
         profile: the AWS profile to save with the deployment.
-        secret_arn: the secret with the key pair that signs requests; takes precedence over `role_arn`.
+        secret_arn: the secret with the key pair that signs requests.
         role_arn: the role to assume for each request. Without both, the caller's own credentials sign it.
 
     Raises:
-        InvalidRequest: the name is not valid.
+        InvalidRequest: the name, the region or an ARN is not valid, or both ARNs are given.
         ConfigurationError: the URL is invalid, or the region is unknown.
 
     Example:
@@ -198,15 +204,41 @@ def from_url(
     config.check_name(name)
     address = _checked_url(Sourced(url, "`url=`"))
     chosen_profile = aws_session.choose_profile(profile)
+    where = choose_region(region, url=address, profile=chosen_profile)
+    _check_arns(where, secret_arn, role_arn)
     return Deployment(
         name=name,
         url=address,
-        region=choose_region(region, url=address, profile=chosen_profile).value,
+        region=where.value,
         auth="key-pair" if secret_arn else "role" if role_arn else "caller",
         secret_arn=secret_arn,
         role_arn=role_arn,
         profile=chosen_profile.value if chosen_profile else None,
     )
+
+
+def _check_arns(region: Sourced[str], secret_arn: str | None, role_arn: str | None) -> None:
+    from lambdiff.auth import partitions
+
+    partition = partitions.require_region(region).id
+    problems = []
+    if secret_arn and role_arn:
+        problems.append(("role_arn", "cannot be combined with `secret_arn=`"))
+    for name, arn, pattern, example in (
+        (
+            "secret_arn",
+            secret_arn,
+            _SECRET_ARN,
+            f"arn:{partition}:secretsmanager:{region.value}:123456789012:secret:NAME",
+        ),
+        ("role_arn", role_arn, _ROLE_ARN, f"arn:{partition}:iam::123456789012:role/NAME"),
+    ):
+        match = pattern.fullmatch(arn) if arn else None
+        if arn and (match is None or match["partition"] != partition):
+            problems.append((name, f"must look like {example}"))
+        elif match and match.groupdict().get("region", region.value) != region.value:
+            problems.append((name, f"is in {match['region']}, but the endpoint is in {region}"))
+    raise_for(problems)
 
 
 def _refuse_contradictions(

@@ -28,9 +28,12 @@ def ensure(account: Account, cdk: Cdk, stages: Stages, confirm: Confirm, *, qual
     if qualifier is not None:
         _check_custom(account, qualifier, where)
         return
-    state = _read_stack(account, stages)
-    if state and not (state.stable or state.never_created):
-        raise _damaged(account, state)
+    state = _read_stack(account)
+    if state and state.changing:
+        stages.stage("Waiting for an earlier change of the CDK bootstrap")
+        state = stacks.wait_until_idle(account, BOOTSTRAP_STACK, seen=lambda each: stages.detail(each.status))
+    if error := _damage(account, state):
+        raise error
     version = account.bootstrap_version()
     if version is not None and version >= accounts.MIN_BOOTSTRAP and not (state and state.never_created):
         return
@@ -64,19 +67,36 @@ def _check_custom(account: Account, qualifier: str, where: str) -> None:
     )
 
 
-def _read_stack(account: Account, stages: Stages) -> StackState | None:
+def check(account: Account) -> int | None:
+    """Return the version of the bootstrap, or None if the account and region are not bootstrapped.
+
+    Raises:
+        CredentialsError: a permission is missing.
+        DeployError: the bootstrap is too old or damaged; the fix has the command that repairs it.
+    """
+    if error := _damage(account, _read_stack(account)):
+        raise error
+    version = account.bootstrap_version()
+    if version is not None and version < accounts.MIN_BOOTSTRAP:
+        raise DeployError(
+            f"The CDK bootstrap has version {version}, which is too old.",
+            fix="`lambdiff deploy` offers to update it, or run "
+            f"`cdk bootstrap aws://{account.id}/{account.region.value}`.",
+        )
+    return version
+
+
+def _read_stack(account: Account) -> StackState | None:
     """Return the state of the bootstrap stack; None if it has another name, or if it may not be read."""
     try:
-        state = stacks.read(account, BOOTSTRAP_STACK)
+        return stacks.read(account, BOOTSTRAP_STACK)
     except PermissionDenied:
         return None
-    if state and state.changing:
-        stages.stage("Waiting for an earlier change of the CDK bootstrap")
-        state = stacks.wait_until_idle(account, BOOTSTRAP_STACK, seen=lambda each: stages.detail(each.status))
-    return state
 
 
-def _damaged(account: Account, state: StackState) -> DeployError:
+def _damage(account: Account, state: StackState | None) -> DeployError | None:
+    if state is None or state.stable or state.never_created or state.changing:
+        return None
     command = ["aws", "cloudformation", _REPAIR.get(state.status, "delete-stack"), "--stack-name", BOOTSTRAP_STACK]
     return DeployError(
         f"The CDK bootstrap stack {BOOTSTRAP_STACK} is damaged: {state}"

@@ -222,5 +222,8 @@ def _signal(process: subprocess.Popen[Any], number: int) -> None:
 
 @contextlib.contextmanager
 def _temporary_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="lambdiff-", ignore_cleanup_errors=True) as folder:
+    folder = tempfile.mkdtemp(prefix="lambdiff-")
+    try:
         yield Path(folder)
+    finally:
+        process_guard.remove(folder)

@@ -15,8 +15,18 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 SECONDS_TO_END = 5
+
+
+def remove(folder: str) -> None:
+    """Remove a folder, although processes that are just ending may still write to it."""
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.exists(folder):
+            return
+        time.sleep(0.1)
 
 
 def main(folder: str, *command: str) -> int:
@@ -34,7 +44,7 @@ def main(folder: str, *command: str) -> int:
         os.killpg(os.getpgrp(), signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(SECONDS_TO_END)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
     watch = threading.Thread(target=end_if_abandoned, daemon=True)

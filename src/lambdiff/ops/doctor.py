@@ -22,7 +22,7 @@ from lambdiff.config import Deployment
 from lambdiff.engine import manifest as manifests
 from lambdiff.engine.factory import open_engine
 from lambdiff.errors import AccessDenied, LambdiffError, ToolchainError
-from lambdiff.infra import toolchain
+from lambdiff.infra import bootstrap, offline_checks, toolchain
 from lambdiff.local import builtin
 
 MAX_CLOCK_SKEW: Final = 300.0
@@ -227,6 +227,7 @@ def _deploy(account: Account | LambdiffError, deployment: Deployment | None) -> 
     yield _run(task, "container engine", _container_engine)
     yield from _identity(task, account)
     if isinstance(account, Account):
+        yield _run(task, "function URLs", lambda: _function_urls(account))
         yield _run(task, "bootstrap", lambda: _bootstrap(account))
         yield _run(task, "concurrency", lambda: _concurrency(account))
         if deployment is not None and deployment.stack:
@@ -268,18 +269,17 @@ def _clock(account: Account) -> _Outcome:
 
 
 def _bootstrap(account: Account) -> _Outcome:
-    version = account.bootstrap_version()
+    version = bootstrap.check(account)
     if version is None:
         return _Outcome(
             "note", "the account is not bootstrapped for CDK", "`lambdiff deploy` offers to bootstrap the account."
         )
-    if version < accounts.MIN_BOOTSTRAP:
-        return _Outcome(
-            "error",
-            f"version {version} is too old",
-            f"Run `cdk bootstrap aws://{account.id}/{account.region.value}`.",
-        )
     return _Outcome("ok", f"version {version}")
+
+
+def _function_urls(account: Account) -> _Outcome:
+    offline_checks.check_function_urls(account.region, force=False)
+    return _Outcome("ok", f"Lambda has them in {account.region.value}")
 
 
 def _concurrency(account: Account) -> _Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,3 +163,45 @@ def test_aws_is_called_from_one_package_only() -> None:
     }
     assert "aws/stacks.py" in callers
     assert {name for name in callers if not name.startswith(MAY_SEE_BOTOCORE)} == set()
+
+
+OPENS_CLIENT = re.compile(r"\.client\([^()]*\)$")
+
+
+def untranslated(source: str) -> list[str]:
+    """Return the calls of AWS in a module that are not inside a block of `translated`."""
+    tree = ast.parse(source)
+    inside = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.With) and any("translated(" in ast.unparse(item.context_expr) for item in block.items)
+        for node in ast.walk(block)
+    }
+    clients = {
+        target.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and OPENS_CLIENT.search(ast.unparse(node.value))
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute))
+    return [
+        ast.unparse(node)
+        for node in calls
+        if id(node) not in inside
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr != "get_paginator"  # calls nothing yet
+        and (ast.unparse(node.func.value) in clients or OPENS_CLIENT.search(ast.unparse(node.func.value)))
+    ]
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "aws").glob("*.py")), ids=lambda path: path.name)
+def test_every_call_of_aws_is_translated(path: Path) -> None:
+    """No error of botocore leaves the package: every call is inside a block of `translated`."""
+    assert untranslated(path.read_text(encoding="utf-8")) == []
+
+
+def test_an_untranslated_call_is_found() -> None:
+    """Calls through a name and direct calls are found, but not those in a block."""
+    assert len(untranslated("c = account.client('s3')\nc.list_buckets()\naccount.client('s3').head_bucket()")) == 2
+    assert untranslated("with translated('x'):\n    account.client('s3').list_buckets()") == []

@@ -9,14 +9,15 @@ import shlex
 from typing import Any
 
 import boto3
+import botocore.session
 import click
 import pytest
 from click.testing import CliRunner, Result
 
-from lambdiff.cli import cli
+from lambdiff.cli import cli, main
 from lambdiff.errors import ConfigurationError
 from lambdiff.ops import rotate
-from support.aws_resources import OUTPUTS, REGION, make_function, make_logs, make_stack, save_deployment
+from support.aws_resources import OUTPUTS, REGION, make_function, make_logs, make_stack, save_deployment, stack_states
 from support.rotating_cloud import Endpoint, RotatingCloud
 
 
@@ -150,6 +151,38 @@ def test_doctor_prints_one_line_for_each_check() -> None:
 def test_invalid_usage_is_refused(arguments: tuple[str, ...], words: str) -> None:
     """Invalid usage is explained before anything is done."""
     assert words in str(run(*arguments).exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("cost", "--since", "2x"), "must be an age such as 10m"),
+        (("logs", "--request-id", 'a" OR "b'), "is not a request id"),
+        (("configure", "--stack", "not a name"), "is not the name of a stack"),
+        (("configure", "--stack", "lambdiff", "--name", "Prod"), "is not a valid deployment name"),
+        (("configure", "--stack", "lambdiff", "--region", "mars"), "no AWS region 'mars'"),
+        (("configure", "--url", OUTPUTS["LambdaUrl"], "--role", "me"), "--role must look like arn:aws:iam"),
+        (("destroy", "--deployment", "Prod"), "is not a valid deployment name"),
+        (("destroy", "--region", "mars"), "no AWS region 'mars'"),
+    ],
+)
+def test_mistakes_are_usage_errors_without_aws(
+    arguments: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What needs no AWS is checked before AWS is called: with exit code 2, and without credentials."""
+    monkeypatch.setattr(botocore.session.Session, "get_credentials", lambda _: None)
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments])
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_an_incomplete_stack_is_not_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stack without outputs that was never complete is reported with its state, not as somebody else's."""
+    stack_states(monkeypatch, {"StackStatus": "ROLLBACK_COMPLETE", "Outputs": []})
+    error = run("configure", "--stack", "lambdiff").exception
+    assert isinstance(error, ConfigurationError)
+    assert error.message == "The stack lambdiff is not complete: ROLLBACK_COMPLETE"
 
 
 def test_configure_saves_the_outputs_of_a_stack() -> None:

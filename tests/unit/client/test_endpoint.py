@@ -125,12 +125,16 @@ def test_the_environments_identity_beats_the_saved_profile(tmp_path: Path, monke
     assert endpoint.resolve().credentials.source == "your AWS credentials"
 
 
+ROLE = "arn:aws:iam::123456789012:role/team/invoker"
+SECRET = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:invoker-AbCdEf"
+
+
 @pytest.mark.parametrize(
     ("more", "auth"),
     [
         ({}, "caller"),
-        ({"role_arn": "arn:aws:iam::1:role/invoker"}, "role"),
-        ({"secret_arn": "arn:aws:secretsmanager:eu-west-1:1:secret:x"}, "key-pair"),
+        ({"role_arn": ROLE}, "role"),
+        ({"secret_arn": SECRET}, "key-pair"),
     ],
 )
 def test_a_url_becomes_a_deployment(more: dict[str, str], auth: str) -> None:
@@ -148,3 +152,31 @@ def test_an_invalid_url_or_name_is_not_a_deployment(url: str, name: str, error: 
     """`from_url` checks the URL as `resolve` does, and the name as `config.save` does."""
     with pytest.raises(error):
         endpoint.from_url(url, name=name)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (
+            {"secret_arn": "invoker"},
+            "`secret_arn=` must look like arn:aws:secretsmanager:eu-west-1:123456789012:secret:",
+        ),
+        ({"secret_arn": ROLE}, "`secret_arn=` must look like"),
+        ({"secret_arn": SECRET.replace("eu-west-1", "us-east-1")}, "is in us-east-1, but the endpoint is in eu-west-1"),
+        ({"secret_arn": SECRET.replace("arn:aws", "arn:aws-cn")}, "must look like arn:aws:secretsmanager"),
+        (
+            {"role_arn": "arn:aws:iam::123456789012:user/ann"},
+            "`role_arn=` must look like arn:aws:iam::123456789012:role/",
+        ),
+        ({"role_arn": "arn:aws:sts::123456789012:assumed-role/a/b"}, "`role_arn=` must look like"),
+        ({"role_arn": f"{ROLE}\n"}, "`role_arn=` must look like"),
+        ({"role_arn": ROLE, "secret_arn": SECRET}, "`role_arn=` cannot be combined with `secret_arn=`"),
+        ({"role_arn": "a", "secret_arn": "b"}, "`secret_arn=` must look like"),
+        ({"region": "mars"}, "no AWS region 'mars'"),
+    ],
+)
+def test_arns_and_regions_are_checked_offline(more: dict[str, str], words: str) -> None:
+    """What cannot be an ARN of the right kind, partition and region is refused before anything is saved."""
+    with pytest.raises(InvalidRequest) as caught:
+        endpoint.from_url(URL, name="prod", **more)
+    assert words in caught.value.message

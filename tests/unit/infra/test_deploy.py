@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -22,8 +23,9 @@ from lambdiff.aws import logs, stacks
 from lambdiff.aws.account import Account
 from lambdiff.cli import cli, main
 from lambdiff.errors import Cancelled, ConfigurationError, DeployError, InvalidRequest, ToolchainError
-from lambdiff.infra import build_context, builder, toolchain
+from lambdiff.infra import build_context, builder, smoke_test, toolchain
 from lambdiff.infra import deploy as deploying
+from lambdiff.infra import model as models
 from lambdiff.infra.cdk_cli import Cdk
 from lambdiff.infra.failures import MemoryCapped
 from lambdiff.infra.preflight import DEFAULT_CONCURRENCY, DeployOptions
@@ -671,6 +673,63 @@ def test_a_bootstrap_that_may_not_be_read_is_trusted(
 
     monkeypatch.setattr(Account, "client", client)
     assert deploy(model).changed is True
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        ("preflight", "nothing was changed in AWS"),
+        ("bake", "nothing was changed in AWS"),
+        ("bootstrap", "it continues in AWS"),
+        ("question", "nothing was changed in AWS"),
+        ("build", "The stack lambdiff was not changed"),
+        ("stack", "The stack lambdiff is UPDATE_IN_PROGRESS: this continues in AWS"),
+        ("unknown stack", "If an update of the stack lambdiff has begun, it continues in AWS"),
+        ("new stack", "The stack lambdiff was not created"),
+        ("test", "the deployment was complete and saved"),
+    ],
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_says_what_aws_does(
+    cdk: type[MotoCdk], model: Path, default_signal_handlers: None, monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals, step: str, words: str,
+) -> None:  # fmt: skip
+    """At every step, a signal ends the deployment with what happens in AWS and what to run next."""
+
+    def interrupt(*_: object, **__: object) -> Any:
+        os.kill(os.getpid(), number)
+
+    def interrupt_stack(self: Cdk, _: StackSettings) -> Any:
+        self.changing_stack = "stack" in step
+        if step == "stack":
+            make_stack()
+            stack_states(monkeypatch, "UPDATE_IN_PROGRESS")
+        elif step == "unknown stack":
+            monkeypatch.setattr(stacks, "read", lambda *_: open_account_elsewhere())
+        interrupt()
+
+    def open_account_elsewhere() -> None:
+        raise DeployError("AWS cannot be reached")
+
+    confirm: Any = lambda _: True  # noqa: E731
+    if step == "preflight":
+        monkeypatch.setattr(accounts, "open_account", interrupt)
+    elif step == "bake":
+        monkeypatch.setattr(models, "model_folder", interrupt)
+    elif step == "bootstrap":
+        boto3.client("ssm", REGION).delete_parameter(Name=BOOTSTRAP_PARAMETER)
+        monkeypatch.setattr(cdk, "bootstrap", interrupt)
+    elif step == "question":
+        confirm = interrupt
+    elif step == "test":
+        monkeypatch.setattr(smoke_test, "run", interrupt)
+    else:
+        monkeypatch.setattr(cdk, "deploy", interrupt_stack)
+    options = DeployOptions(model=str(model), overrides=cast("SettingOverrides", BASE))
+    with pytest.raises(Cancelled, match=words) as caught:
+        deploying.deploy(options, Stages(io.StringIO()), confirm)
+    assert "`lambdiff " in caught.value.fix
+    assert config.path().exists() is (step == "test")
 
 
 def test_an_interrupted_retry_keeps_its_advice(cdk: type[MotoCdk], model: Path) -> None:

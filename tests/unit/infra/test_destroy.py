@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
+import signal
 from typing import Any
 
 import boto3
@@ -311,3 +313,35 @@ def test_a_builder_without_an_endpoint_can_be_destroyed(built_by_codebuild: Buil
     result = destroy.destroy(target, quiet(), lambda _: True)
     assert result.removed[-1] == "CodeBuild project and images of lambdiff (lambdiff-Builder)"
     assert stacks.read(target.account, "lambdiff-Builder") is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("operation", "words", "left"),
+    [
+        ("DescribeStacks", "nothing was deleted", True),
+        ("DeleteStack", "CloudFormation goes on deleting the stack lambdiff by itself", True),
+        ("DescribeLogGroups", "the stack lambdiff was deleted; images and logs may be left", False),
+    ],
+)
+def test_an_interrupted_run_can_be_repeated(
+    deployed: SelectedDeployment, default_signal_handlers: None, monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals, operation: str, words: str, left: bool,
+) -> None:  # fmt: skip
+    """Whenever it is interrupted, it says what AWS does, and the next run deletes what is left."""
+    original = Account.client
+
+    def client(self: Account, service: Any) -> Any:
+        opened = original(self, service)
+        opened.meta.events.register(f"before-call.*.{operation}", lambda **_: os.kill(os.getpid(), number))
+        return opened
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Account, "client", client)
+        with pytest.raises(Cancelled, match=words) as caught:
+            destroy.destroy(deployed, quiet(), yes)
+    assert ("lambdiff destroy" in caught.value.fix) is (operation != "DescribeStacks")
+    assert (stacks.read(deployed.account, "lambdiff") is not None) is left
+    assert "lambdiff" in config.load().deployments
+    assert destroy.destroy(select(), quiet(), yes).removed == ["stack lambdiff", f"log group {LOGS}"]
+    assert config.load().deployments == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -16,12 +17,22 @@ from botocore.stub import ANY, Stubber
 from lambdiff import config
 from lambdiff.auth.credentials import Keys
 from lambdiff.aws import account as accounts
+from lambdiff.aws import function as functions
 from lambdiff.aws.access import INVOKE_ACTIONS
 from lambdiff.aws.account import Account, open_account
 from lambdiff.handler.app import App
 from lambdiff.local.server import FunctionUrlServer
 from lambdiff.ops import doctor
-from support.aws_resources import OUTPUTS, REGION, make_function, make_stack, refusing, save_deployment
+from support.aws_resources import (
+    BOOTSTRAP_PARAMETER,
+    OUTPUTS,
+    REGION,
+    make_function,
+    make_stack,
+    refusing,
+    save_deployment,
+    stack_states,
+)
 from support.stub_engine import StubEngine
 
 
@@ -61,6 +72,30 @@ def test_a_new_account_has_notes_but_no_errors(aws: None) -> None:
     assert results["concurrency"].status == "note"
     assert results["endpoint"].status == "note"
     assert "lambdiff deploy" in results["endpoint"].fix
+
+
+@pytest.mark.parametrize(
+    ("version", "status", "words"),
+    [("33", "", "version 33"), ("5", "", "has version 5, which is too old"), ("33", "DELETE_FAILED", "is damaged")],
+)
+def test_the_bootstrap_is_checked(
+    aws: None, monkeypatch: pytest.MonkeyPatch, version: str, status: str, words: str
+) -> None:
+    """An old bootstrap and a damaged one are errors, with the command that repairs them."""
+    boto3.client("ssm", REGION).put_parameter(Name=BOOTSTRAP_PARAMETER, Value=version, Type="String")
+    make_stack(accounts.BOOTSTRAP_STACK, tags={})
+    stack_states(monkeypatch, status, name=accounts.BOOTSTRAP_STACK)
+    result = result_of("bootstrap", doctor.diagnose())
+    assert words in result.detail
+    assert (result.status == "ok") is (words == "version 33")
+    assert ("aws cloudformation" in result.fix) is bool(status)
+
+
+def test_a_region_without_function_urls_is_an_error(aws: None) -> None:
+    """Nothing can be deployed there."""
+    assert result_of("function URLs", doctor.diagnose()).status == "ok"
+    result = result_of("function URLs", doctor.diagnose(region="ca-west-1"))
+    assert (result.status, "no Function URLs in ca-west-1" in result.detail) == ("error", True)
 
 
 def test_a_wrong_clock_is_an_error(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,16 +256,21 @@ def test_a_secret_without_a_key_is_explained(invoker: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("decisions", "status", "words"),
+    ("decisions", "snapstart", "status", "words"),
     [
-        (("allowed", "allowed"), "ok", "has lambda:InvokeFunctionUrl and lambda:InvokeFunction"),
-        (("allowed", "implicitDeny"), "error", "lacks lambda:InvokeFunction"),
-        (("implicitDeny", "implicitDeny"), "error", "lacks lambda:InvokeFunctionUrl and lambda:InvokeFunction"),
+        (("allowed", "allowed"), False, "ok", "has lambda:InvokeFunctionUrl and lambda:InvokeFunction"),
+        (("allowed", "allowed"), True, "ok", "has lambda:InvokeFunctionUrl and lambda:InvokeFunction"),
+        (("allowed", "implicitDeny"), False, "error", "lacks lambda:InvokeFunction"),
+        (("implicitDeny", "implicitDeny"), False, "error", "lacks lambda:InvokeFunctionUrl and lambda:InvokeFunction"),
     ],
 )
-def test_a_missing_permission_is_named(invoker: str, decisions: tuple[str, str], status: str, words: str) -> None:
-    """The actions that IAM's simulation denies to the invoker are named."""
+def test_a_missing_permission_is_named(
+    invoker: str, decisions: tuple[str, str], snapstart: bool, status: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The actions that IAM's simulation denies to the invoker are named; with SnapStart, on the alias of the URL."""
     account = open_account()
+    read = functions.read
+    monkeypatch.setattr(functions, "read", lambda *args: dataclasses.replace(read(*args), snapstart=snapstart))
     iam = account.client("iam")
 
     class SimulatingAccount(Account):
@@ -249,7 +289,9 @@ def test_a_missing_permission_is_named(invoker: str, decisions: tuple[str, str],
     parameters = {
         "PolicySourceArn": "arn:aws:iam::123456789012:user/Invoker",
         "ActionNames": list(INVOKE_ACTIONS),
-        "ResourceArns": [f"arn:aws:lambda:{REGION}:123456789012:function:{OUTPUTS['FunctionName']}"],
+        "ResourceArns": [
+            f"arn:aws:lambda:{REGION}:123456789012:function:{OUTPUTS['FunctionName']}{':live' if snapstart else ''}"
+        ],
         "ContextEntries": ANY,
     }
     stubber.add_response("simulate_principal_policy", {"EvaluationResults": results}, parameters)
