@@ -14,14 +14,13 @@ import io
 import mmap
 import os
 import stat
+import tempfile
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
-
-from lambdiff.temporary import create, temporary_path
 
 _DIGEST_SIZE: Final = hashlib.sha256().digest_size
 _UNFINISHED: Final = ".part"
@@ -182,10 +181,14 @@ def _write(path: Path, content: memoryview) -> None:
     """Write a private file atomically. Unlike `files.write_atomically`, this does not wait for the disk: if the machine
     loses power, the digest tells that the file is damaged.
     """
-    with temporary_path(path.parent, ".", _UNFINISHED) as name:
-        with create(name) as stream:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=_UNFINISHED)
+    try:
+        with os.fdopen(handle, "wb") as stream:
             stream.write(content)
-        os.replace(name, path)
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
 
 
 def _is_unfinished(path: Path) -> bool:
