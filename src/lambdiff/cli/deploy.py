@@ -12,13 +12,12 @@ from lambdiff.aws.function import Architecture
 from lambdiff.cli import completion, echo_json
 from lambdiff.cli.flags import with_flags
 from lambdiff.cli.options import json_option, make_confirm, profile_option, region_option, yes_option
-from lambdiff.cli.value_types import Unchecked
+from lambdiff.cli.value_types import Unchecked, Value
 from lambdiff.engine.manifest import EngineName
 from lambdiff.infra import settings
 from lambdiff.printable import printable
 
 if TYPE_CHECKING:
-    from lambdiff.infra.builder import BuilderName
     from lambdiff.infra.deploy import DeployResult
     from lambdiff.infra.preflight import DeployOptions
     from lambdiff.infra.settings import SettingOverrides
@@ -110,7 +109,7 @@ _MAX_DIFF: Final = 1_000_000
 )  # fmt: skip
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Tag for every resource; repeatable.")
 @click.option(
-    "--builder", type=click.Choice(["auto", "local", "codebuild"]), default="auto", show_default=True,
+    "--builder", type=Value(settings.BuilderName), default="auto", show_default=True,
     help="What builds the image: a container engine here, or AWS CodeBuild; its price is shown first.",
 )  # fmt: skip
 @click.option(
@@ -133,7 +132,7 @@ _MAX_DIFF: Final = 1_000_000
 @json_option
 def deploy(
     model: str, name: str, region: str | None, profile: str | None, *, reserved_concurrency: int | None,
-    tags: tuple[str, ...], builder: BuilderName, export: Path | None, account: str | None, dry_run: bool, force: bool,
+    tags: tuple[str, ...], builder: settings.BuilderName, export: Path | None, account: str | None, dry_run: bool, force: bool,
     smoke: bool, yes: bool, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Deploy a model to your AWS account.

@@ -21,7 +21,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from lambdiff import pricing
 from lambdiff.aws import buckets, builds, images, logs, outputs, stacks
@@ -33,7 +33,7 @@ from lambdiff.errors import ConfigurationError, DeployError, ToolchainError
 from lambdiff.infra import failures, toolchain
 from lambdiff.infra.build_context import BuildContext
 from lambdiff.infra.cdk_cli import BUILDING, PUSHING, Cdk, detail_of
-from lambdiff.infra.settings import BUILD_MINUTES, PLATFORMS, StackSettings, builder_stack_name
+from lambdiff.infra.settings import BUILD_MINUTES, PLATFORMS, BuilderName, StackSettings, builder_stack_name
 from lambdiff.infra.toolchain import Tool
 from lambdiff.stages import Confirm, Stages
 
@@ -45,9 +45,6 @@ _LOG_DELAY: Final = 3
 """How often the log is read after the end of a build: its last lines arrive late."""
 _STORED: Final = 1_000_000
 """Files above this number of bytes are weights, which do not get smaller by compression."""
-
-
-BuilderName = Literal["auto", "local", "codebuild"]
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ BUILD_MINUTES: Final = 60
 """CodeBuild ends a build of the image that takes longer."""
 
 Auth = Literal["key-pair", "role"]
+BuilderName = Literal["auto", "local", "codebuild"]
 # A selection of the values that CloudWatch Logs allows:
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
 RetentionDays = Literal[1, 3, 7, 14, 30, 90, 180, 365]

@@ -22,7 +22,7 @@ from support.hostile_corpus import FIELDS, corpus, encoded, event
 from support.stub_engine import StubEngine
 
 CORPUS = dict(corpus())
-PROCESSOR_SECONDS = 0.05
+PROCESSOR_SECONDS = 0.2
 """What a refusal may cost. Processor time does not count waiting for other processes."""
 
 

@@ -219,7 +219,8 @@ def _use(root: Path, number: int) -> int:
 @pytest.mark.slow
 def test_several_processes_can_use_it(folder: CacheFolder) -> None:
     """Processes that write, read, evict and clear the same files only ever read complete content."""
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
+    # A forked process has the functions of this module, which a new one could not import.
+    with multiprocessing.get_context("fork").Pool(3) as pool:
         read = pool.starmap(_use, [(folder.root, number) for number in range(3)])
     assert all(count > 5 for count in read)
     assert not [name for name in names(folder) if name.endswith(".part")]
