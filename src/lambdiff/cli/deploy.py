@@ -132,8 +132,8 @@ _MAX_DIFF: Final = 1_000_000
 @json_option
 def deploy(
     model: str, name: str, region: str | None, profile: str | None, *, reserved_concurrency: int | None,
-    tags: tuple[str, ...], builder: settings.BuilderName, export: Path | None, account: str | None, dry_run: bool, force: bool,
-    smoke: bool, yes: bool, as_json: bool, **options: Any,
+    tags: tuple[str, ...], builder: settings.BuilderName, export: Path | None, account: str | None,
+    dry_run: bool, force: bool, smoke: bool, yes: bool, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Deploy a model to your AWS account.
 

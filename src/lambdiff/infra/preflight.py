@@ -20,9 +20,8 @@ from lambdiff.aws.stacks import StackState
 from lambdiff.infra import base_image, build_context, existing_stack, offline_checks, toolchain
 from lambdiff.infra import model as models
 from lambdiff.infra.build_context import BuildContext
-from lambdiff.infra.builder import BuilderName
 from lambdiff.infra.existing_stack import ExistingStack
-from lambdiff.infra.settings import DEFAULT_NAME, PLATFORMS, SettingOverrides, StackSettings, stack_name
+from lambdiff.infra.settings import DEFAULT_NAME, PLATFORMS, BuilderName, SettingOverrides, StackSettings, stack_name
 from lambdiff.infra.toolchain import Tool
 from lambdiff.stages import Stages
 

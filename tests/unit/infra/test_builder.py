@@ -19,7 +19,7 @@ from lambdiff.errors import ConfigurationError, DeployError, ToolchainError
 from lambdiff.infra import build_context, builder, toolchain
 from lambdiff.infra.build_context import BuildContext
 from lambdiff.infra.cdk_cli import Cdk
-from lambdiff.infra.settings import StackSettings
+from lambdiff.infra.settings import BuilderName, StackSettings
 from lambdiff.infra.toolchain import Tool
 from lambdiff.stages import Stages
 from support.aws_resources import REGION, make_stack, push_image, refusing, stack_states
@@ -257,7 +257,7 @@ def no_engine() -> Tool:
     ],
 )
 def test_what_builds_is_chosen(
-    machine: Machine, wanted: builder.BuilderName, engine: bool, built_before: bool, answer: bool | None,
+    machine: Machine, wanted: BuilderName, engine: bool, built_before: bool, answer: bool | None,
     expected: str | None, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Without a wish it is what built the last image; a missing container engine is made up for after a question."""
