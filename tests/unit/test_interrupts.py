@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -70,6 +71,7 @@ def test_a_signal_is_acknowledged_during_a_long_computation() -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline() == "computing\n"
+        time.sleep(0.5)  # until the computation itself has begun
         process.send_signal(signal.SIGTERM)
         assert process.stderr.readline() == "Interrupted; waiting for the current step to end.\n"
         assert process.poll() is None
