@@ -175,7 +175,7 @@ def test_a_request_can_be_cancelled(engine):
 
 def test_too_many_lcm_steps_are_refused(engine):
     """More steps than LCM supports are refused as an invalid request."""
-    with pytest.raises(InvalidRequest, match="at most 50"):
+    with pytest.raises(InvalidRequest, match=r"1\.\.50"):
         engine.generate(request_with(scheduler="lcm", num_inference_steps=51))
 
 
