@@ -32,13 +32,12 @@ NO_PROMPT_CACHE: Final = _one("no prompt cache", switch="disable_prompt_cache")
 PROMPT_REPEATED: Final = _one("prompt repeated", switch="repeat_prompt")
 LEVEL_6: Final = _one("PNG at level 6", switch="compress_at_level_6")
 PINNED: Final = _one("pinned threads", switch="pin_threads")
-NOT_PINNED: Final = _one("threads not pinned", switch="do_not_pin_threads")
 CACHED: Final = _one("compiled-model cache", switch="cache_compiled_models", rehearsed=True)
 NO_GUIDANCE: Final = _one("no guidance", guidance=1.0, manifest={"static_shapes": False}, reference=None)
 
 ROWS: Final = (
     UNCHANGED, F32, NOT_MERGED, NOT_SHARED, DYNAMIC_SHAPES, PAGES_KEPT, NO_PROMPT_CACHE, PROMPT_REPEATED, LEVEL_6,
-    PINNED, NOT_PINNED, CACHED, NO_GUIDANCE,
+    PINNED, CACHED, NO_GUIDANCE,
 )  # fmt: skip
 
 
@@ -71,8 +70,7 @@ SAME_IMAGE: Final = (
     Feature("the empty negative prompt cached", "always", ONE, NO_PROMPT_CACHE.name, "encode"),
     Feature("a repeated prompt cached", "always", PROMPT_REPEATED.name, ONE, "encode"),
     Feature("PNG at zlib level 4 instead of 6", "always", ONE, LEVEL_6.name, "compress"),
-    Feature("threads pinned to processors", "left to OpenVINO", PINNED.name, ONE),
-    Feature("threads not pinned", "left to OpenVINO", NOT_PINNED.name, ONE),
+    Feature("threads not pinned to processors", "always", ONE, PINNED.name),
     Feature("cache of compiled models", "not used", CACHED.name, ONE, "cold"),
 )
 OTHER_IMAGE: Final = (

@@ -109,7 +109,9 @@ def generate(
     plan = output.OutputPlan(out, request["prompt"], request["image_format"], count, force=force)
     plan.check(seeds)
     results = Results(plan, seeds)
-    with Client(url, region=region, deployment=deployment, profile=profile, local=local, model_dir=model_dir) as client:
+    with Client(
+        url, region=region, deployment=deployment, profile=profile, local=local, model_dir=model_dir, load=True
+    ) as client:
         if client.endpoint.local and not (local or model_dir or quiet):
             click.echo(no_deployment(), err=True)
         try:

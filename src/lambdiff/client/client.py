@@ -35,6 +35,8 @@ class Client:
         local: generate on this machine.
         model_dir: a baked model folder to generate with on this machine; implies `local=True`.
         timeout_s: the function's own timeout in seconds; the client waits a little longer.
+        load: begin to load the model at once, in the background, if this machine generates. By default the first
+            request loads it.
         transport: sends the requests and replaces all of the above, for instance in tests. The client closes it.
 
     Attributes:
@@ -44,6 +46,7 @@ class Client:
     Raises:
         ConfigurationError: arguments contradict each other, there is no such deployment, or the region is unknown.
         MissingExtra: the image would be generated on this machine, and the `local` extra is not installed.
+        ModelError: with `load`, the model folder is unusable.
 
     Example:
         >>> with lambdiff.Client(local=True) as client:
@@ -62,6 +65,7 @@ class Client:
         local: bool = False,
         model_dir: str | Path | None = None,
         timeout_s: float | None = None,
+        load: bool = False,
         transport: Transport | None = None,
     ) -> None:
         if transport is None:
@@ -69,7 +73,7 @@ class Client:
                 url=url, region=region, credentials=credentials, deployment=deployment, profile=profile,
                 local=local, model_dir=model_dir, timeout_s=timeout_s,
             )  # fmt: skip
-            self.transport = self.endpoint.open()
+            self.transport = self.endpoint.open(load=load)
         else:
             if local or any((url, region, credentials, deployment, profile, model_dir, timeout_s)):
                 raise ConfigurationError(

@@ -66,21 +66,35 @@ class Endpoint:
         """Whether images are generated on this machine."""
         return self.url is None
 
-    def open(self) -> Transport:
-        """Open a transport to it. This imports what requests need, but neither connects nor loads a model yet."""
+    def open(self, *, load: bool = False) -> Transport:
+        """Open a transport to it. This imports what requests need, but does not connect yet.
+
+        Args:
+            load: on this machine, begin to load the model.
+
+        Raises:
+            MissingExtra: images are generated on this machine, and the `local` extra is not installed.
+            ModelError: with `load`, the model folder is unusable.
+        """
         with forks.postponed():
-            return self._open()
+            return self._open_local(load=load) if self.url is None else self._open_remote()
 
-    def _open(self) -> Transport:
-        from lambdiff.client import preload  # noqa: F401
+    def _open_local(self, *, load: bool) -> Transport:
+        from lambdiff.local.in_process import InProcessTransport
 
-        if self.url is None:
-            from lambdiff.local.in_process import InProcessTransport
+        transport = InProcessTransport(self.model_dir)
+        if load:
+            transport.load_ahead()
+        from lambdiff.client import preload  # noqa: F401 (while the model is loaded)
 
-            return InProcessTransport(self.model_dir)
+        return transport
+
+    def _open_remote(self) -> Transport:
+        from lambdiff.client import preload_remote  # noqa: F401
         from lambdiff.client.function_url import FunctionUrlTransport
 
-        assert self.region is not None  # noqa: S101 (resolve() sets both)
+        assert self.url is not None  # noqa: S101 (resolve() sets all three)
+        assert self.region is not None  # noqa: S101
         assert self.credentials is not None  # noqa: S101
         return FunctionUrlTransport(
             self.url.value, self.region.value, self.credentials, self.timeout_s, ca_bundle=self.ca_bundle

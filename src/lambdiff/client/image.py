@@ -196,6 +196,10 @@ class GeneratedImage:
             MetadataError: it contains no metadata, for instance because a proxy removed it.
         """
         if self._metadata is None:
+            from lambdiff.protocol import image_texts, metadata
+
+            self._metadata = metadata.from_texts(image_texts.read(self.content))
+        if self._metadata is None:
             from lambdiff.client import foreign_metadata
 
             self._metadata = foreign_metadata.read(self.content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,9 @@ def open_engine(folder: Path, open_cache: OpenCache | None = None) -> Engine:
     cache = open_cache(folder, manifest) if open_cache else None  # before OpenVINO is imported, which takes a while
     try:
         from lambdiff.engine.openvino import OpenVinoEngine
+
+        if importlib.util.find_spec("tokenizers") is None:  # imported when the model is loaded
+            raise ImportError
     except ImportError:
         raise MissingExtra("The OpenVINO engine", "local") from None
     return OpenVinoEngine(folder, manifest, cache=cache)

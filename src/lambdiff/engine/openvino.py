@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -141,12 +142,15 @@ class OpenVinoEngine:
         self._runtime = runtime  # already while it compiles
         pipeline = PIPELINES[self.manifest.family](self.folder, self.manifest, runtime)
         default_shapes = self._default_shapes(pipeline)
-        runtime.load(
-            [*pipeline.parts, Part(_DECODER)],
-            default_shapes,
-            # Not a bound method: in a reference cycle, the weights would stay in memory after the engine is dropped.
-            is_static=functools.partial(_is_static, self.manifest, default_shapes),
-        )
+        with ThreadPoolExecutor(1) as pool:
+            loading = pool.submit(pipeline.load)
+            runtime.load(
+                [*pipeline.parts, Part(_DECODER)],
+                default_shapes,
+                # Not a bound method: in a reference cycle, weights would stay in memory after the engine is dropped.
+                is_static=functools.partial(_is_static, self.manifest, default_shapes),
+            )
+            loading.result()
         return runtime, pipeline
 
     def _default_shapes(self, pipeline: Pipeline) -> dict[str, Collection[Shape]]:

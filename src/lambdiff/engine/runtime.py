@@ -162,6 +162,8 @@ class Runtime:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": self.precision,
+            # A pinned thread waits for its processor even if another one is free.
+            "ENABLE_CPU_PINNING": False,
         }
         if not cpu.has_vnni():
             self._settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0

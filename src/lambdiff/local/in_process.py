@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import threading
 import weakref
 from pathlib import Path
 
 from lambdiff.engine.factory import open_engine
 from lambdiff.engine.manifest import Manifest
+from lambdiff.errors import LambdiffError
 from lambdiff.handler.app import App
 from lambdiff.local import builtin
 from lambdiff.local.compiled_graphs import CompiledGraphs, open_graphs
@@ -68,6 +71,20 @@ class InProcessTransport:
     def activity(self) -> str:
         """What the engine does apart from generating, such as `loading the model`; empty otherwise."""
         return self._app.activity
+
+    def load_ahead(self) -> None:
+        """Load the model in the background; the first request waits for it.
+
+        Raises:
+            MissingExtra, ModelError: the engine or the model is missing.
+        """
+        engine = self._app.engine  # imports OpenVINO: imports by several threads would delay each other
+
+        def load() -> None:
+            with contextlib.suppress(LambdiffError):  # raised again for the first request
+                engine.load()
+
+        threading.Thread(target=load, name="lambdiff-load").start()
 
     def close(self) -> None:
         """Keep the compiled graphs for later processes, and release the model; the next request loads it again."""

@@ -44,11 +44,6 @@ def pin_threads(job: common.Job) -> None:
     _compile_with({"ENABLE_CPU_PINNING": True})
 
 
-def do_not_pin_threads(job: common.Job) -> None:
-    """Let the kernel move OpenVINO's threads."""
-    _compile_with({"ENABLE_CPU_PINNING": False})
-
-
 def cache_compiled_models(job: common.Job) -> None:
     """Read compiled models from a folder next to the image, where an earlier process has stored them."""
     _compile_with({"CACHE_DIR": str(job.image.with_suffix(".compiled"))})

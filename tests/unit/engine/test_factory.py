@@ -31,7 +31,8 @@ def test_open_engine_follows_the_manifest(folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "module", "extra"), [("openvino", "openvino", "local"), ("diffusers", "torch", "diffusers")]
+    ("name", "module", "extra"),
+    [("openvino", "openvino", "local"), ("openvino", "tokenizers", "local"), ("diffusers", "torch", "diffusers")],
 )
 def test_a_missing_library_names_its_extra(name, module, extra):
     """If an engine's library is missing, the error names the extra to install."""

@@ -52,6 +52,13 @@ class Pipeline(Protocol):
     def parts(self) -> Sequence[Part]:
         """The models that the pipeline calls."""
 
+    def load(self) -> None:
+        """Read whatever the pipeline needs besides its parts, while these are compiled by other threads.
+
+        Raises:
+            Exception: a file is missing or damaged.
+        """
+
     def shapes(self, generation: Generation) -> dict[str, Collection[Shape]]:
         """Return, by part, the shapes that a request calls it with."""
 

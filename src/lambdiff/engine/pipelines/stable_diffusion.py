@@ -9,13 +9,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from lambdiff.engine import guidance
 from lambdiff.engine.manifest import Manifest
@@ -32,20 +31,29 @@ _ONE_PROMPT: Final = Shape(1)
 
 
 class StableDiffusionPipeline:
-    """See `Pipeline`.
+    """See `Pipeline`."""
 
-    Raises:
-        Exception: the tokenizer's own, if its file is missing or damaged.
-    """
+    _tokenizer: PromptTokenizer
+    _embed: Callable[[str], Array]
 
     def __init__(self, folder: Path, manifest: Manifest, runtime: Runtime) -> None:
+        self._folder = folder
         self._manifest = manifest
         self._runtime = runtime
         self._denoiser = UNetDenoiser(manifest, runtime)
-        self._tokenizer = _read_tokenizer(folder, manifest)
-        # Not a bound method: in a reference cycle, the weights would stay in memory after the engine is dropped.
-        self._embed = lru_cache(CACHED_PROMPTS)(partial(_run_text_encoder, runtime, self._tokenizer))
         self.parts = (*self._denoiser.parts, Part("text_encoder"))
+
+    def load(self) -> None:
+        """Read the tokenizer.
+
+        Raises:
+            Exception: the tokenizer's own, if its file is missing or damaged.
+        """
+        import numpy.random  # noqa: F401 (numpy would import it at the first noise)
+
+        self._tokenizer = _read_tokenizer(self._folder, self._manifest)
+        # Not a bound method: in a reference cycle, the weights would stay in memory after the engine is dropped.
+        self._embed = lru_cache(CACHED_PROMPTS)(partial(_run_text_encoder, self._runtime, self._tokenizer))
 
     def shapes(self, generation: Generation) -> dict[str, Collection[Shape]]:
         """Return, by part, the shapes that a request calls it with."""
@@ -73,6 +81,8 @@ def _run_text_encoder(runtime: Runtime, tokenizer: PromptTokenizer, prompt: str)
 
 
 def _read_tokenizer(folder: Path, manifest: Manifest) -> PromptTokenizer:
+    from tokenizers import Tokenizer
+
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
     pad_id = (tokenizer.padding or {"pad_id": 0})["pad_id"]
     text = manifest.text
