@@ -21,7 +21,7 @@ def read(path: Path) -> bytes:
         ConfigurationError: another user, or a group with other members, may write to it or its folder, or owns them.
     """
     with path.open("rb") as stream:
-        _check(path, os.fstat(stream.fileno()))
+        check(path, os.fstat(stream.fileno()))
         check_folder(path.parent)
         return stream.read()
 
@@ -35,10 +35,20 @@ def check_folder(folder: Path) -> None:
     """
     found = folder.stat()
     # In a folder with the sticky bit, such as /tmp, only the owner of a file can replace it.
-    _check(folder, found, writable_by_others=not found.st_mode & stat.S_ISVTX)
+    check(folder, found, writable_by_others=not found.st_mode & stat.S_ISVTX)
 
 
-def _check(path: Path, found: os.stat_result, *, writable_by_others: bool = True) -> None:
+def check(path: Path, found: os.stat_result, *, writable_by_others: bool = True) -> None:
+    """Check a file or folder that was found already.
+
+    Args:
+        path: for the error.
+        found: its owner and mode.
+        writable_by_others: whether somebody else who may write to it can do harm.
+
+    Raises:
+        ConfigurationError: another user, or a group with other members, may write to it or owns it.
+    """
     if not hasattr(os, "geteuid"):  # Windows has access control lists instead
         return
     if found.st_uid not in (0, os.geteuid()):

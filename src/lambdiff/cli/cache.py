@@ -56,7 +56,7 @@ def cache(action: str, *, everything: bool, as_json: bool) -> None:
 def _print(report: Report) -> None:
     click.echo(f"Compiled graphs, {_megabytes(report.size)} of at most {_megabytes(report.limit)}: {report.folder}")
     if report.problem:
-        click.echo(f"  Not used: {report.problem}.")
+        click.echo(f"  Not used: {report.problem}")
     for group in report.graphs:
         used = f"{group.used.astimezone():%Y-%m-%d %H:%M}"
         click.echo(f"  {group.name}: {counted(group.files, 'graph')}, {_megabytes(group.size)}, last used {used}")

@@ -13,7 +13,6 @@ import hashlib
 import io
 import mmap
 import os
-import stat
 import tempfile
 import time
 from collections.abc import Collection, Iterator
@@ -21,6 +20,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from lambdiff import trusted_files
+from lambdiff.errors import ConfigurationError
 
 _DIGEST_SIZE: Final = hashlib.sha256().digest_size
 _UNFINISHED: Final = ".part"
@@ -69,12 +71,12 @@ class CacheFolder:
         """Return why the folder cannot be used; None if it can. It is created if necessary."""
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            status = self.root.lstat()
+            trusted_files.check_folder(self.root)
         except OSError as error:
-            return f"{self.root} cannot be used: {error.strerror}"
-        if not stat.S_ISDIR(status.st_mode):
-            return f"{self.root} is not a folder"
-        return None if _is_private(status) else f"{self.root} belongs to another user, or others can change it"
+            return f"{self.root} cannot be used: {error.strerror}."
+        except ConfigurationError as error:
+            return f"{error.message} {error.fix}"
+        return f"{self.root} is a link." if self.root.is_symlink() else None
 
     def read(self, path: Path) -> memoryview | None:
         """Return a file's content in writable memory, or None if there is no such file.
@@ -84,13 +86,17 @@ class CacheFolder:
         try:
             with path.open("rb", buffering=0) as stream:
                 status = os.fstat(stream.fileno())
+                trusted_files.check(path, status)
                 # Anonymous memory, and not a bytearray, which would be filled with zeros first.
                 content = memoryview(mmap.mmap(-1, max(status.st_size, _DIGEST_SIZE)))
                 complete = stream.readinto(content) == status.st_size
         except OSError:
             return None
+        except ConfigurationError:
+            remove(path)
+            return None
         body, digest = content[:-_DIGEST_SIZE], content[-_DIGEST_SIZE:]
-        if not (complete and _is_private(status) and hashlib.sha256(body).digest() == digest):
+        if not complete or hashlib.sha256(body).digest() != digest:
             remove(path)
             return None
         return body
@@ -202,10 +208,3 @@ def remove(path: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def _is_private(status: os.stat_result) -> bool:
-    """Whether only this user and root can change a file or folder. On Windows, profiles are private by default."""
-    if not hasattr(os, "geteuid"):
-        return True
-    return status.st_uid in (0, os.geteuid()) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

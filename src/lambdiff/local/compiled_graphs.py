@@ -144,7 +144,7 @@ def cache_folder() -> CacheFolder:
 def problem() -> str | None:
     """Return why no graphs are kept; None if they are."""
     if os.environ.get("LAMBDIFF_NO_CACHE"):
-        return "LAMBDIFF_NO_CACHE is set"
+        return "LAMBDIFF_NO_CACHE is set."
     try:
         return cache_folder().problem()
     except LambdiffError as error:

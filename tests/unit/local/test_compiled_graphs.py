@@ -190,7 +190,7 @@ def test_without_a_usable_folder_nothing_is_kept(
     expected = run(folder, manifest)
     monkeypatch.setenv("LAMBDIFF_NO_CACHE", "1")
     assert compiled_graphs.open_graphs(folder, manifest) is None
-    assert compiled_graphs.problem() == "LAMBDIFF_NO_CACHE is set"
+    assert compiled_graphs.problem() == "LAMBDIFF_NO_CACHE is set."
     monkeypatch.delenv("LAMBDIFF_NO_CACHE")
     monkeypatch.setenv("LAMBDIFF_HOME", "/dev/null")
     assert compiled_graphs.open_graphs(folder, manifest) is None
