@@ -165,6 +165,10 @@ def deploy(
     if account is not None and export is None:
         raise click.UsageError("--account requires --export; a deployment goes to the account of your credentials.")
     if export is not None:
+        if builder == "codebuild":
+            raise click.UsageError(
+                "--builder codebuild cannot be combined with --export: the pipeline builds the image."
+            )
         _export(deploy_options, export, account, stages, as_json=as_json)
         return
     if dry_run:

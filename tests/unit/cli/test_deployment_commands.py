@@ -141,6 +141,7 @@ def test_doctor_prints_one_line_for_each_check() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("deploy", "--export", "out", "--builder", "codebuild"), "the pipeline builds the image"),
         (("deploy", "--tag", "nothing"), "not KEY=VALUE"),
         (("deploy", "--memory", "lots"), "128..10240, not 'lots'"),
         (("logs", "--since", "yesterday"), "must be an age such as 10m"),
