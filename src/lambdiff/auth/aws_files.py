@@ -18,17 +18,21 @@ def check() -> None:
     A file that does not exist is no mistake: that is how a program is kept away from the user's own profiles.
 
     Raises:
-        CredentialsError: a file is a folder, or may not be read.
+        CredentialsError: a file is not a regular one, or may not be read.
     """
     for variable, _ in _FILES:
         if named := os.environ.get(variable):
             path = _expanded(named)
-            reason = "it is a folder" if os.path.isdir(path) else "permission denied" if _is_unreadable(path) else None
-            if reason:
-                raise CredentialsError(
-                    f"{variable} names a file that cannot be read: {reason} ({quoted(str(path))}).",
-                    fix=f"Set {variable} to a file that you can read, or unset it.",
-                )
+            if os.path.exists(path) and not os.path.isfile(path) and str(path) != os.devnull:
+                reason = "it is a folder" if os.path.isdir(path) else "it is not a regular file"
+            elif _is_unreadable(path):
+                reason = "permission denied"
+            else:
+                continue
+            raise CredentialsError(
+                f"{variable} names a file that cannot be read: {reason} ({quoted(named)}).",
+                fix=f"Set {variable} to a file that you can read, or unset it.",
+            )
 
 
 def unreadable() -> list[str]:

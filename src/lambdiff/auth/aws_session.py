@@ -12,6 +12,7 @@ from lambdiff.auth.ca_bundle import choose_ca_bundle
 from lambdiff.auth.key_format import IN_ENVIRONMENT, KeyNames, check_keys, names_from
 from lambdiff.config import Deployment, Sourced
 from lambdiff.errors import CredentialsError
+from lambdiff.printable import printable
 
 if TYPE_CHECKING:
     import boto3
@@ -186,7 +187,8 @@ def _names(method: str, profile: str) -> KeyNames:
 
 
 def _no_such_profile(profile: Sourced[str], known: list[str]) -> CredentialsError:
-    fix = f"Choose one of: {', '.join(known)}." if known else "Create it with `aws configure --profile NAME`."
+    names = printable(", ".join(known))
+    fix = f"Choose one of: {names}." if known else "Create it with `aws configure --profile NAME`."
     unreadable = "".join(f" {path} may not be read." for path in aws_files.unreadable())
     return CredentialsError(
         f"There is no AWS profile {environment.quoted(profile.value)} ({profile.source}).{unreadable}", fix=fix

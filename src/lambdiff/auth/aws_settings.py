@@ -7,6 +7,7 @@ came from; some bad values it ignores. The rules here are botocore's own.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -112,6 +113,15 @@ def _url(value: str) -> str | None:
         return wanted
 
 
+def _file(value: str) -> str | None:
+    """Refuse folders, and devices, which may never end. A missing file is reported when it is read."""
+    try:
+        mode = os.stat(value).st_mode
+    except OSError:
+        return None
+    return "the path of a file" if stat.S_ISDIR(mode) or stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else None
+
+
 def _any_line(value: str) -> None:
     """Accept any text: `lambdiff.auth.region` checks it if it is used."""
 
@@ -145,6 +155,8 @@ _SETTINGS: Final = (
     _Setting(
         "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "ec2_metadata_service_endpoint_mode", _one_of("ipv4", "ipv6")
     ),
+    _Setting("AWS_WEB_IDENTITY_TOKEN_FILE", "web_identity_token_file", _file),
+    _Setting("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "", _file),
     _Setting("AWS_ENDPOINT_URL", "endpoint_url", _url),
     *(_Setting(f"AWS_ENDPOINT_URL_{service.upper()}", "", _url) for service in _SERVICES),
 )  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import ssl
 from typing import Final
 
 from lambdiff.config import Sourced
@@ -38,19 +37,33 @@ def _from_variable(name: str) -> Sourced[str] | None:
 
 def _checked(bundle: Sourced[str]) -> str:
     path = bundle.value
-    try:
-        if not os.path.isdir(path):  # OpenSSL searches a folder only when it needs a certificate
-            _load(path, os.stat(path).st_mtime_ns)
-    except OSError as error:
-        reason = "it contains no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+    if reason := _problem(path):
         raise ConfigurationError(
             f"The CA bundle in {bundle.source} cannot be used: {reason} ({quoted(path)}).",
             fix=f"Set {bundle.source} to a file of certificates in PEM format, or remove it.",
-        ) from None
+        )
     return path
 
 
+def _problem(path: str) -> str | None:
+    if os.path.isdir(path):
+        return None  # OpenSSL searches a folder only when it needs a certificate
+    try:
+        changed_at = os.stat(path).st_mtime_ns
+    except OSError as error:
+        return error.strerror
+    return _problem_of_file(path, changed_at) if os.path.isfile(path) else "it is not a file"
+
+
 @functools.lru_cache
-def _load(path: str, changed_at: int) -> None:
+def _problem_of_file(path: str, changed_at: int) -> str | None:
     """Load the certificates, once for each state of the file: a system's bundle takes 20 ms."""
-    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    except ssl.SSLError:
+        return "it contains no certificate"
+    except OSError as error:
+        return error.strerror
+    return None

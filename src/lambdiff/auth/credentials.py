@@ -92,11 +92,16 @@ class GivenCredentials:
     source = "given to Client"
 
     def __init__(self, given: Any) -> None:
-        if isinstance(given, tuple):
+        if isinstance(given, tuple) and len(given) in (2, 3):
             given = _read_only(*given)
         elif hasattr(given, "get_credentials"):
-            given = given.get_credentials()
-        if given is None or not (hasattr(given, "get_frozen_credentials") or hasattr(given, "access_key")):
+            with translated("The session in `credentials=`"):
+                given = given.get_credentials()
+            if given is None:
+                raise CredentialsError(
+                    "The session in `credentials=` has no AWS credentials.", fix="Sign in, or pass lambdiff.Keys."
+                )
+        if not (hasattr(given, "get_frozen_credentials") or hasattr(given, "access_key")):
             raise CredentialsError(
                 "`credentials=` has an unsupported type.",
                 fix="Pass lambdiff.Keys(id, secret, token), botocore credentials or a boto3 session.",
@@ -105,7 +110,7 @@ class GivenCredentials:
 
     def get(self) -> ReadOnlyCredentials:
         """Return the given credentials, renewed by botocore if it can."""
-        with translated("The credentials given to Client"):
+        with translated("What is in `credentials=`"):
             return _checked(_freeze(self._given), "`credentials=`")
 
     def refresh(self) -> bool:

@@ -11,7 +11,7 @@ from lambdiff.config import Deployment, Sourced
 from lambdiff.errors import ConfigurationError
 
 _REGION: Final = re.compile(r"(?=.{1,63}$)[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_FUNCTION_URL_HOST: Final = re.compile(r"[a-z0-9]+\.lambda-url\.([a-z0-9-]+)\.on\.aws")
+_FUNCTION_URL_HOST: Final = re.compile(r"[a-z0-9]+\.lambda-url\.([a-z0-9-]+)\.on\.aws\.?")
 
 
 def choose_region(

@@ -64,10 +64,30 @@ def test_a_boto3_session_can_be_given(aws: None) -> None:
     assert GivenCredentials(boto3.Session()).get().access_key == "AKIACALLER"
 
 
-def test_another_type_is_refused() -> None:
+@pytest.mark.parametrize("given", [42, (), ("AKID",), ("AKID", "s", "t", "more"), "AKID"])
+def test_another_type_is_refused(given: object) -> None:
     """Credentials of an unsupported type are refused immediately rather than at the first request."""
     with pytest.raises(CredentialsError, match="unsupported type"):
-        GivenCredentials(42)
+        GivenCredentials(given)
+
+
+@pytest.mark.parametrize(
+    "given", [Keys("", "s"), Keys("AKID", "given-secret\n"), Keys("AKID", "given-secret", "t t"), ("AKID", None)]
+)
+def test_given_keys_that_cannot_be_sent_are_refused(given: object) -> None:
+    """The message names the part, and does not repeat it."""
+    with pytest.raises(CredentialsError, match=r"of `credentials=` (is|contains)") as caught:
+        GivenCredentials(given).get()
+    assert "given-secret" not in str(caught.value)
+
+
+def test_a_session_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A boto3 session is the caller's own, but its exceptions become lambdiff's all the same."""
+    with pytest.raises(CredentialsError, match="has no AWS credentials"):
+        GivenCredentials(boto3.Session())
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKID")
+    with pytest.raises(CredentialsError, match="missing: AWS_SECRET_ACCESS_KEY"):
+        GivenCredentials(boto3.Session())
 
 
 def test_the_callers_credentials_come_from_the_default_chain(aws: None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -55,3 +56,15 @@ def test_an_mfa_code_is_not_asked_for_without_a_terminal(tmp_path: Path) -> None
     assert result.returncode == 3
     assert "an MFA code is needed, and there is no terminal to ask for it" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_an_instance_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside of EC2, something else may accept the connection to the metadata service; botocore waits a second."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        started = time.monotonic()
+        with pytest.raises(CredentialsError, match="There are no AWS credentials"):
+            CallerCredentials(region="us-east-1").get()
+    assert time.monotonic() - started < 30
