@@ -8,14 +8,15 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from lambdiff.client import endpoint as endpoints
-from lambdiff.client.batch import Batch, OnResult, run_batch
+from lambdiff.client import notebook
+from lambdiff.client.batch import Batch, Failure, OnResult, run_batch
 from lambdiff.client.error_mapping import raise_for_problem
 from lambdiff.client.image import GeneratedImage
 from lambdiff.client.parameters import GenerationParameters, at_least_one, build_request, build_requests
 from lambdiff.client.replies import read_health
 from lambdiff.client.transport import Transport
 from lambdiff.errors import ConfigurationError
-from lambdiff.protocol.contract import Health, ImageFormat, OnStep, SchedulerName
+from lambdiff.protocol.contract import GenerateRequest, Health, ImageFormat, OnStep, SchedulerName
 
 
 class Client:
@@ -98,6 +99,8 @@ class Client:
     ) -> GeneratedImage:
         """Generate one image and wait for it. A parameter that is None gets the model's default.
 
+        A notebook shows progress and the image's warnings below the cell.
+
         Args:
             prompt: what to show, 1 to 2,000 characters.
             negative_prompt: what to keep out of the image, up to 2,000 characters.
@@ -128,10 +131,10 @@ class Client:
             guidance_scale=guidance_scale, width=width, height=height, seed=seed, scheduler=scheduler,
             image_format=image_format,
         )  # fmt: skip
-        started = time.perf_counter()
-        reply = self.transport.request("POST", request.to_json(), on_step)
-        raise_for_problem(reply)
-        return GeneratedImage.from_reply(reply, request, time.perf_counter() - started, self.endpoint.price)
+        with notebook.display(self.transport) as cell:
+            image = self._generate(request, on_step or cell.on_step)
+            cell.finished(image.warnings)
+            return image
 
     def generate_many(
         self,
@@ -185,12 +188,25 @@ class Client:
         }
         requests = build_requests(prompts, shared, n)
         workers = at_least_one("max_workers", max_workers)
-        return run_batch(
-            requests,
-            lambda request, on_step: self.generate(**request, on_step=on_step),
-            max_workers=workers,
-            on_result=on_result,
-        )
+        with notebook.display(self.transport, len(requests)) as cell:
+
+            def report(index: int, result: GeneratedImage | Failure) -> None:
+                cell.finished(result.warnings if isinstance(result, GeneratedImage) else [])
+                if on_result:
+                    on_result(index, result)
+
+            return run_batch(
+                requests,
+                lambda request, stop: self._generate(build_request(**request), stop),
+                max_workers=workers,
+                on_result=report,
+            )
+
+    def _generate(self, request: GenerateRequest, on_step: OnStep | None) -> GeneratedImage:
+        started = time.perf_counter()
+        reply = self.transport.request("POST", request.to_json(), on_step)
+        raise_for_problem(reply)
+        return GeneratedImage.from_reply(reply, request, time.perf_counter() - started, self.endpoint.price)
 
     def health(self) -> Health:
         """Ask the endpoint for its version, model, engine, defaults and limits.

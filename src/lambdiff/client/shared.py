@@ -7,7 +7,6 @@ from collections import OrderedDict
 from typing import Any, Final
 
 from lambdiff import config, forks
-from lambdiff.client import notebook
 from lambdiff.client.client import Client
 from lambdiff.client.image import GeneratedImage
 from lambdiff.protocol.contract import ImageFormat, OnStep, SchedulerName
@@ -34,7 +33,7 @@ def generate(
     profile: str | None = None,
     local: bool = False,
 ) -> GeneratedImage:
-    """Generate one image and wait for it. Later calls reuse the client; a notebook shows a progress bar.
+    """Generate one image and wait for it. Later calls reuse the client. A notebook shows progress and warnings.
 
     For every parameter that is None the endpoint uses its model's default. Without `url`, `deployment` or `local` the
     endpoint is chosen as `Client` chooses it; if nothing is deployed, this machine generates with the built-in model.
@@ -68,12 +67,11 @@ def generate(
         PosixPath('cat.png')
     """
     client = _clients.get(url=url, region=region, deployment=deployment, profile=profile, local=local)
-    with notebook.progress_bar() as show_step:
-        return client.generate(
-            prompt, negative_prompt=negative_prompt, num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale, width=width, height=height, seed=seed, scheduler=scheduler,
-            image_format=image_format, on_step=on_step or show_step,
-        )  # fmt: skip
+    return client.generate(
+        prompt, negative_prompt=negative_prompt, num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale, width=width, height=height, seed=seed, scheduler=scheduler,
+        image_format=image_format, on_step=on_step,
+    )  # fmt: skip
 
 
 class _SharedClients:
