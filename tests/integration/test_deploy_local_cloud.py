@@ -7,6 +7,7 @@ run together and in this order.
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -19,7 +20,7 @@ import sys
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,23 @@ class Machine:
     def lambdiff(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run `lambdiff` with some arguments and environment variables."""
         return self.cloud.run(sys.executable, "-m", "lambdiff", *arguments, **self.state, **environment)
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start `lambdiff`; what it prints to stderr can be read."""
+        return subprocess.Popen(
+            self.cloud.command(sys.executable, "-m", "lambdiff", *arguments), text=True, stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL, env=self.cloud.env(**self.state, **environment),
+        )  # fmt: skip
+
+    @property
+    def processes(self) -> set[str]:
+        """The command lines of the processes that `lambdiff` or its children have started and that still run."""
+        found = set()
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if f"LAMBDIFF_HOME={self.home}\0".encode() in (folder / "environ").read_bytes():
+                    found.add((folder / "cmdline").read_text().replace("\0", " "))
+        return found
 
     @property
     def state(self) -> dict[str, str]:
@@ -225,10 +243,34 @@ def test_cost_doctor_and_warm(machine: Machine) -> None:
     assert machine.report("warm", "-n", "2")["answered"] == 2
 
 
+CALLER = """
+import sys, pathlib, lambdiff
+client, refused, calls = lambdiff.Client(), [], 0
+print("ready", flush=True)
+while not pathlib.Path(sys.argv[1]).exists():
+    calls += 1
+    try:
+        client.health()
+    except lambdiff.LambdiffError as error:
+        refused.append(str(error))
+print(calls, refused, flush=True)
+"""
+
+
 def test_rotation_replaces_the_key(machine: Machine) -> None:
-    """The old key gets a 403, and lambdiff picks the new one up."""
-    old = machine.keys()
-    assert machine.report("rotate")["serial"] == 2
+    """The new key is tried and the old one seen refused, while a client that was there before never fails."""
+    old, stop = machine.keys(), machine.folder / "rotated"
+    caller = subprocess.Popen(
+        machine.cloud.command(sys.executable, "-c", CALLER, stop), text=True, stdout=subprocess.PIPE,
+        env=machine.cloud.env(**machine.state),
+    )  # fmt: skip
+    assert caller.stdout is not None
+    assert caller.stdout.readline() == "ready\n"
+    report = machine.report("rotate")
+    assert (report["serial"], report["new_key"], report["old_key"]) == (2, "accepted", "refused")
+    stop.touch()
+    calls, _, refused = caller.communicate(timeout=120)[0].partition(" ")
+    assert (refused, int(calls) > 1) == ("[]\n", True)
     new = machine.keys()
     assert new["AWS_ACCESS_KEY_ID"] != old["AWS_ACCESS_KEY_ID"]
     assert machine.call_plainly(**old).startswith("403")
@@ -394,37 +436,171 @@ def test_a_failing_step_is_named(machine: Machine, other: tuple[str, ...], fault
     assert saved(machine) == {"lambdiff"}
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_an_interrupted_deployment_leaves_no_trace(
-    machine: Machine, other: tuple[str, ...], number: signal.Signals, status: int
-) -> None:
-    """If Ctrl-C or SIGKILL ends it while the image is pushed, nothing is saved and no stack is created."""
-    process = subprocess.Popen(
-        machine.cloud.command(sys.executable, "-m", "lambdiff", *other), stdin=subprocess.DEVNULL, text=True,
-        stderr=subprocess.PIPE, env=machine.cloud.env(**machine.state, SLOW="push"),
-    )  # fmt: skip
-    log = machine.home / "logs" / "deploy-other.log"
-    before = len(log.read_text())
-    deadline = time.monotonic() + 300
-    while "start: Publishing lambdiff image" not in log.read_text()[before:]:
-        assert process.poll() is None
+def wait_until(condition: Callable[[], Any], seconds: float = 300) -> None:
+    """Wait until a condition is true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def stack_names(machine: Machine) -> set[str]:
+    """Return the names of all stacks."""
+    return {stack["StackName"] for stack in machine.cloud.client("cloudformation").describe_stacks()["Stacks"]}
+
+
+def stack_status(machine: Machine, name: str) -> str:
+    """Return the status of a stack; empty if there is none."""
+    stacks = machine.cloud.client("cloudformation").describe_stacks()["Stacks"]
+    return next((str(stack["StackStatus"]) for stack in stacks if stack["StackName"] == name), "")
+
+
+@pytest.mark.parametrize(
+    ("begun", "slow", "number", "status"),
+    [
+        ("$ cdk", "none", signal.SIGHUP, 130),
+        ("start: Building lambdiff image", "build", signal.SIGTERM, 130),
+        ("start: Publishing lambdiff image", "push", signal.SIGINT, 130),
+        ("start: Publishing lambdiff image", "push", signal.SIGKILL, -9),
+    ],
+)
+def test_an_interrupted_deployment_leaves_no_trace(
+    machine: Machine, other: tuple[str, ...], begun: str, slow: str, number: signal.Signals, status: int
+) -> None:
+    """If it is interrupted during synthesis, build or push, all that it has started ends, and no stack is created.
+
+    Within two seconds it says what it is doing. Nothing is saved, and no temporary folder is left.
+    """
+    log = machine.home / "logs" / "deploy-other.log"
+    before = len(log.read_text())
+    process = machine.start(*other, SLOW=slow)
+    wait_until(lambda: process.poll() is not None or begun in log.read_text()[before:])
+    assert process.poll() is None
     os.kill(process.pid, number)
+    sent = time.monotonic()
+    if number != signal.SIGKILL:
+        assert process.stderr is not None
+        while "Stopping the CDK CLI and the build" not in process.stderr.readline():
+            assert process.poll() is None
+        assert time.monotonic() - sent < 2
     _, errors = process.communicate(timeout=60)
     assert process.returncode == status, errors
+    if number != signal.SIGKILL:
+        assert "The stack lambdiff-other was not changed" in errors
+        assert "Run `lambdiff deploy` again" in errors
     assert "Traceback" not in errors
+    wait_until(lambda: not machine.processes, seconds=20)
+    assert list(settings.TMP.glob("lambdiff-*")) == []
     assert saved(machine) == {"lambdiff"}
-    stacks = machine.cloud.client("cloudformation").describe_stacks()["Stacks"]
-    assert {stack["StackName"] for stack in stacks} == {"CDKToolkit", "lambdiff", "lambdiff-Builder"}
+    assert stack_names(machine) == {"CDKToolkit", "lambdiff", "lambdiff-Builder"}
+
+
+def interrupt_creation(machine: Machine, arguments: tuple[str, ...], number: signal.Signals) -> tuple[int, str]:
+    """Interrupt a deployment while CloudFormation creates its stack; return the exit status and what was printed."""
+    settings.STACK_DELAY.write_text("8")
+    try:
+        process = machine.start(*arguments)
+        wait_until(
+            lambda: process.poll() is not None or stack_status(machine, "lambdiff-other") == "CREATE_IN_PROGRESS"
+        )
+        time.sleep(1)
+        os.kill(process.pid, number)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        settings.STACK_DELAY.unlink()
+    wait_until(lambda: not machine.processes, seconds=20)
+    assert saved(machine) == {"lambdiff"}
+    return process.returncode, errors
+
+
+def test_a_creation_that_continues_in_aws_can_be_destroyed(machine: Machine, other: tuple[str, ...]) -> None:
+    """SIGTERM stops the CDK CLI; the message says what CloudFormation does. `destroy` finds the stack by its name."""
+    status, errors = interrupt_creation(machine, other, signal.SIGTERM)
+    assert status == 130, errors
+    assert "The stack lambdiff-other is CREATE_IN_PROGRESS: this continues in AWS." in errors
+    removed = machine.report("destroy", "--deployment", "other", "--yes")["removed"]
+    assert removed[0] == "stack lambdiff-other"
+    assert stack_names(machine) == {"CDKToolkit", "lambdiff", "lambdiff-Builder"}
+
+
+def test_a_creation_that_continues_in_aws_is_adopted(machine: Machine, other: tuple[str, ...]) -> None:
+    """After SIGKILL, the next deployment waits for CloudFormation, finds everything up to date, and saves it.
+
+    The stack begins as what an interrupt during the creation of the change set leaves: under review, and empty.
+    """
+    machine.cloud.client("cloudformation").create_change_set(
+        StackName="lambdiff-other", ChangeSetName="cdk-deploy-change-set", ChangeSetType="CREATE",
+        TemplateBody=json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}),
+    )  # fmt: skip
+    assert stack_status(machine, "lambdiff-other") == "REVIEW_IN_PROGRESS"
+    assert interrupt_creation(machine, other, signal.SIGKILL)[0] == -9
+    report = machine.report(*other)
+    assert report["changed"] is False
+    assert "Waiting for an earlier change of the stack" in report["stages"]
+    assert saved(machine) == {"lambdiff", "other"}
+
+
+def test_snapstart_and_the_callers_identity_can_be_changed(machine: Machine, other: tuple[str, ...]) -> None:
+    """The question names what is replaced; the next deployment keeps it; going back restores a key pair."""
+    iam = machine.cloud.client("iam")
+    before = machine.report("status", "--deployment", "other")["facts"]
+    changes = ("--snapstart", "--principal", f"arn:aws:iam::{settings.ACCOUNT}:root")
+    done = machine.lambdiff(*other, *changes)
+    assert done.returncode == 0, done.stderr
+    assert f"Turning SnapStart on replaces the URL {before['url']['value']}" in done.stderr
+    assert "key pair and the secret are deleted" in done.stderr
+    after = machine.report("status", "--deployment", "other")["facts"]
+    assert after["url"]["value"] != before["url"]["value"]
+    assert (after["auth"]["value"], len(iam.list_users()["Users"])) == ("role", 1)
+    assert machine.report(*other)["changed"] is False
+    done = machine.lambdiff(*other, "--no-snapstart", "--auth", "key-pair")
+    assert done.returncode == 0, done.stderr
+    assert "Turning SnapStart off replaces the URL" in done.stderr
+    assert f"The role {after['role']['value']} is deleted" in done.stderr
+    out = machine.folder / "key-pair-again.png"
+    done = machine.lambdiff("generate", PROMPT, "--deployment", "other", "-o", str(out))
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_half_deleted_stack_can_be_deleted(machine: Machine, other: tuple[str, ...]) -> None:
+    """What prevents the deletion is named with the next command; then `destroy` finishes it."""
+    iam = machine.cloud.client("iam")
+    user = next(each["UserName"] for each in iam.list_users()["Users"] if "other" in each["UserName"])
+    key = iam.create_access_key(UserName=user)["AccessKey"]["AccessKeyId"]
+    failed = machine.lambdiff("destroy", "--deployment", "other", "--yes")
+    assert failed.returncode == 7, failed.stderr
+    assert "DELETE_FAILED" in failed.stderr
+    assert "must delete access keys first" in failed.stderr
+    assert "--retain-resources Invoker" in failed.stderr
+    refused = machine.lambdiff(*other)
+    assert refused.returncode == 7, refused.stderr
+    assert "Finish deleting it with `lambdiff destroy`" in refused.stderr
+    iam.delete_access_key(UserName=user, AccessKeyId=key)
+    machine.report("destroy", "--deployment", "other", "--yes")
+    assert stack_names(machine) == {"CDKToolkit", "lambdiff", "lambdiff-Builder"}
+
+
+def test_a_stack_that_was_never_complete_is_not_saved(machine: Machine, other: tuple[str, ...]) -> None:
+    """The account does not allow functions of 10,240 MB; who declines the size that AWS names keeps a failed stack."""
+    settings.MEMORY_CAP.write_text("3008")
+    deploy = [argument for argument in other if argument != "--yes"]
+    done = subprocess.run(
+        machine.cloud.command(sys.executable, "-m", "lambdiff", *deploy), input="y\nn\n", text=True,
+        capture_output=True, env=machine.cloud.env(**machine.state), timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 7, done.stderr
+    assert "--memory 3008" in done.stderr
+    assert stack_status(machine, "lambdiff-other") == "ROLLBACK_COMPLETE"
+    assert saved(machine) == {"lambdiff"}
 
 
 def test_the_next_attempt_succeeds(machine: Machine, other: tuple[str, ...]) -> None:
-    """After a failed build, a failed push, Ctrl-C and a kill, a deployment with a role, and so without a key, succeeds.
+    """After failures and interrupts, a deployment with a role, and so without a key, succeeds.
 
-    The account does not allow functions of 10,240 MB: the stack rolls back and is created with the size that AWS names.
+    The failed stack is deleted and created again, rolls back because of the limit, and is created with the size that
+    AWS names.
     """
-    settings.MEMORY_CAP.write_text("3008")
+    assert settings.MEMORY_CAP.exists()
     anybody = f"arn:aws:iam::{settings.ACCOUNT}:root"
     report = machine.report(*other, "--principal", anybody)
     assert (report["name"], report["auth"], report["memory_mb"]) == ("other", "role", 3008)

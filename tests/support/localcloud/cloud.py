@@ -146,8 +146,8 @@ class Cloud:
         return next(f"{name}:{each['imageTags'][0]}" for each in images if each["imageDigest"] == digest)
 
     def _start_emulator(self) -> None:
-        settings.MEMORY_CAP.unlink(missing_ok=True)
-        settings.BUILD_FAULTS.unlink(missing_ok=True)
+        for file in (settings.MEMORY_CAP, settings.STACK_DELAY, settings.BUILD_FAULTS):
+            file.unlink(missing_ok=True)
         command = [str(settings.EMULATOR_PYTHON), str(settings.FILES / "emulator.py")]
         end_leftover(settings.RUN / "emulator.pid", command)
         if not free(settings.PORT) or not free(443):
@@ -168,6 +168,7 @@ class Cloud:
             "STATE_DIR": str(settings.TMP / "state"),
             "TMPDIR": str(settings.TMP),
             "LOCALCLOUD_MEMORY_CAP": str(settings.MEMORY_CAP),
+            "LOCALCLOUD_STACK_DELAY": str(settings.STACK_DELAY),
             "LOCALCLOUD_BUILD_FAULTS": str(settings.BUILD_FAULTS),
             "LOCALCLOUD_BUNDLE": str(settings.BUNDLE),
             "LOCALCLOUD_SHIM": str(settings.SHIM),

@@ -1,4 +1,4 @@
-"""Start ministack with fixes for its faults that a deployment meets, and with a limit that new accounts have.
+"""Start ministack with fixes for faults that a deployment meets, and with limits and delays that AWS has.
 
 Runs in an environment of its own. Each patch says what goes wrong without it. The patches use private names, hence the
 pinned version in settings.py.
@@ -9,12 +9,20 @@ import json
 import os
 import re
 import tarfile
+import threading
+import time
 from pathlib import Path
 
 import codebuild_phases
 from ministack.core import iam_actions
 from ministack.services import codebuild, ecr, iam, lambda_svc
-from ministack.services.cloudformation import provisioners
+from ministack.services.cloudformation import provisioners, stacks
+
+SPREAD = 3.0
+"""Seconds until a new access key is accepted. AWS needs some, too."""
+MONITORING = 4.0
+"""Seconds until the key that another one replaces is deleted. On AWS, `lambdiff rotate` asks for a minute."""
+replaced_keys = set()
 
 
 def create_key(logical_id, properties, stack_name):
@@ -24,21 +32,36 @@ def create_key(logical_id, properties, stack_name):
     if status >= 400:
         raise ValueError(f"AWS::IAM::AccessKey: {text}")
     key_id = re.search("<AccessKeyId>([^<]+)", text)[1]
-    return key_id, {"SecretAccessKey": iam._access_keys[key_id]["SecretAccessKey"]}
+    record = iam._access_keys[key_id]
+    secret, record["SecretAccessKey"] = record["SecretAccessKey"], "not known yet"
+    threading.Timer(SPREAD, record.__setitem__, ("SecretAccessKey", secret)).start()
+    return key_id, {"SecretAccessKey": secret}
 
 
 def delete_key(key_id, properties):
     """Delete an access key; its next request is answered with 403."""
+    if key_id in replaced_keys:
+        time.sleep(MONITORING)
     iam._access_keys.pop(key_id, None)
 
 
 def replace_key(key_id, old, new, stack_name):
-    """Replace a key whose Serial or user changes. As on AWS, the new key is created before the old one is deleted."""
-    created = create_key(None, new, stack_name)
-    delete_key(key_id, old)
-    return created
+    """Replace a key whose Serial or user changes; ministack deletes the old one when all resources are updated."""
+    replaced_keys.add(key_id)
+    return create_key(None, new, stack_name)
 
 
+def on_own_thread(runs_on_worker_thread):
+    """Run what sleeps on a thread of its own, so that the emulator answers requests in the meantime."""
+
+    @functools.wraps(runs_on_worker_thread)
+    def wrapped(resource_type):
+        return resource_type in ("AWS::IAM::AccessKey", "AWS::Lambda::Function") or runs_on_worker_thread(resource_type)
+
+    return wrapped
+
+
+stacks._runs_on_worker_thread = on_own_thread(stacks._runs_on_worker_thread)
 provisioners._RESOURCE_HANDLERS["AWS::IAM::AccessKey"] = {
     "create": create_key,
     "update": replace_key,
@@ -98,11 +121,16 @@ iam_actions._safe_json_field = naming_one_repository(iam_actions._safe_json_fiel
 
 
 def limited(create):
-    """Limit the memory of functions as in a new account, while a file holds the limit. The message is AWS's."""
-    limit = Path(os.environ["LOCALCLOUD_MEMORY_CAP"])
+    """Limit the memory of functions as in a new account, while a file holds the limit; the message is AWS's.
+
+    While another file holds a number of seconds, creating a function takes that long.
+    """
+    limit, delay = Path(os.environ["LOCALCLOUD_MEMORY_CAP"]), Path(os.environ["LOCALCLOUD_STACK_DELAY"])
 
     @functools.wraps(create)
     def create_function(logical_id, properties, stack_name):
+        if delay.exists():
+            time.sleep(float(delay.read_text()))
         if limit.exists() and int(properties.get("MemorySize", 128)) > int(limit.read_text()):
             raise ValueError(
                 "Resource handler returned message: \"'MemorySize' value failed to satisfy constraint: Member must "

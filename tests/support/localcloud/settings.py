@@ -19,6 +19,7 @@ SOCKET = RUN / "podman.sock"
 MEMORY_CAP = RUN / "memory-cap"
 BUILD_FAULTS = RUN / "build-faults.json"
 """What goes wrong in CodeBuild's builds: the variables FAULT and HOLD of container-engine.sh."""
+STACK_DELAY = RUN / "stack-delay"
 
 PORT = 4566
 REGION = "us-east-1"
