@@ -12,6 +12,7 @@ from typing import Final
 
 from lambdiff.errors import OutputError
 from lambdiff.printable import printable
+from lambdiff.temporary import create, temporary_path
 
 _SHOWN: Final = 200
 """Characters of a path in a message."""
@@ -180,22 +181,18 @@ def _check_name(path: Path, *, force: bool) -> None:
 
 
 @contextlib.contextmanager
-def _temporary_file(path: Path, content: bytes, mode: int) -> Iterator[str]:
+def _temporary_file(path: Path, content: bytes, mode: int) -> Iterator[Path]:
     """Write `content` to a file beside `path`, which is removed unless it has been moved."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as stream:
+    with temporary_path(path.parent, f".{path.name[:40]}.", ".part") as name:
+        with create(name) as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(name, mode)
         yield name
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
 
 
-def _move_without_replacing(source: str, target: Path) -> None:
+def _move_without_replacing(source: Path, target: Path) -> None:
     """Move a file; unlike a rename, a hard link fails if the name is taken.
 
     Raises:

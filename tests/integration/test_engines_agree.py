@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 
@@ -13,7 +14,7 @@ from lambdiff.engine import manifest as manifests
 from lambdiff.engine.diffusers import DiffusersEngine
 from lambdiff.engine.manifest import Diffusion
 from lambdiff.engine.openvino import OpenVinoEngine
-from lambdiff.errors import Cancelled, InvalidRequest, LambdiffError
+from lambdiff.errors import Cancelled, ConfigurationError, InvalidRequest, LambdiffError
 from lambdiff.protocol.contract import Generation
 from support import tiny_pipeline
 
@@ -171,6 +172,22 @@ def test_a_request_can_be_cancelled(engine):
         engine.generate(request_with(), lambda done, _: seen.append(done) or done == 2)
     assert seen == [1, 2]
     assert engine.generate(request_with()).pixels.shape == (64, 64, 3)
+
+
+@pytest.mark.linux
+def test_a_forked_process_generates_the_same_or_says_that_it_cannot(engine):
+    """In a forked child, OpenVINO generates the same image, and PyTorch is refused, because it would hang."""
+    expected = engine.generate(request_with()).pixels
+    child = os.fork()
+    if not child:
+        try:
+            same = np.array_equal(engine.generate(request_with()).pixels, expected)
+            os._exit(0 if same and engine.name == "openvino" else 1)
+        except ConfigurationError:
+            os._exit(0 if engine.name == "diffusers" else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_too_many_lcm_steps_are_refused(engine):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from lambdiff.engine import manifest as manifests
 from lambdiff.errors import OutputError
 from lambdiff.files import exists, unwritable
+from lambdiff.temporary import temporary_path
 
 
 def check_destination(out: Path, *, force: bool) -> None:
@@ -40,19 +39,27 @@ def scratch_folder(out: Path) -> Iterator[Path]:
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name[:40]}."))
     except (OSError, ValueError) as error:
         raise unwritable(out, error) from None
-    try:
-        yield scratch
-    except OSError as error:
-        raise OutputError(f"{out} could not be written: {error}.", fix="Choose another folder.") from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with temporary_path(out.parent, f".{out.name[:40]}.") as scratch:
+        try:
+            scratch.mkdir(mode=0o700)
+        except (OSError, ValueError) as error:
+            raise unwritable(out, error) from None
+        try:
+            yield scratch
+        except OSError as error:
+            raise OutputError(f"{out} could not be written: {error}.", fix="Choose another folder.") from None
 
 
 def move_into_place(folder: Path, out: Path) -> None:
     """Rename the finished folder to `out`; an earlier `out` is moved into the scratch folder, which is removed."""
-    if out.exists():
-        out.rename(folder.parent / "replaced")
-    folder.rename(out)
+    replaced = folder.parent / "replaced"
+    try:
+        if out.exists():
+            out.rename(replaced)
+        folder.rename(out)
+    except BaseException:  # Ctrl-C between the two must not lose the earlier model
+        if replaced.exists() and not out.exists():
+            replaced.rename(out)
+        raise

@@ -84,6 +84,8 @@ class FunctionMemory:
                     work()
                 except BaseException:
                     stages.failed()
+                    if not self.restored:
+                        stages.say(f"Restoring the memory of {self.function.name}: {self.function.memory_mb:,} MB.")
                     raise
                 finally:
                     interrupts.ignore_next = True

@@ -5,16 +5,15 @@ from __future__ import annotations
 import functools
 import os
 import secrets
-import signal
 import sys
 import threading
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import click
 
+from lambdiff import termination
 from lambdiff.cli.value_types import number, whole
 from lambdiff.loopback import is_loopback
 
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from lambdiff.auth.credentials import Keys
     from lambdiff.handler.app import App
 
+_PATIENCE_S: Final = 0.7
+"""How long requests in progress may take after a signal; everything together must end within two seconds."""
 _INTRODUCTION: Final = """\
 Serving a Function URL for region {region}. Requests must be signed.
 {keys}
@@ -76,7 +77,7 @@ def serve(host: str, port: int, region: str | None, concurrency: int, timeout: f
 
     The server checks signatures as AWS does. It accepts the key pair in AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
     AWS_SESSION_TOKEN; if these are not set, it creates a temporary one and prints it. The URL is printed to stdout,
-    everything else to stderr. Stop the server with Ctrl-C.
+    everything else to stderr. Stop the server with Ctrl-C or SIGTERM: requests that are not finished soon get a 503.
 
     Examples:
 
@@ -96,23 +97,19 @@ def serve(host: str, port: int, region: str | None, concurrency: int, timeout: f
     chosen = find_region(region)
     region = chosen.value if chosen else _DEFAULT_REGION
     app = _app(model_dir)
-    stop = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
     with FunctionUrlServer(
         app, keys, region, host=host, port=port, concurrency=concurrency, timeout=timeout
     ) as function:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, on_signal)
-        click.echo(_introduction(function.url, region, keys, temporary=temporary), err=True)
-        if not is_loopback(function.address):
-            click.echo(_EXPOSED.format(address=function.address), err=True)
-        click.echo(function.url)
-        while not stop.wait(3600):
-            pass
-        click.echo("Stopping.", err=True)
+        try:
+            click.echo(_introduction(function.url, region, keys, temporary=temporary), err=True)
+            if not is_loopback(function.address):
+                click.echo(_EXPOSED.format(address=function.address), err=True)
+            click.echo(function.url)
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            termination.ignore_signals()
+            click.echo("Stopping.", err=True)
+            function.close(patience=_PATIENCE_S)
 
 
 def _app(model_dir: Path | None) -> App:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import Final, SupportsIndex, overload
 
 from lambdiff.client.image import GeneratedImage
 from lambdiff.client.parameters import GenerationParameters
+from lambdiff.engine.cancellation import INTERVAL_S, cancelled_if
 from lambdiff.errors import LambdiffError
 from lambdiff.printable import printable
 from lambdiff.protocol.contract import OnStep
@@ -129,19 +131,25 @@ def run_batch(
             except queue.Empty:
                 return
             try:
-                finished.put((index, generate(request, lambda _done, _total: stopped.is_set())))
+                with cancelled_if(stopped.is_set):
+                    finished.put((index, generate(request, lambda _done, _total: stopped.is_set())))
             except LambdiffError as error:
                 finished.put((index, Failure(index, request, error)))
             except BaseException as error:  # raised again in the caller's thread
                 finished.put((index, error))
 
-    # Daemon threads instead of an executor: Ctrl-C must end the program even if a request would run for minutes.
-    for _ in range(min(max(1, max_workers), len(requests))):
-        threading.Thread(target=work, daemon=True).start()
     results: dict[int, GeneratedImage | Failure] = {}
     try:
+        # Daemon threads instead of an executor: Ctrl-C must end the program even if a request would run for minutes.
+        for number in range(min(max(1, max_workers), len(requests))):
+            with contextlib.suppress(RuntimeError) if number else contextlib.nullcontext():  # no more threads allowed
+                threading.Thread(target=work, daemon=True).start()
         while len(results) < len(requests):
-            index, result = finished.get()
+            try:
+                # With a timeout, because the system may deliver Ctrl-C to another thread, which does not wake this one.
+                index, result = finished.get(timeout=INTERVAL_S)
+            except queue.Empty:
+                continue
             if isinstance(result, BaseException):
                 raise result
             results[index] = result

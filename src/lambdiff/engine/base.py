@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
+from lambdiff.engine import cancellation
 from lambdiff.engine import manifest as manifests
 from lambdiff.errors import Cancelled
 from lambdiff.protocol.contract import Generation, OnStep
@@ -82,10 +83,11 @@ def report_step(on_step: OnStep | None, done: int, total: int) -> None:
     """Report a finished step to the caller.
 
     Raises:
-        Cancelled: `on_step` returned True.
+        Cancelled: `on_step` returned True, or a condition of `cancellation` holds.
     """
     if on_step is not None and on_step(done, total):
         raise Cancelled(f"Stopped after step {done} of {total}.")
+    cancellation.check()
 
 
 def first_line(error: BaseException) -> str:

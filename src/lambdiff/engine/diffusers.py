@@ -28,17 +28,40 @@ from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
 from transformers.utils import logging as transformers_logging
 
+from lambdiff import forks
 from lambdiff.engine import cpu, guidance, latents, schedulers
 from lambdiff.engine.base import LOADING, EngineOutput, first_line, report_step
 from lambdiff.engine.finishing import finish
 from lambdiff.engine.manifest import Diffusion, Manifest
 from lambdiff.engine.pixels import to_pixels
 from lambdiff.engine.tokenizer import PromptTokenizer
-from lambdiff.errors import ModelError
+from lambdiff.errors import ConfigurationError, ModelError
 from lambdiff.protocol.contract import Generation, OnStep
 
 _NOT_LOADED: Final = ("safety_checker", "feature_extractor", "image_encoder")
 _SCHEDULE_FIELDS: Final = ("prediction_type", "beta_schedule", "beta_start", "beta_end", "num_train_timesteps")
+
+
+class _Torch:
+    """PyTorch's threads, which a forked child lacks: it would wait for them for ever."""
+
+    def __init__(self) -> None:
+        self._used = self._inherited = False
+        forks.renew_in_children(self)
+
+    def use(self) -> None:
+        if self._inherited:
+            raise ConfigurationError(
+                "PyTorch cannot be used in a process that was forked after its parent had used it.",
+                fix='Start processes with the method "spawn" of `multiprocessing`, or fork before the first image.',
+            )
+        self._used = True
+
+    def renew_after_fork(self) -> None:
+        self._inherited = self._used
+
+
+_torch: Final = _Torch()
 
 
 class _SeededLCM(LCMScheduler):  # type: ignore[misc]
@@ -98,8 +121,13 @@ class DiffusersEngine:
         self.folder = folder
         self.manifest = manifest
         self.precision = precision or ("bf16" if manifest.precision == "bf16" else "f32")
-        self._lock = threading.RLock()
         self._pipeline: Any = None
+        self.renew_after_fork()
+        forks.renew_in_children(self)
+
+    def renew_after_fork(self) -> None:
+        """Replace the lock; see `forks`."""
+        self._lock = threading.RLock()
 
     @property
     def loaded(self) -> bool:
@@ -121,8 +149,10 @@ class DiffusersEngine:
 
         Raises:
             ModelError: the folder cannot be loaded.
+            ConfigurationError: the parent of this forked process has used PyTorch.
         """
         with self._lock:
+            _torch.use()
             if self.loaded:
                 return
             # The libraries' warnings quote the prompt.

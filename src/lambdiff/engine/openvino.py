@@ -30,7 +30,7 @@ from lambdiff.engine.pipelines.base import Array, Pipeline
 from lambdiff.engine.pixels import to_pixels
 from lambdiff.engine.runtime import GraphCache, Observer, Part, Runtime, Shape
 from lambdiff.engine.timing import timed
-from lambdiff.errors import ModelError
+from lambdiff.errors import Cancelled, ModelError
 from lambdiff.protocol.contract import GenerateRequest, Generation, OnStep
 
 _DECODER: Final = "decoder"
@@ -124,6 +124,8 @@ class OpenVinoEngine:
             if self._loaded is None:
                 try:
                     self._loaded = self._open()
+                except Cancelled:
+                    raise
                 except Exception as error:  # OpenVINO and tokenizers raise no narrower class
                     raise ModelError(
                         f"The model in {self.folder} cannot be loaded: {first_line(error)}",

@@ -15,15 +15,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lambdiff.engine import cpu
+from lambdiff.engine import cancellation, cpu
 from lambdiff.engine.core import core
 from lambdiff.engine.mapped_weights import MappedWeights
 from lambdiff.engine.without_telemetry import openvino
@@ -35,6 +35,8 @@ Call = Callable[[Inputs], tuple[Array, ...]]
 """Runs a part once and returns its outputs."""
 Observer = Callable[[str, Inputs], None]
 """Called before each inference with the part's name and its inputs."""
+
+_INTERVAL_MS: Final = round(1000 * cancellation.INTERVAL_S)
 
 IsStatic = Callable[[str, "Shape"], bool]
 """Whether calls of a part (by name) with this shape get a graph of their own."""
@@ -197,9 +199,10 @@ class Runtime:
         self._weights = {
             stem: MappedWeights(self._folder / f"{stem}.bin") for stem in {part.stem for part in self._parts.values()}
         }
-        graphs = [graph for part, needed in shapes.items() for graph in self._choose(part, needed)]
-        with ThreadPoolExecutor(len(graphs)) as pool:
-            self._compiled = dict(zip(graphs, pool.map(self._restore_or_compile, graphs), strict=True))
+        self._open(
+            self._restore_or_compile,
+            [graph for part, needed in shapes.items() for graph in self._choose(part, needed)],
+        )
         self.compiling = False
 
     def serve(self, part: str, shapes: Collection[Shape]) -> Call:
@@ -232,7 +235,7 @@ class Runtime:
             self._observe(graph.part, inputs)
         if graph not in self._compiled:
             self._evict_other_kind(graph)
-            self._compiled[graph] = self._compile(graph)
+            self._open(self._compile, [graph])
             self.compiling = False
         return self._compiled[graph].infer(inputs)
 
@@ -254,6 +257,21 @@ class Runtime:
         compiled_graph = self._compile(graph)
         self._cache.offer(source, compiled_graph.model)
         return compiled_graph
+
+    def _open(self, open_one: Callable[[Graph], _CompiledGraph], graphs: Collection[Graph]) -> None:
+        """Open graphs in parallel, on other threads: this one can be interrupted while it waits for them."""
+
+        def work(graph: Graph) -> _CompiledGraph:
+            with cancellation.native_code():
+                return open_one(graph)
+
+        pool = ThreadPoolExecutor(len(graphs))
+        try:
+            opened = {graph: pool.submit(work, graph) for graph in graphs}
+            cancellation.wait_for_loading(opened.values())
+            self._compiled |= {graph: future.result() for graph, future in opened.items()}
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _compile(self, graph: Graph) -> _CompiledGraph:
         self.compiling = True
@@ -294,14 +312,27 @@ class _CompiledGraph:
         # A dynamic graph copies weights at its first call, and possibly again for other shapes.
         first = shapes not in self._served
         with self._weights.releasing_pages() if first and self._weights else nullcontext():
-            # Not shared, because the next call would overwrite outputs that schedulers keep.
-            outputs: tuple[Array, ...] = self._request.infer(inputs, share_inputs=True, share_outputs=False).to_tuple()
+            self._run(inputs)
         self._served.add(shapes)
+        # Copies, because the next call overwrites the originals, and schedulers keep outputs.
+        outputs: tuple[Array, ...] = self._request.results.to_tuple()
         return outputs
 
     @property
     def model(self) -> openvino.CompiledModel:
         return self._request.get_compiled_model()
+
+    def _run(self, inputs: Inputs) -> None:
+        cancellation.check()
+        try:
+            self._request.start_async(inputs, share_inputs=True)
+            while not self._request.wait_for(_INTERVAL_MS):
+                cancellation.check()
+        except BaseException:
+            self._request.cancel()  # takes effect after the graph's current operation
+            with suppress(RuntimeError):  # "Infer Request was canceled"
+                self._request.wait()
+            raise
 
     def release_buffers(self) -> None:
         self.model.release_memory()

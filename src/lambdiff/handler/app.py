@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from lambdiff import forks
+from lambdiff.engine import cancellation
 from lambdiff.engine.base import LOADING, Engine, EngineOutput
 from lambdiff.engine.manifest import Approximations
 from lambdiff.engine.timing import timed
@@ -88,7 +89,11 @@ class App:
         return LOADING if self._engine is None else self._engine.activity
 
     def invoke(self, lambda_event: object, context: event.LambdaContext | None = None) -> dict[str, Any]:
-        """Answer an event from a Function URL. Never raises."""
+        """Answer an event from a Function URL.
+
+        Raises:
+            Cancelled: the caller's own condition holds; see `cancellation.cancelled_if`.
+        """
         try:
             request = event.parse(lambda_event, context)
         except MalformedRequest as error:
@@ -105,7 +110,7 @@ class App:
             on_step: see `Engine.generate`.
 
         Raises:
-            Cancelled: `on_step` returned True.
+            Cancelled: `on_step` returned True, or a condition of `cancellation.cancelled_if` holds.
         """
         call = Call(request, on_step, self._clock)
         try:
@@ -180,9 +185,10 @@ class App:
     @contextmanager
     def _turn(self, call: Call) -> Iterator[None]:
         """Wait until no other image is being generated, and record how long the request has waited."""
-        patience = call.seconds_left
-        if not self._generating.acquire(timeout=-1 if patience is None else patience):
-            raise Refusal("timed-out", "The time ran out while earlier requests were running.")
+        while not self._generating.acquire(timeout=cancellation.INTERVAL_S):
+            cancellation.check()
+            if call.seconds_left == 0:
+                raise Refusal("timed-out", "The time ran out while earlier requests were running.")
         try:
             sent_at = call.request.sent_at
             in_transit = 0.0 if sent_at is None else max(0.0, time.time() - sent_at - call.seconds)
@@ -192,17 +198,20 @@ class App:
             self._generating.release()
 
     def _run_engine(self, call: Call, engine: Engine, generation: Generation) -> EngineOutput:
-        if not engine.loaded:
-            with timed(call.timings, "load"):
-                engine.load()
-        try:
-            return engine.generate(generation, call.after_step)
-        except Cancelled:
-            if call.seconds_left != 0:
-                raise
-            raise Refusal(
-                "timed-out", "The function's timeout was too close; request fewer steps or a smaller size."
-            ) from None
+        with cancellation.native_code():
+            if not engine.loaded:
+                with timed(call.timings, "load"):
+                    engine.load()
+            try:
+                # Loading is completed even if this request has no time left, because the next one needs it too.
+                with cancellation.cancelled_if(lambda: call.seconds_left == 0, while_loading=False):
+                    return engine.generate(generation, call.after_step)
+            except Cancelled:
+                if call.seconds_left != 0:
+                    raise
+                raise Refusal(
+                    "timed-out", "The function's timeout was too close; request fewer steps or a smaller size."
+                ) from None
 
     def _refuse(self, call: Call, error: Exception) -> HttpResponse:
         refusal = Refusal.of(error, call.request.request_id)

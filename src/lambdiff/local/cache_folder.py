@@ -13,7 +13,6 @@ import hashlib
 import io
 import mmap
 import os
-import tempfile
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Final, NamedTuple
 
 from lambdiff import trusted_files
 from lambdiff.errors import ConfigurationError
+from lambdiff.temporary import create, temporary_path
 
 _DIGEST_SIZE: Final = hashlib.sha256().digest_size
 _UNFINISHED: Final = ".part"
@@ -187,14 +187,10 @@ def _write(path: Path, content: memoryview) -> None:
     """Write a private file atomically. Unlike `files.write_atomically`, this does not wait for the disk: if the machine
     loses power, the digest tells that the file is damaged.
     """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=_UNFINISHED)
-    try:
-        with os.fdopen(handle, "wb") as stream:
+    with temporary_path(path.parent, ".", _UNFINISHED) as name:
+        with create(name) as stream:
             stream.write(content)
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+        os.replace(name, path)
 
 
 def _is_unfinished(path: Path) -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from lambdiff import config
+from lambdiff import config, forks
 from lambdiff._version import __version__
 from lambdiff.engine import cpu
 from lambdiff.errors import LambdiffError
@@ -51,7 +51,6 @@ class CompiledGraphs:
         self._model_dir = model_dir
         name = re.sub(r"[^a-z0-9]+", "-", manifest.name.lower())[:40]
         self._group = folder.root / f"{name}-{hashlib.sha256(manifest.to_json()).hexdigest()[:12]}"
-        self._process = os.getpid()
         self._new: dict[Path, tuple[openvino.CompiledModel, MappedWeights]] = {}
         self._used: set[Path] = set()
         ahead = ThreadPoolExecutor(1)
@@ -59,6 +58,14 @@ class CompiledGraphs:
         self._digests = {file.path: ahead.submit(_digest, model_dir / file.path) for file in weights}
         self._contents = {path: ahead.submit(folder.read, path) for path in folder.paths(self._group)}
         ahead.shutdown(wait=False)
+        forks.renew_in_children(self)
+
+    def renew_after_fork(self) -> None:
+        """Forget what the parent has compiled and what its thread is reading; see `forks`."""
+        from lambdiff.engine.core import never_free
+
+        never_free(self._new)
+        self._new, self._digests, self._contents = {}, {}, {}
 
     def restore(self, source: Source) -> tuple[openvino.CompiledModel, object] | None:
         """Return a graph and the memory that it reads, or None if it has to be compiled; see `GraphCache`."""
@@ -92,8 +99,6 @@ class CompiledGraphs:
         """Write the new graphs that fit. What cannot be written is compiled again by the next process."""
         new, self._new = self._new, {}
         self._contents = {}
-        if os.getpid() != self._process:  # OpenVINO's threads do not survive a fork
-            return
         for path, (compiled, _) in new.items():
             if not path.exists():  # another process may have been faster
                 self._folder.write(path, compiled.export_model(), self._used)

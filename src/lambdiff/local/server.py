@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import logging
+import queue
 import select
 import socket
 import threading
@@ -26,7 +27,8 @@ from waitress.server import create_server  # type: ignore[import-untyped]
 
 from lambdiff.auth.credentials import Keys
 from lambdiff.auth.verification import ReceivedRequest, SignatureRefused, Verifier
-from lambdiff.errors import ConfigurationError
+from lambdiff.engine.cancellation import cancelled_if
+from lambdiff.errors import Cancelled, ConfigurationError
 from lambdiff.handler.app import App
 from lambdiff.local import lambda_event
 from lambdiff.local.connections import Connection, OncePerMinute
@@ -50,7 +52,9 @@ _GRACE_SECONDS: Final = 1.0
 """How long a connection may be idle or incomplete while all connections are in use."""
 _SPARE_THREADS: Final = 8
 """Threads in addition to the concurrency limit, which answer requests that find no free slot."""
-_SENDING_SECONDS: Final = 2.0
+_CANCELLING_SECONDS: Final = 0.5
+"""How long `close` waits for requests to end that it has cancelled."""
+_SENDING_SECONDS: Final = 0.4
 """How long `close` waits for replies to be sent."""
 
 Reply = tuple[int, dict[str, str], bytes]
@@ -109,6 +113,9 @@ class FunctionUrlServer:
         self.url = _url(self.address, port)
         self._sockets: dict[int, Any] = {}
         self._server = self._create_server(listener, receive_seconds)
+        self._pending: set[queue.SimpleQueue[dict[str, Any] | None]] = set()
+        self._closing = threading.Event()
+        self._cancelled = threading.Event()
         self._stopping = threading.Event()
         # The trigger that wakes the loop is one of its sockets and must not be closed while it is being pulled.
         self._waking = threading.Lock()
@@ -124,17 +131,33 @@ class FunctionUrlServer:
         self.close()
 
     def close(self, patience: float = 5.0) -> None:
-        """Stop listening, after waiting up to `patience` seconds for requests in progress."""
-        deadline = time.monotonic() + patience
-        free = 0
-        while free < self._concurrency and self._slots.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            free += 1
+        """Stop: refuse new connections and requests, and cancel those in progress or waiting after `patience` seconds.
+
+        Everybody gets a reply. Takes up to a second longer than `patience`.
+        """
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        self._wake()
+        self._wait_for_requests(patience)
+        self._cancelled.set()
+        self._wait_for_requests(_CANCELLING_SECONDS)
+        for replies in list(self._pending):
+            replies.put(None)  # for a model that is still being loaded
         self._stopping.set()
+        self._wake()
+        self._thread.join()
+        self._server.task_dispatcher.shutdown(timeout=0.1)
+
+    def _wake(self) -> None:
         with self._waking:
             if self._sockets:
                 self._server.pull_trigger()
-        self._thread.join()
-        self._server.task_dispatcher.shutdown(timeout=1)
+
+    def _wait_for_requests(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self._pending and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def _create_server(self, listener: socket.socket, receive_seconds: int) -> Any:
         server = create_server(
@@ -164,9 +187,12 @@ class FunctionUrlServer:
         def poll(timeout: float) -> None:
             wasyncore.loop(timeout=timeout, use_poll=hasattr(select, "poll"), map=self._sockets, count=1)
 
-        while not self._stopping.is_set():
+        while not self._closing.is_set():
             poll(1)
             self._make_room()
+        self._stop_listening()
+        while not self._stopping.is_set():
+            poll(1)
         deadline = time.monotonic() + _SENDING_SECONDS
         while time.monotonic() < deadline and any(each.answering for each in self._server.active_channels.values()):
             poll(0.1)
@@ -190,6 +216,13 @@ class FunctionUrlServer:
             return False
         return True
 
+    def _stop_listening(self) -> None:
+        """Accept the connections that are already made, whose requests get a reply, and refuse further ones."""
+        known = -1
+        while known != (known := len(self._server.active_channels)):
+            self._server.handle_accept()
+        wasyncore.dispatcher.close(self._server)
+
     def _wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         request_id = str(uuid.uuid4())
         status, headers, body = self._answer(_received(environ), environ, request_id)
@@ -204,25 +237,34 @@ class FunctionUrlServer:
         except SignatureRefused as refusal:
             return _problem("forbidden", str(refusal), request_id, {"x-amzn-errortype": "AccessDeniedException"})
         # 2. Take a slot.
+        if self._closing.is_set():
+            return _stopping(request_id)
         if not self._slots.acquire(blocking=False):
             detail = f"{self._concurrency} requests are in progress: try again later, or raise the server's limit."
             return _problem("too-many-requests", detail, request_id, {"x-amzn-errortype": "TooManyRequestsException"})
         # 3. Run the handler until the timeout. A thread cannot be stopped: it keeps its slot until it is done.
         event = lambda_event.make_event(request, environ, request_id)
-        replies: list[dict[str, Any]] = []
-        worker = threading.Thread(
-            target=self._invoke, args=(event, _Context(request_id, self._timeout), replies), daemon=True
-        )
-        worker.start()
-        worker.join(self._timeout)
+        replies: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._pending.add(replies)
+        arguments = (event, _Context(request_id, self._timeout), replies)
+        threading.Thread(target=self._invoke, args=arguments, daemon=True).start()
         # 4. Reply.
-        if not replies:
-            return _problem("timed-out", f"The function did not finish within {self._timeout:g} s.", request_id)
-        return _decoded(replies[0])
-
-    def _invoke(self, event: dict[str, Any], context: _Context, replies: list[dict[str, Any]]) -> None:
         try:
-            replies.append(self._app.invoke(event, context))
+            reply = replies.get(timeout=self._timeout)
+        except queue.Empty:
+            return _problem("timed-out", f"The function did not finish within {self._timeout:g} s.", request_id)
+        finally:
+            self._pending.discard(replies)
+        return _stopping(request_id) if reply is None else _decoded(reply)
+
+    def _invoke(
+        self, event: dict[str, Any], context: _Context, replies: queue.SimpleQueue[dict[str, Any] | None]
+    ) -> None:
+        try:
+            with cancelled_if(self._cancelled.is_set):
+                replies.put(self._app.invoke(event, context))
+        except Cancelled:
+            replies.put(None)
         finally:
             self._slots.release()
 
@@ -262,6 +304,10 @@ def _decoded(response: dict[str, Any]) -> Reply:
 def _problem(slug: str, detail: str, request_id: str, headers: dict[str, str] | None = None) -> Reply:
     document = make_problem(slug, detail, instance=request_id)
     return document.status, {"content-type": PROBLEM_JSON, **(headers or {})}, msgspec.json.encode(document)
+
+
+def _stopping(request_id: str) -> Reply:
+    return _problem("stopping", "Nothing was generated.", request_id)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -40,6 +40,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "reply-too-large": (500, "The image does not fit into a reply"),
     "timed-out": (502, "The function ran out of time"),
     "model-unavailable": (503, "The model cannot be loaded"),
+    "stopping": (503, "The server is stopping"),
 }
 """HTTP status and title by the last part of `Problem.type`."""
 
