@@ -175,16 +175,15 @@ def test_a_request_can_be_cancelled(engine):
 
 
 @pytest.mark.linux
-def test_a_forked_process_generates_the_same_or_says_that_it_cannot(engine):
-    """In a forked child, OpenVINO generates the same image, and PyTorch is refused, because it would hang."""
-    expected = engine.generate(request_with()).pixels
+def test_a_library_is_refused_in_forked_processes(engine):
+    """In a forked child, the library would wait for threads that only the parent has."""
+    engine.generate(request_with())
     child = os.fork()
     if not child:
         try:
-            same = np.array_equal(engine.generate(request_with()).pixels, expected)
-            os._exit(0 if same and engine.name == "openvino" else 1)
-        except ConfigurationError:
-            os._exit(0 if engine.name == "diffusers" else 1)
+            engine.generate(request_with())
+        except ConfigurationError as error:
+            os._exit(0 if "was forked" in str(error) else 1)
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

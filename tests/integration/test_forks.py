@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ import pytest
 import lambdiff
 from lambdiff import Client, GeneratedImage
 from lambdiff.auth.credentials import Keys
+from lambdiff.errors import Cancelled, EndpointFailed
 from lambdiff.handler.app import App
 from lambdiff.local.server import FunctionUrlServer
 from support.stub_engine import StubEngine, pattern
@@ -217,3 +220,78 @@ for use in (
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+CHILD = """
+import os, sys
+import lambdiff
+
+def pixels(seed):
+    return lambdiff.generate("a cat", seed=seed, num_inference_steps=1).image.tobytes()
+
+expected = pixels(1)
+child = os.fork()
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+assert pixels(1) == expected
+try:
+    lambdiff.generate("a cat", width=99)
+except lambdiff.InvalidRequest as error:
+    assert error.problems[0][0] == "width"
+grandchild = os.fork()
+assert pixels(1) == expected
+if grandchild:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1]))
+"""
+
+
+@pytest.mark.engine
+def test_forked_processes_end_as_others_do() -> None:
+    """A child of a process with a loaded model, and a child of the child, generate images and end; nothing is left."""
+    done = subprocess.run([sys.executable, "-c", CHILD], check=False, timeout=100, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+class Refused(Exception):
+    """Raised by the caller's own code."""
+
+
+@pytest.mark.engine
+def test_a_forked_child_counts_steps_and_cancels() -> None:
+    """In a forked child, steps are counted, requests are cancelled, and another one is answered after that."""
+    with Client(local=True) as client:
+        expected = client.generate("a cat", seed=1, num_inference_steps=3).image.tobytes()
+
+        def check(seed: int) -> None:
+            steps: list[tuple[int, int]] = []
+            client.generate("a cat", seed=seed, num_inference_steps=3, on_step=lambda *step: steps.append(step))
+            assert steps == [(1, 3), (2, 3), (3, 3)]
+            with pytest.raises(Cancelled):
+                client.generate("a cat", num_inference_steps=50, on_step=lambda done, _: done == 2)
+
+            def refuse(done: int, total: int) -> None:
+                raise Refused
+
+            with pytest.raises(Refused):
+                client.generate("a cat", num_inference_steps=50, on_step=refuse)
+            assert client.generate("a cat", seed=1, num_inference_steps=3).image.tobytes() == expected
+
+        assert run_in_children(check, workers=1, calls=1) == []
+
+
+@pytest.mark.engine
+def test_the_process_of_a_forked_child_is_killed() -> None:
+    """If the process that generates for a forked child dies, that is an error; the next request starts another one."""
+    with Client(local=True) as client:
+        client.generate("a cat", num_inference_steps=1)
+
+        def check(seed: int) -> None:
+            def kill(done: int, total: int) -> None:
+                (process,) = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+                os.kill(int(process), signal.SIGKILL)
+
+            with pytest.raises(EndpointFailed, match="exit code -9"):
+                client.generate("a cat", num_inference_steps=50, on_step=kill)
+            client.generate("a cat", num_inference_steps=1)
+
+        assert run_in_children(check, workers=1, calls=1) == []

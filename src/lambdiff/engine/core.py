@@ -5,16 +5,18 @@ freed, but only if no later Core has installed another one. If Cores are freed i
 thread keeps a stack that no longer exists, and the next signal crashes the process: Python handles all signals on the
 alternate stack, so Ctrl-C after the second engine was freed caused a segmentation fault (OpenVINO 2026.4, Linux).
 
-OpenVINO has threads of its own, which a forked child lacks. The child therefore creates a Core of its own, and never
-frees what it has inherited: destroying it would wait for those threads.
+A forked child can neither use OpenVINO (see `native_library`) nor free what it has inherited: that too would wait for
+threads that the child lacks.
 """
 
 from __future__ import annotations
 
 import ctypes
 import threading
+from typing import Final
 
 from lambdiff import forks
+from lambdiff.engine.native_library import NativeLibrary
 from lambdiff.engine.without_telemetry import openvino
 
 
@@ -22,9 +24,11 @@ class _SharedCore:
     def __init__(self) -> None:
         self._creating = threading.Lock()
         self._core: openvino.Core | None = None
+        self._library = NativeLibrary("OpenVINO")
         forks.renew_in_children(self)
 
     def get(self) -> openvino.Core:
+        self._library.use()
         with self._creating:
             if self._core is None:
                 self._core = openvino.Core()
@@ -32,14 +36,18 @@ class _SharedCore:
 
     def renew_after_fork(self) -> None:
         never_free(self._core)
-        self._creating, self._core = threading.Lock(), None
+        self._creating = threading.Lock()
 
 
-_shared = _SharedCore()
+_shared: Final = _SharedCore()
 
 
 def core() -> openvino.Core:
-    """Return the process's Core; it may be used from any thread."""
+    """Return the process's Core; it may be used from any thread.
+
+    Raises:
+        ConfigurationError: this process was forked after OpenVINO had been used.
+    """
     return _shared.get()
 
 

@@ -33,35 +33,17 @@ from lambdiff.engine import cpu, guidance, latents, schedulers
 from lambdiff.engine.base import LOADING, EngineOutput, first_line, report_step
 from lambdiff.engine.finishing import finish
 from lambdiff.engine.manifest import Diffusion, Manifest
+from lambdiff.engine.native_library import NativeLibrary
 from lambdiff.engine.pixels import to_pixels
 from lambdiff.engine.tokenizer import PromptTokenizer
-from lambdiff.errors import ConfigurationError, ModelError
+from lambdiff.errors import ModelError
 from lambdiff.protocol.contract import Generation, OnStep
 
 _NOT_LOADED: Final = ("safety_checker", "feature_extractor", "image_encoder")
 _SCHEDULE_FIELDS: Final = ("prediction_type", "beta_schedule", "beta_start", "beta_end", "num_train_timesteps")
 
 
-class _Torch:
-    """PyTorch's threads, which a forked child lacks: it would wait for them for ever."""
-
-    def __init__(self) -> None:
-        self._used = self._inherited = False
-        forks.renew_in_children(self)
-
-    def use(self) -> None:
-        if self._inherited:
-            raise ConfigurationError(
-                "PyTorch cannot be used in a process that was forked after its parent had used it.",
-                fix='Start processes with the method "spawn" of `multiprocessing`, or fork before the first image.',
-            )
-        self._used = True
-
-    def renew_after_fork(self) -> None:
-        self._inherited = self._used
-
-
-_torch: Final = _Torch()
+_torch: Final = NativeLibrary("PyTorch")
 
 
 class _SeededLCM(LCMScheduler):  # type: ignore[misc]

@@ -30,7 +30,7 @@ from lambdiff.engine.pipelines.base import Array, Pipeline
 from lambdiff.engine.pixels import to_pixels
 from lambdiff.engine.runtime import GraphCache, Observer, Part, Runtime, Shape
 from lambdiff.engine.timing import timed
-from lambdiff.errors import Cancelled, ModelError
+from lambdiff.errors import LambdiffError, ModelError
 from lambdiff.protocol.contract import GenerateRequest, Generation, OnStep
 
 _DECODER: Final = "decoder"
@@ -79,7 +79,7 @@ class OpenVinoEngine:
         forks.renew_in_children(self)
 
     def renew_after_fork(self) -> None:
-        """Load the model again when it is needed, because the threads of compiled graphs are missing; see `forks`."""
+        """Replace the locks; see `forks`. The inherited graphs cannot be used; see `native_library`."""
         never_free(self._loaded)
         self._loading, self._generating, self._loaded = threading.Lock(), threading.Lock(), None
 
@@ -110,6 +110,7 @@ class OpenVinoEngine:
 
         Raises:
             ModelError: the folder cannot be loaded.
+            ConfigurationError: the parent of this forked process has used OpenVINO.
         """
         self._load()
 
@@ -124,7 +125,7 @@ class OpenVinoEngine:
             if self._loaded is None:
                 try:
                     self._loaded = self._open()
-                except Cancelled:
+                except LambdiffError:
                     raise
                 except Exception as error:  # OpenVINO and tokenizers raise no narrower class
                     raise ModelError(

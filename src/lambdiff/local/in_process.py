@@ -1,4 +1,7 @@
-"""The in-process transport: the handler in this process, without HTTP or signatures."""
+"""The in-process transport: the handler in this process, without HTTP or signatures.
+
+Where a fork has made the engine's library unusable, the handler runs in a process of its own instead.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ import threading
 import weakref
 from pathlib import Path
 
+from lambdiff.engine import native_library
 from lambdiff.engine.factory import open_engine
 from lambdiff.engine.manifest import Manifest
 from lambdiff.errors import LambdiffError
 from lambdiff.handler.app import App
 from lambdiff.local import builtin
 from lambdiff.local.compiled_graphs import CompiledGraphs, open_graphs
+from lambdiff.local.engine_process import EngineProcess
 from lambdiff.protocol.contract import OnStep
 from lambdiff.protocol.headers import JSON
 from lambdiff.protocol.http import HttpRequest, HttpResponse
@@ -38,8 +43,10 @@ class InProcessTransport:
 
     def __init__(self, model_dir: Path | None = None) -> None:
         self._graphs: CompiledGraphs | None = None
-        self._open = functools.partial(open_engine, model_dir or builtin.default_model_dir(), self._open_graphs)
+        model_dir = model_dir or builtin.default_model_dir()
+        self._open = functools.partial(open_engine, model_dir, self._open_graphs)
         self._app = App(self._open, raise_errors=True)
+        self._process = EngineProcess(model_dir)
 
     def request(
         self, method: str, body: bytes = b"", on_step: OnStep | None = None, *, content_type: str = JSON
@@ -63,6 +70,8 @@ class InProcessTransport:
             return on_step(done, total) if on_step else None
 
         try:
+            if native_library.any_unusable():
+                return self._process.request(method, body, count, content_type=content_type)
             return self._app.handle(HttpRequest(method=method, headers=headers, body=body), count)
         finally:
             self.step = 0, 0
@@ -70,7 +79,7 @@ class InProcessTransport:
     @property
     def activity(self) -> str:
         """What the engine does apart from generating, such as `loading the model`; empty otherwise."""
-        return self._app.activity
+        return (self._process if native_library.any_unusable() else self._app).activity
 
     def load_ahead(self) -> None:
         """Load the model in the background; the first request waits for it.
@@ -91,6 +100,7 @@ class InProcessTransport:
         if self._graphs is not None:
             self._graphs.save()
         self._app = App(self._open, raise_errors=True)
+        self._process.close()
 
     def _open_graphs(self, model_dir: Path, manifest: Manifest) -> CompiledGraphs | None:
         self._graphs = open_graphs(model_dir, manifest)
