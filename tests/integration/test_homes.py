@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import lambdiff
 from lambdiff.auth.credentials import Keys
 from lambdiff.handler.app import App
 from lambdiff.local.server import FunctionUrlServer
@@ -21,7 +22,10 @@ KEYS = Keys("AKIDEXAMPLE", "caller-secret")
 
 
 def run(folder: Path, *command: str, program: str = "pass", **variables: str | None) -> tuple[int, str]:
-    """Run a command in a process of its own, after `program`; return its exit code and what it printed."""
+    """Run a command in a process of its own, after `program`; return its exit code and what it printed.
+
+    As with the installed script, the working folder is not on `sys.path` (`-P`).
+    """
     chosen: dict[str, str | None] = {
         **os.environ,
         "LAMBDIFF_HOME": None,
@@ -29,11 +33,12 @@ def run(folder: Path, *command: str, program: str = "pass", **variables: str | N
         "AWS_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": KEYS.access_key_id,
         "AWS_SECRET_ACCESS_KEY": KEYS.secret_access_key,
-        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PYTHONPATH": str(Path(lambdiff.__file__).parents[1]),
         **variables,
     }
+    code = f"import sys; {program}; from lambdiff.cli import main; main(sys.argv[1:])"
     result = subprocess.run(
-        [sys.executable, "-c", f"import sys; {program}; from lambdiff.cli import main; main(sys.argv[1:])", *command],
+        [sys.executable, "-P", "-c", code, *command],
         cwd=folder, check=False, timeout=120, text=True,
         env={name: value for name, value in chosen.items() if value is not None},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -14,7 +14,8 @@ pytestmark = [pytest.mark.engine, pytest.mark.linux]
 
 def test_a_narrow_terminal_in_the_c_locale(tmp_path: Path) -> None:
     """Loading is named, then images and steps are counted, in ASCII; at the end the line and the bar are gone."""
-    command = ["-m", "lambdiff", "generate", "a cat", "--local", "-n", "2", "--steps", "4", "-o", "cat.png"]
+    # Many steps, so that they last longer than the time between two refreshes on any machine.
+    command = ["-m", "lambdiff", "generate", "a cat", "--local", "-n", "2", "--steps", "80", "-o", "cat.png"]
     environment = {**os.environ, "LC_ALL": "C", "TERM": "xterm"}
     shown = pexpect.spawn(
         sys.executable, command, env=environment, cwd=tmp_path, dimensions=(24, 40), encoding="utf-8", timeout=100

@@ -24,6 +24,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 
+import lambdiff
 from lambdiff.auth.credentials import Keys
 from lambdiff.auth.signing import FunctionUrlAuth
 from lambdiff.client.client import Client
@@ -341,7 +342,8 @@ with FunctionUrlServer(App(StubEngine), Keys(*sys.argv[1:3]), sys.argv[3]) as fu
 def test_many_connections_do_not_exhaust_the_descriptors(tmp_path: Path) -> None:
     """With 128 descriptors and 200 connections, half of them slow senders, callers are served, with little output."""
     command = [sys.executable, "-c", CROWDED, *KEYS[:2], REGION]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+    needed = [Path(__file__).parents[2], Path(lambdiff.__file__).parents[1]]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, needed))}
     with (tmp_path / "stderr").open("w") as stderr:
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment)
     try:
