@@ -20,6 +20,7 @@ from lambdiff.client.function_url import FunctionUrlTransport
 from lambdiff.protocol.headers import MEDIA_TYPES
 from support import hostile_images, hostile_replies
 from support.faulty_server import Answer, FaultyServer, flood, reply, stall, trickle
+from support.tls import write_certificate
 
 CREDENTIALS = GivenCredentials(Keys("AKIDEXAMPLE", "secret"))
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: image/png\r\n"
@@ -28,13 +29,14 @@ PATIENCE = 20
 """Seconds that no test takes, on however slow a machine; the servers would go on for ever."""
 
 
-def client(url: str, *, timeout_s: float = 0.3, connect_timeout_s: float = 0.2) -> Client:
+def client(url: str, *, timeout_s: float = 0.3, connect_timeout_s: float = 0.2, ca_bundle: str | None = None) -> Client:
     """Return a client that waits half a second, retries and connecting included."""
     return Client(
         transport=FunctionUrlTransport(
-            url, "us-east-1", CREDENTIALS, timeout_s, connect_timeout_s=connect_timeout_s, read_margin_s=0, backoff_s=0
+            url, "us-east-1", CREDENTIALS, timeout_s, ca_bundle=ca_bundle, connect_timeout_s=connect_timeout_s,
+            read_margin_s=0, backoff_s=0,
         )
-    )
+    )  # fmt: skip
 
 
 SLOW: dict[str, Answer] = {
@@ -57,7 +59,7 @@ SLOW: dict[str, Answer] = {
 
 @pytest.mark.parametrize("answer", SLOW.values(), ids=SLOW)
 def test_a_reply_that_never_ends_is_abandoned_in_time(answer: Answer) -> None:
-    """However a reply drags on, health and images end with `EndpointTimeout` at the time limit, after one request."""
+    """However a reply drags on, there is an `EndpointTimeout` at the time limit, after one request."""
     with FaultyServer(answer) as server, client(server.url) as caller:
         started = time.monotonic()
         with pytest.raises(errors.EndpointTimeout):
@@ -96,6 +98,16 @@ def test_a_reply_of_any_size_is_refused(answer: Answer) -> None:
         assert type(caught.value) is errors.EndpointFailed
         assert time.monotonic() - started < PATIENCE
         assert len(server.heads) == 1
+
+
+@pytest.mark.parametrize("answer", [SLOW["many headers"], SLOW["chunks"], LARGE["body without a length"]])
+def test_limits_apply_to_health_reports(answer: Answer) -> None:
+    """A health report is bounded like an image."""
+    with FaultyServer(answer) as server, client(server.url) as caller:
+        started = time.monotonic()
+        with pytest.raises(errors.EndpointFailed):
+            caller.health()
+        assert time.monotonic() - started < PATIENCE
 
 
 def test_retries_end_in_time() -> None:
@@ -282,7 +294,7 @@ print(peak() - before)
 @pytest.mark.slow
 def test_memory_stays_bounded_whatever_arrives() -> None:
     """Through all attacks in a row, with replies and with images, the client's memory grows by less than 150 MB."""
-    images = [*hostile_images.refused(), *hostile_images.harmful()]
+    images = [*hostile_images.refused(), *hostile_images.expanding()]
     answers = [reply(200, content, content_type=MEDIA_TYPES[kind]) for _, kind, content in images]
     good = reply(200, hostile_images.encoded("png"), content_type="image/png")
     health = reply(200, b"[" + b'"a",' * 1_500_000 + b'"a"]', content_type="application/json")
@@ -318,3 +330,28 @@ def test_random_replies_are_images_or_errors(capfd: pytest.CaptureFixture[str]) 
                 assert "\x1b" not in str(error)
                 assert len(str(error)) < 1_500
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (SLOW["one header"], errors.EndpointTimeout),
+        (SLOW["body with a length"], errors.EndpointTimeout),
+        (LARGE["100 Continue"], errors.EndpointFailed),
+        (LARGE["body without a length"], errors.EndpointFailed),
+    ],
+)
+def test_limits_apply_to_encrypted_connections(
+    tmp_path: Path, answer: Answer, error: type[errors.EndpointFailed]
+) -> None:
+    """Over TLS, slow and large replies end in the same way, and the next request is served."""
+    good = reply(200, hostile_images.encoded("png"), content_type="image/png")
+    certificate = write_certificate(tmp_path)
+    with (
+        FaultyServer(answer, good, certificate=certificate) as server,
+        client(server.url, timeout_s=1, ca_bundle=str(certificate[0])) as caller,
+    ):
+        with pytest.raises(errors.EndpointFailed) as caught:
+            caller.generate("a cat")
+        assert type(caught.value) is error
+        assert caller.generate("a cat").size == (64, 64)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 
 Answer = Callable[[socket.socket], None]
@@ -16,19 +18,28 @@ Answer = Callable[[socket.socket], None]
 class FaultyServer:
     """Reads complete requests and answers each with the next entry of the script; the last entry is used repeatedly.
 
+    Args:
+        script: the answers.
+        host: the address to listen on.
+        certificate: the files with a certificate and its key; without them the server does not speak TLS.
+
     Attributes:
         posts: the bodies of the POST requests, in order.
         heads: the heads of all requests, in order.
     """
 
-    def __init__(self, *script: Answer, host: str = "127.0.0.1") -> None:
+    def __init__(self, *script: Answer, host: str = "127.0.0.1", certificate: tuple[Path, Path] | None = None) -> None:
         self._script = list(script)
         self.posts: list[bytes] = []
         self.heads: list[str] = []
         self._lock = threading.Lock()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, 0), family=family)
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self._listener.getsockname()[1]}/"
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if certificate else None
+        if self._tls and certificate:
+            self._tls.load_cert_chain(*certificate)
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http{'s' if certificate else ''}://{shown}:{self._listener.getsockname()[1]}/"
 
     def __enter__(self) -> FaultyServer:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -48,7 +59,10 @@ class FaultyServer:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
+            connection = held.enter_context(connection)
+            if self._tls:
+                connection = held.enter_context(self._tls.wrap_socket(connection, server_side=True))
             while request := self._read(connection):
                 head, body = request
                 with self._lock:

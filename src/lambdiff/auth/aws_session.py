@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import os
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from lambdiff import environment
 from lambdiff.auth import aws_files, aws_settings
@@ -12,6 +13,7 @@ from lambdiff.auth.ca_bundle import choose_ca_bundle
 from lambdiff.auth.key_format import IN_ENVIRONMENT, KeyNames, check_keys, names_from
 from lambdiff.config import Deployment, Sourced
 from lambdiff.errors import CredentialsError
+from lambdiff.loopback import is_loopback
 from lambdiff.printable import printable
 
 if TYPE_CHECKING:
@@ -75,10 +77,16 @@ class AwsSession:
         return Sourced(value, f"profile {self.profile}") if value else None
 
     def client(self, service: Any, region: str) -> Any:
-        """Return a client for a service in a region."""
+        """Return a client for a service in a region. Calls to this machine do not go through a proxy."""
+        from botocore.config import Config
+
         self._limit_providers()
         # Without `verify`, botocore would read variables by itself, and refuse an empty one.
-        return self._opened.client(service, region_name=region, verify=_ca_bundle(self._core) or True)
+        options: dict[str, Any] = {"region_name": region, "verify": _ca_bundle(self._core) or True}
+        client = self._opened.client(service, **options)
+        if is_loopback(urlsplit(client.meta.endpoint_url).hostname or ""):
+            client = self._opened.client(service, **options, config=Config(proxies={}))
+        return client
 
     def keys(self) -> tuple[ReadOnlyCredentials, str] | None:
         """Return the keys that the session signs with, and botocore's name for their source; None if there are none.

@@ -90,4 +90,5 @@ _ADVICE: Final = {
     Meaning.NOT_FOUND: "The deployment may have been deleted, or be in another region: `lambdiff status`.",
     Meaning.EXPIRED: "Your AWS session has expired: sign in again.",
     Meaning.INVALID_KEYS: "Your AWS keys are not valid: sign in again.",
+    Meaning.WRONG_CLOCK: botocore_errors.SET_CLOCK,
 }

@@ -18,6 +18,7 @@ from lambdiff.auth.credential_errors import translated
 from lambdiff.auth.credentials import CallerCredentials
 from lambdiff.config import Deployment, Sourced
 from lambdiff.errors import ConfigurationError, CredentialsError
+from support.faulty_server import FaultyServer, reply
 
 SECRET = "caller-secret/caller-secret/caller-secret"
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIACALLER", "AWS_SECRET_ACCESS_KEY": SECRET}
@@ -335,3 +336,39 @@ def test_an_error_of_our_own_is_not_taken_for_boto3s(files: Path, monkeypatch: p
     monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost")
     with pytest.raises(CredentialsError), translated("Your AWS identity"):
         boto3.client("sts", "us-east-1")
+
+
+def test_calls_to_this_machine_do_not_go_through_a_proxy(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An emulator of AWS on this machine is called directly, whatever the proxy variables say."""
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    with FaultyServer(reply(403, b"{}")) as emulator, FaultyServer(reply(502)) as proxy:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+            monkeypatch.setenv(name.lower(), proxy.url)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", emulator.url)
+        with pytest.raises(CredentialsError), translated("The secret"):
+            aws_session.open_session().client("secretsmanager", "us-east-1").get_secret_value(SecretId="x")
+        assert emulator.heads
+        assert not proxy.heads
+
+
+WRONG_CLOCK = (
+    b'{"__type": "InvalidSignatureException", "message": "Signature expired: 20261201T000000Z is now earlier than"}',
+    b"<ErrorResponse><Error><Code>SignatureDoesNotMatch</Code>"
+    b"<Message>Signature not yet current: 20261201T000000Z is still later than</Message></Error></ErrorResponse>",
+)
+"""The replies of Secrets Manager and of STS."""
+
+
+@pytest.mark.parametrize("role", ["", ROLE + "source_profile = keys\n[profile keys]\n"])
+def test_a_wrong_clock_is_named_whoever_signs(files: Path, monkeypatch: pytest.MonkeyPatch, role: str) -> None:
+    """The advice is to set the clock, not to correct the profile with whose keys the call was signed."""
+    (files / "config").write_text(f"[profile work]\n{role}{PAIR}")
+    with FaultyServer(reply(403, WRONG_CLOCK[bool(role)])) as emulator:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", emulator.url)
+        session = aws_session.open_session(Sourced("work", "profile="), "us-east-1")
+        with pytest.raises(CredentialsError) as caught, translated("The secret"):
+            session.client("secretsmanager", "us-east-1").get_secret_value(SecretId="x")
+        assert len(emulator.heads) == 1
+    assert "clock" in caught.value.fix
