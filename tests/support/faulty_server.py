@@ -48,6 +48,8 @@ class FaultyServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        with contextlib.suppress(OSError):  # as on macOS
+            self._listener.shutdown(socket.SHUT_RDWR)  # or the thread would wait in `accept` for ever
         self._listener.close()
 
     def _accept(self) -> None:

@@ -53,13 +53,13 @@ def test_a_failure_does_not_affect_the_rest_of_a_batch(client: Client) -> None:
 
 def test_an_exception_in_a_callback_is_raised_and_leaves_no_thread(client: Client) -> None:
     """An exception in `on_result` is raised to the caller, and the worker threads end."""
-    before = threading.active_count()
+    before = threading.enumerate()
     with pytest.raises(ZeroDivisionError):
         client.generate_many(["a"] * 20, max_workers=2, on_result=lambda *_: 1 / 0)
-    for thread in threading.enumerate():
-        if thread.daemon and thread.name.startswith("Thread-"):
-            thread.join(5)
-    assert threading.active_count() <= before
+    started = [thread for thread in threading.enumerate() if thread not in before]
+    for thread in started:
+        thread.join(20)
+    assert not [thread for thread in started if thread.is_alive()]
 
 
 def test_n_images_of_each_prompt_have_consecutive_seeds(client: Client) -> None:
