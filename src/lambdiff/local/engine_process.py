@@ -26,14 +26,16 @@ from lambdiff.protocol.contract import OnStep
 from lambdiff.protocol.http import HttpResponse
 
 
-class _Request(NamedTuple):
+class Request(NamedTuple):
+    """The arguments of `InProcessTransport.request`."""
+
     method: str
     body: bytes
     content_type: str
 
 
-class _Steps(NamedTuple):
-    """A message after a denoising step. The answer is what `OnStep` returns."""
+class Steps(NamedTuple):
+    """Sent back after a denoising step. The answer is what `OnStep` returns."""
 
     done: int
     total: int
@@ -75,7 +77,7 @@ class EngineProcess:
         """
         with self._lock:
             try:
-                reply = self._exchange(_Request(method, body, content_type), on_step)
+                reply = self._exchange(Request(method, body, content_type), on_step)
             except BaseException:
                 self._hang_up()  # which also cancels what the process does
                 raise
@@ -88,7 +90,7 @@ class EngineProcess:
         with self._lock:
             self._hang_up()
 
-    def _exchange(self, request: _Request, on_step: OnStep | None) -> HttpResponse | LambdiffError:
+    def _exchange(self, request: Request, on_step: OnStep | None) -> HttpResponse | LambdiffError:
         with self._failures():
             connection = self._connection or self._start()
             connection.send(request)
@@ -96,9 +98,9 @@ class EngineProcess:
             with self._failures():
                 while not connection.poll(cancellation.INTERVAL_S):
                     cancellation.check()
-                message: _Steps | HttpResponse | LambdiffError = connection.recv()
+                message: Steps | HttpResponse | LambdiffError = connection.recv()
             self.activity = ""
-            if not isinstance(message, _Steps):
+            if not isinstance(message, Steps):
                 return message
             answer = on_step(*message) if on_step else None
             with self._failures():
@@ -113,7 +115,7 @@ class EngineProcess:
                     os.fsdecode(spawn.get_executable()),
                     "-P",  # as for this process, modules are found only where `sys.path` says
                     "-c",
-                    f"import sys, {__name__} as this; this.main(int(sys.argv[1]), this.Path(sys.argv[2]))",
+                    "from lambdiff.local.engine_worker import main; main()",
                     str(other.fileno()),
                     str(self._model_dir),
                 ],
@@ -147,28 +149,3 @@ class EngineProcess:
         if process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(1)
-
-
-def main(descriptor: int, model_dir: Path) -> None:
-    """Answer the requests that arrive through a connection until it is closed."""
-    from lambdiff.local.in_process import InProcessTransport
-
-    transport = InProcessTransport(model_dir)
-    with Connection(descriptor) as connection, contextlib.suppress(EOFError, OSError):
-
-        def on_step(done: int, total: int) -> bool | None:
-            connection.send(_Steps(done, total))
-            answer: bool | None = connection.recv()
-            return answer
-
-        while True:
-            request: _Request = connection.recv()
-            try:
-                # While an image is generated, nothing arrives but answers, until the connection is closed.
-                with cancellation.cancelled_if(connection.poll):
-                    reply: HttpResponse | LambdiffError = transport.request(
-                        request.method, request.body, on_step, content_type=request.content_type
-                    )
-            except LambdiffError as error:
-                reply = error
-            connection.send(reply)
