@@ -79,9 +79,10 @@ class Cloud:
         )  # fmt: skip
 
     def command(self, *command: str | Path) -> list[str]:
-        """Return the command line that runs a command in the namespace."""
+        """Return the command line that runs a command in the namespace, with the usual signal handlers."""
+        usual = ["env", "--default-signal=INT,TERM,HUP"]  # these tests may have been started with some ignored
         mount = f'mount --bind {self._resolv_conf} /etc/resolv.conf && exec "$@"'
-        return ["unshare", "--mount", "sh", "-c", mount, "sh", *(str(part) for part in command)]
+        return [*usual, "unshare", "--mount", "sh", "-c", mount, "sh", *(str(part) for part in command)]
 
     def env(self, **environment: str) -> dict[str, str]:
         """Return this process's environment with the cloud's AWS settings instead of its own, and the given changes."""
