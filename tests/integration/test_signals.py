@@ -189,3 +189,28 @@ def test_a_closed_terminal_changes_nothing(tmp_path: Path, redirection: str) -> 
     assert process.stdout is not None
     assert process.stdout.readline().startswith("http://")
     assert stop(process, signal.SIGTERM)[0] == 0
+
+
+STUCK_DEPLOYMENT = """
+import hashlib
+from lambdiff import termination
+from lambdiff.aws import account
+
+def open_account(*_):
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+
+account.open_account = open_account
+with termination.on_signals():
+    from lambdiff.cli import main
+    main(["deploy", "--yes"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_deployment_that_has_changed_nothing_is_not_waited_for(tmp_path: Path, number: int) -> None:
+    """Until AWS is changed, `deploy` ends like every other command, even from within a library's code."""
+    process = start(sys.executable, "-c", STUCK_DEPLOYMENT, env={**os.environ, "LAMBDIFF_HOME": str(tmp_path)})
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    assert stop(process, number) == (128 + number, "", "Stopped.\n")

@@ -77,8 +77,8 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def default_signal_handlers() -> Iterator[None]:
-    """Handle signals as in a terminal, even if the tests were started with some ignored, as by nohup."""
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    """Handle signals as the command line does, even if the tests were started with some ignored, as by nohup."""
+    usual = dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.default_int_handler)
     before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
     for number, handler in before.items():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from lambdiff import config
 from lambdiff.engine import manifest as manifests
 from lambdiff.engine.manifest import EngineName, Manifest
 from lambdiff.errors import DeployError, ModelError
+from lambdiff.temporary import temporary_path
 
 PACKAGE: Final = Path(__file__).parents[1]
 IMAGE_PACKAGES: Final = ("protocol", "engine", "handler")
@@ -138,8 +138,7 @@ def _digest(files: dict[str, Path]) -> str:
 
 def _write(files: dict[str, Path], folder: Path) -> None:
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".staging-") as name:
-        scratch = Path(name) / "context"
+    with temporary_path(folder.parent, ".staging-") as scratch:
         for relative, source in sorted(files.items()):
             target = scratch / relative
             target.parent.mkdir(parents=True, exist_ok=True)

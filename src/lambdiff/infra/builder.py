@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import threading
 import time
 import zipfile
@@ -36,6 +35,7 @@ from lambdiff.infra.cdk_cli import BUILDING, PUSHING, Cdk, detail_of
 from lambdiff.infra.settings import BUILD_MINUTES, PLATFORMS, BuilderName, StackSettings, builder_stack_name
 from lambdiff.infra.toolchain import Tool
 from lambdiff.stages import Confirm, Stages
+from lambdiff.temporary import temporary_path
 
 PREPARING: Final = "Preparing CodeBuild"
 UPLOADING: Final = "Uploading the build context"
@@ -276,8 +276,9 @@ class _BuildRun:
     def _upload(self, context: BuildContext, key: str) -> None:
         self._stages.stage(UPLOADING)
         sent, lock = 0, threading.Lock()
-        with tempfile.TemporaryDirectory(dir=context.folder.parent, prefix=".archive-") as folder:
-            archive = Path(folder) / "context.zip"
+        with temporary_path(context.folder.parent, ".archive-") as folder:
+            folder.mkdir(mode=0o700)
+            archive = folder / "context.zip"
             _pack(context.folder, archive)
             total = archive.stat().st_size
 

@@ -11,8 +11,10 @@ smoke test          checks health and generates an image, which gives the price 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
+from collections.abc import Iterator
 
 import msgspec
 from msgspec import Struct
@@ -20,6 +22,7 @@ from msgspec import Struct
 from lambdiff import config, pricing
 from lambdiff.aws import stacks
 from lambdiff.aws.account import Account
+from lambdiff.aws.stacks import StackState
 from lambdiff.config import Deployment
 from lambdiff.errors import Cancelled, LambdiffError
 from lambdiff.infra import bootstrap, build_context, builder, question, smoke_test
@@ -90,12 +93,14 @@ def deploy(options: DeployOptions, stages: Stages, confirm: Confirm) -> DeployRe
         LambdiffError: the deployment failed. The next run continues from there.
     """
     run = _Run(options, stages, confirm)
-    with DeferredInterrupt("Ending in an orderly way; press Ctrl-C again to abort."):
-        try:
-            return run.run()
-        except KeyboardInterrupt:
-            stages.failed()
-            raise run.interrupted() from None
+    with run.explaining_interrupts():
+        prepared = run.prepare()
+        if prepared.unchanged and prepared.state and not options.force:
+            return run.keep(prepared, prepared.state)
+        engine = run.choose_builder(prepared.account, prepared.settings)
+        # Deferred from here on, where AWS is changed: until then, a signal may end the program at once.
+        with DeferredInterrupt("Ending in an orderly way; press Ctrl-C again to abort."), run.explaining_interrupts():
+            return run.change(prepared, engine)
 
 
 class _Run:
@@ -111,16 +116,35 @@ class _Run:
         self._bootstrapping = self._changing = self._building = self._deployed = False
         self._memory_limit: int | None = None
 
-    def run(self) -> DeployResult:
-        """Run all steps."""
-        prepared = self._prepared = prepare(self.options, self.stages, self._choose_builder)
+    @contextlib.contextmanager
+    def explaining_interrupts(self) -> Iterator[None]:
+        """Turn KeyboardInterrupt into the error that says what AWS does now."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.stages.failed()
+            raise self._interrupted() from None
+
+    def prepare(self) -> Prepared:
+        """Run all steps that change nothing in AWS."""
+        prepared = self._prepared = prepare(self.options, self.stages, self.choose_builder)
         self.notes += prepared.notes
         self._say_notes()
-        if prepared.unchanged and prepared.state and not self.options.force:
-            self.stages.done()
-            saved = _save(self.options, prepared.settings, prepared.state.outputs)
-            return _result(saved, prepared.settings, self.notes, changed=False, stages=self.stages.times)
-        engine = self._choose_builder(prepared.account, prepared.settings)
+        return prepared
+
+    def keep(self, prepared: Prepared, state: StackState) -> DeployResult:
+        """Save a deployment that is up to date."""
+        self.stages.done()
+        saved = _save(self.options, prepared.settings, state.outputs)
+        return _result(saved, prepared.settings, self.notes, changed=False, stages=self.stages.times)
+
+    def change(self, prepared: Prepared, engine: Tool | None) -> DeployResult:
+        """Run all steps that change something in AWS.
+
+        Args:
+            prepared: what is to be deployed.
+            engine: builds the image; None for CodeBuild.
+        """
         self._cdk = self._open_cdk(prepared, engine)
         if not self.confirm(question.ask(prepared, in_codebuild=engine is None)):
             raise Cancelled("Nothing was deployed.")
@@ -152,7 +176,7 @@ class _Run:
             self.stages.say(f"          {note}")
         self._said = len(self.notes)
 
-    def interrupted(self) -> Cancelled:
+    def _interrupted(self) -> Cancelled:
         """Return the error after an interrupt: what AWS does now, and what to run next."""
         again = "Run `lambdiff deploy` again: it waits for AWS and continues from there."
         if self._deployed:
@@ -195,7 +219,7 @@ class _Run:
             return f"The stack {name} is {state.status}: this continues in AWS."
         return f"The stack {name} is {state.status}; if an update has just begun, it continues in AWS."
 
-    def _choose_builder(self, account: Account, settings: StackSettings) -> Tool | None:
+    def choose_builder(self, account: Account, settings: StackSettings) -> Tool | None:
         """Return the container engine, or None for CodeBuild; ask at most once."""
         if not self._chosen:
             self.stages.stage("Checking this machine")

@@ -6,6 +6,7 @@ use it.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -117,46 +118,58 @@ def destroy(target: SelectedDeployment, stages: Stages, confirm: Confirm) -> Des
         DeployError: a resource could not be deleted; the next run continues from there.
     """
     run = _Run(target, stages, confirm)
-    with DeferredInterrupt("Ending in an orderly way; press Ctrl-C again to abort."):
-        try:
-            return run.run()
-        except KeyboardInterrupt:
-            stages.failed()
-            raise Cancelled(run.progress, fix=run.next) from None
+    with run.explaining_interrupts():
+        retained = run.prepare()
+        # Deferred from here on, where AWS is changed: until then, a signal may end the program at once.
+        with DeferredInterrupt("Ending in an orderly way; press Ctrl-C again to abort."), run.explaining_interrupts():
+            return run.delete(retained)
 
 
 class _Run:
-    """One deletion in progress.
-
-    Attributes:
-        progress: what has happened so far, for the message after an interrupt.
-        next: what to do after an interrupt.
-    """
+    """One deletion in progress, which knows what an interrupt would leave behind."""
 
     def __init__(self, target: SelectedDeployment, stages: Stages, confirm: Confirm) -> None:
         self._deployment, self._account = target.deployment.value, target.account
         self._stages, self._confirm = stages, confirm
-        self.progress = "Interrupted; nothing was deleted."
-        self.next = ""
+        self._progress = "Interrupted; nothing was deleted."
+        self._next = ""
 
-    def run(self) -> DestroyResult:
-        """Run all steps."""
+    @contextlib.contextmanager
+    def explaining_interrupts(self) -> Iterator[None]:
+        """Turn KeyboardInterrupt into the error that says what has happened so far."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._stages.failed()
+            raise Cancelled(self._progress, fix=self._next) from None
+
+    def prepare(self) -> RetainedResources:
+        """Run all steps that change nothing in AWS; return what CloudFormation will retain.
+
+        Raises:
+            Cancelled: the caller declined.
+        """
         deployment, account, stages = self._deployment, self._account, self._stages
         stages.stage("Reading the stack")
-        record = _record_path(deployment.name)
         retained = _find_retained(account, deployment, _read_record(account, deployment), stages)
         stages.done()
         where = f"account {retained.account}, {retained.region}"
         if not self._confirm(f"Delete the stack {retained.stack} in {where}, permanently?"):
             raise Cancelled("Nothing was deleted.")
+        return retained
+
+    def delete(self, retained: RetainedResources) -> DestroyResult:
+        """Delete the stack, then what it retains."""
+        deployment, account, stages = self._deployment, self._account, self._stages
+        record = _record_path(deployment.name)
         write_atomically(record, msgspec.json.encode(retained), force=True, mode=0o600)
-        self.progress = f"Interrupted; CloudFormation goes on deleting the stack {retained.stack} by itself."
-        self.next = "Run `lambdiff destroy` again: it waits for that, and asks about what is left."
+        self._progress = f"Interrupted; CloudFormation goes on deleting the stack {retained.stack} by itself."
+        self._next = "Run `lambdiff destroy` again: it waits for that, and asks about what is left."
         stages.stage("Deleting the stack")
         stacks.delete(account, retained.stack)
         stages.done()
-        self.progress = f"Interrupted when the stack {retained.stack} was deleted; images and logs may be left."
-        self.next = "Run `lambdiff destroy` again: it asks about what is left."
+        self._progress = f"Interrupted when the stack {retained.stack} was deleted; images and logs may be left."
+        self._next = "Run `lambdiff destroy` again: it asks about what is left."
         removed, kept = _delete_retained(account, deployment.name, retained, stages, self._confirm)
         saved = config.load().deployments.get(deployment.name)
         if saved and (saved.region, saved.stack) == (retained.region, retained.stack):

@@ -10,7 +10,6 @@ import importlib.util
 import os
 import shutil
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,6 +19,7 @@ import msgspec
 from lambdiff import config
 from lambdiff.errors import MissingExtra, ToolchainError
 from lambdiff.installation import reinstall_command
+from lambdiff.temporary import temporary_path
 
 CDK_VERSION: Final = "2.1148.0"
 """Pinned with its hash, because npm's `latest` tag is not the newest 2.x."""
@@ -143,9 +143,8 @@ def _node_wheel() -> tuple[Path, Path]:
 
 def _install(binary: Path, npm: Path, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".installing-") as name:
-        scratch = Path(name) / "cdk"
-        scratch.mkdir()
+    with temporary_path(folder.parent, ".installing-") as scratch:
+        scratch.mkdir(mode=0o700)
         options = ["--no-audit", "--no-fund", "--ignore-scripts", "--omit=optional", "--prefix", str(scratch)]
         result = _run(
             [str(binary), str(npm), "install", *options, f"aws-cdk@{CDK_VERSION}"],

@@ -200,18 +200,22 @@ def rotate(
             should; the message says which key is valid.
     """
     rotation: _Rotation | None = None
-    with DeferredInterrupt("Ending in an orderly way; press Ctrl-C again to abort."):
-        try:
-            rotation = _prepare(target, stages, sleep, clock)
-            new_answer, old_answer = rotation.run()
-        except KeyboardInterrupt:
-            stages.failed()
-            raise _interrupted(rotation) from None
-        except LambdiffError as error:
-            stages.failed()
-            if rotation and not rotation.started:
-                error.fix = f"{error.fix} {_STILL_VALID}".strip()
-            raise
+    try:
+        rotation = _prepare(target, stages, sleep, clock)
+        # Deferred from here on, where AWS is changed: until then, a signal may end the program at once.
+        with DeferredInterrupt("Ending in an orderly way; press Ctrl-C again to abort."):
+            try:
+                new_answer, old_answer = rotation.run()
+            except KeyboardInterrupt:
+                raise _interrupted(rotation) from None
+    except KeyboardInterrupt:
+        stages.failed()
+        raise _interrupted(None) from None
+    except LambdiffError as error:
+        stages.failed()
+        if rotation and not rotation.started:
+            error.fix = f"{error.fix} {_STILL_VALID}".strip()
+        raise
     stages.done()
     return RotateResult(
         name=target.deployment.value.name,
