@@ -169,6 +169,10 @@ def deploy(
             raise click.UsageError(
                 "--builder codebuild cannot be combined with --export: the pipeline builds the image."
             )
+        if dry_run:
+            raise click.UsageError("--dry-run cannot be combined with --export, which changes nothing in AWS.")
+        if account is not None and profile is not None:
+            raise click.UsageError("--profile cannot be combined with --account, for which AWS is not asked.")
         _export(deploy_options, export, account, stages, as_json=as_json)
         return
     if dry_run:

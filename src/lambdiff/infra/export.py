@@ -6,7 +6,6 @@ the region are given, AWS is not called.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import msgspec
@@ -14,7 +13,10 @@ from msgspec import Struct
 
 from lambdiff.aws import account as accounts
 from lambdiff.aws import principals
+from lambdiff.bake.output_folder import scratch_folder
+from lambdiff.config import Sourced
 from lambdiff.errors import InvalidRequest, OutputError
+from lambdiff.files import exists, unwritable
 from lambdiff.infra import base_image, build_context, offline_checks
 from lambdiff.infra import model as models
 from lambdiff.infra.preflight import DEFAULT_CONCURRENCY, DeployOptions, fingerprint, with_implied
@@ -63,24 +65,58 @@ def export(options: DeployOptions, folder: Path, stages: Stages, *, account_id: 
         overrides=overrides,
         force=options.force,
     )
-    if folder.exists():
-        raise OutputError(f"{folder} already exists.", fix="Choose another folder, or delete this one.")
+    folder = folder.expanduser()
+    _check_free(folder)
     if account_id is None:
         stages.stage("Checking the account")
         account = accounts.open_account(options.profile, options.region)
-        account_id, region = account.id, account.region.value
+        account_id, region = account.id, account.region
         if overrides.get("auth") == "role" and not overrides.get("principals"):
             overrides = {**overrides, "principals": (principals.of_caller(account),)}
     elif options.region is None:
         raise InvalidRequest("`account=` requires `region=`, because AWS is not asked.")
     else:
-        region = options.region
+        region = Sourced(options.region, "`region=`")
+    notes = offline_checks.check_function_urls(region, force=options.force)
     concurrency = DEFAULT_CONCURRENCY if options.reserved_concurrency is None else options.reserved_concurrency
     settings = StackSettings(
-        account=account_id, region=region, name=options.name, context="", reserved_concurrency=concurrency, **overrides
+        account=account_id,
+        region=region.value,
+        name=options.name,
+        context="",
+        reserved_concurrency=concurrency,
+        **overrides,
     ).check()
+    with scratch_folder(folder) as scratch:  # now, because a model may take minutes to bake
+        settings = _stage(options, settings, stages, notes)
+        stages.stage("Synthesizing the stack")
+        _synthesize(settings, scratch / "assembly")
+        (scratch / "assembly").rename(folder)
+    stages.done()
+    return Exported(
+        folder=str(folder),
+        stack=settings.stack_name,
+        account=account_id,
+        region=settings.region,
+        model=settings.model,
+        notes=notes,
+    )
+
+
+def _check_free(folder: Path) -> None:
+    try:
+        taken = exists(folder)
+    except (OSError, ValueError) as error:
+        raise unwritable(folder, error) from None
+    if taken:
+        raise OutputError(f"{folder} already exists.", fix="Choose another folder, or delete this one.")
+
+
+def _stage(options: DeployOptions, settings: StackSettings, stages: Stages, notes: list[str]) -> StackSettings:
+    """Pin the base image and stage the build context; return the complete settings."""
     stages.stage("Staging the image")
     pinned = base_image.pin(settings.base_image)
+    notes += [pinned.note] if pinned.note else []
     model = models.model_folder(options.model, settings.engine, say=stages.say, progress=stages.detail)
     staged = build_context.stage(model, settings.engine)
     identity = staged.manifest.identity
@@ -91,27 +127,10 @@ def export(options: DeployOptions, folder: Path, stages: Stages, *, account_id: 
         base_image_pin=str(pinned.image),
     )
     settings = msgspec.structs.replace(settings, fingerprint=fingerprint(settings, staged.digest))
-    stages.stage("Synthesizing the stack")
-    _synthesize(msgspec.structs.replace(settings, context=str(staged.folder)), folder)
-    stages.done()
-    return Exported(
-        folder=str(folder),
-        stack=settings.stack_name,
-        account=account_id,
-        region=region,
-        model=settings.model,
-        notes=[pinned.note] if pinned.note else [],
-    )
+    return msgspec.structs.replace(settings, context=str(staged.folder))
 
 
 def _synthesize(settings: StackSettings, folder: Path) -> None:
-    """Write the cloud assembly next to its destination, then move it there."""
     from lambdiff.infra import cdk_app  # imports the CDK, which starts Node
 
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-            cdk_app.build(settings, str(Path(scratch) / "assembly")).synth()
-            (Path(scratch) / "assembly").rename(folder)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written: {error.strerror}.", fix="Choose another folder.") from None
+    cdk_app.build(settings, str(folder)).synth()

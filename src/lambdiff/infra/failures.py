@@ -172,6 +172,12 @@ TABLE: Final = (
         "Check `principals=`: the user or role must exist, and the ARN must have its path.",
     ),
     KnownFailure(
+        "boundary",
+        r"Scope ARN: (\S+) does not exist or is not attachable",
+        "The permissions boundary {0} does not exist.",
+        "Check `permissions_boundary=`: it is a policy of this account, by its name with the path, or by its ARN.",
+    ),
+    KnownFailure(
         "no-function-urls",
         r"(Unrecognized resource types: \[[^\]]*AWS::Lambda::Url|(?i:function urls? (?:is|are) not supported))",
         "Lambda has no Function URLs in this region.",
@@ -182,6 +188,14 @@ TABLE: Final = (
         r"not authorized to perform:? ([\w:*]+)[^\n]*explicit deny in a (?:service|resource) control policy",
         "Your organization forbids {0}.",
         "Ask those who manage its control policies for an exception, or deploy to another account or region.",
+        CredentialsError,
+    ),
+    KnownFailure(
+        "execution-role",
+        r"cfn-exec-role\S* is not authorized to perform:? ([\w:*]+)",
+        "CloudFormation's role in the CDK bootstrap lacks the permission {0}.",
+        "Ask those who manage the bootstrap; docs/deploy.md has the policy that the role needs. If they require a "
+        "permissions boundary, pass it as `permissions_boundary=`.",
         CredentialsError,
     ),
     KnownFailure(

@@ -37,6 +37,8 @@ def check(model: str, engine: EngineName) -> None:
     from lambdiff.bake import catalogue
     from lambdiff.bake.parameters import find_libraries
 
+    if not model:  # otherwise the current folder
+        raise_for([("model", "must not be empty")])
     folder = builtin.builtin_model_dir() if model == BUILT_IN else Path(model).expanduser()
     if (folder / manifests.FILENAME).is_file():
         baked_for = manifests.read(folder).engine

@@ -13,7 +13,7 @@ from lambdiff import config
 from lambdiff._version import __version__
 from lambdiff.aws import account as accounts
 from lambdiff.aws import function as functions
-from lambdiff.aws import networks, outputs, principals
+from lambdiff.aws import networks, outputs, policies, principals
 from lambdiff.aws.account import Account
 from lambdiff.aws.error_mapping import PermissionDenied, Rejected
 from lambdiff.aws.stacks import StackState
@@ -160,6 +160,8 @@ def _settings(
         chosen["principals"] = (principals.of_caller(account),)
     elif "principals" in overrides:
         notes += principals.check(account, tuple(chosen["principals"]))
+    if boundary := overrides.get("permissions_boundary"):
+        notes += policies.check_boundary(account, boundary)
     if "vpc_subnets" in overrides:
         notes += networks.check(account, overrides["vpc_subnets"], overrides.get("vpc_security_groups", ()))
     return StackSettings(

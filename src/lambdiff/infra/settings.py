@@ -77,6 +77,9 @@ PolicyName = Annotated[
 ]
 SubnetId = Annotated[str, Meta(pattern=r"^subnet-[0-9a-f]{8,17}\Z", examples=["subnet-0123456789abcdef0"])]
 SecurityGroupId = Annotated[str, Meta(pattern=r"^sg-[0-9a-f]{8,17}\Z", examples=["sg-0123456789abcdef0"])]
+# https://docs.aws.amazon.com/lambda/latest/api/API_VpcConfig.html
+_MAX_SUBNETS: Final = 16
+_MAX_SECURITY_GROUPS: Final = 5
 _MAX_TAGS: Final = 45
 """AWS allows 50 tags a resource, of which CloudFormation and lambdiff use some."""
 
@@ -234,6 +237,9 @@ def _contradictions(value: Callable[[str], Any]) -> Iterator[tuple[str, str]]:
     if bool(value("vpc_subnets")) != bool(value("vpc_security_groups")):
         missing = "vpc_security_groups" if value("vpc_subnets") else "vpc_subnets"
         yield missing, "must be given as well: a function in a VPC needs subnets and security groups"
+    for name, most in (("vpc_subnets", _MAX_SUBNETS), ("vpc_security_groups", _MAX_SECURITY_GROUPS)):
+        if (count := len(value(name) or ())) > most:
+            yield name, f"must be at most {most}, not {count}"
     if value("keep_warm_minutes") and value("reserved_concurrency") == 0:
         yield "keep_warm_minutes", "cannot invoke a function with `reserved_concurrency=0`"
 

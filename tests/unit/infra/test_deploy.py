@@ -290,6 +290,7 @@ def test_everything_wrong_is_named_before_aws_is_called(model: Path, monkeypatch
         ),
         (("--model", "nope"), "--model must be one of built-in, tiny-sd"),
         (("--model", "tiny-sdd"), "not 'tiny-sdd'; did you mean tiny-sd?"),
+        (("--model", ""), "--model must not be empty."),
         (("--model", "."), "--model is a folder without a baked model; bake it first: `lambdiff bake . -o baked`"),
         (
             ("--engine", "diffusers"),

@@ -142,6 +142,26 @@ MESSAGES = [
         "policy for deploying",
     ),
     (
+        "execution-role",
+        CREATE_FAILED.format(
+            'Resource handler returned message: "User: arn:aws:sts::123456789012:assumed-role/cdk-hnb659fds-cfn-exec-'
+            "role-123456789012-us-east-1/AWSCloudFormation is not authorized to perform: iam:CreateRole on resource: "
+            "arn:aws:iam::123456789012:role/lambdiff-FunctionRole because no identity-based policy allows the "
+            'iam:CreateRole action (Service: Iam, Status Code: 403)" (HandlerErrorCode: AccessDenied)'
+        ),
+        CredentialsError,
+        "`permissions_boundary=`",
+    ),
+    (
+        "boundary",
+        CREATE_FAILED.format(
+            'Resource handler returned message: "Scope ARN: arn:aws:iam::123456789012:policy/Gone does not exist or is '
+            'not attachable. (Service: Iam, Status Code: 404)" (HandlerErrorCode: NotFound)'
+        ),
+        DeployError,
+        "`permissions_boundary=`",
+    ),
+    (
         "immutable-tag",
         "lambdiff: fail: docker push 123456789012.dkr.ecr.us-east-1.amazonaws.com/a:b exited with error code 1: tag "
         "invalid: The image tag 'b' already exists in the 'a' repository and cannot be overwritten because the tag is "

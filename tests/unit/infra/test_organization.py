@@ -15,7 +15,7 @@ from aws_cdk.assertions import Template
 from click.testing import CliRunner
 
 from lambdiff.aws import account as accounts
-from lambdiff.aws import networks
+from lambdiff.aws import networks, policies
 from lambdiff.aws.stacks import StackState
 from lambdiff.cli import cli
 from lambdiff.errors import ConfigurationError, DeployError, InvalidRequest, OutputError
@@ -27,7 +27,7 @@ from lambdiff.infra.export import export
 from lambdiff.infra.preflight import DeployOptions
 from lambdiff.infra.settings import StackSettings
 from lambdiff.stages import Stages
-from support.aws_resources import REGION, write_manifest
+from support.aws_resources import REGION, refusing, write_manifest
 from support.registry_server import RegistryServer
 
 pytestmark = pytest.mark.slow
@@ -166,6 +166,8 @@ def test_without_the_options_the_template_has_none_of_it(image_context: Path, tm
         ({"vpc_subnets": SUBNETS}, "vpc_security_groups"),
         ({"vpc_security_groups": (GROUP,)}, "vpc_subnets"),
         ({"vpc_subnets": ("subnet",), "vpc_security_groups": (GROUP,)}, "subnet-0123456789abcdef0"),
+        ({"vpc_subnets": SUBNETS, "vpc_security_groups": (GROUP,) * 6}, "must be at most 5, not 6"),
+        ({"vpc_subnets": SUBNETS * 9, "vpc_security_groups": (GROUP,)}, "must be at most 16, not 18"),
         ({"qualifier": "Has-Dash"}, "10 lower-case letters"),
         ({"permissions_boundary": "no spaces allowed"}, "managed policy"),
     ],
@@ -201,6 +203,23 @@ def test_the_network_is_checked_before_the_build(network: tuple[list[str], str, 
         networks.check(account, subnets, [foreign])
     with pytest.raises(ConfigurationError, match=r"subnet-0123456789abcdef[01]"):
         networks.check(account, SUBNETS, [group])
+
+
+def test_the_boundary_is_checked_before_the_build(aws: Any) -> None:
+    """IAM would refuse a missing boundary, or another account's, when the stack creates its first role."""
+    account = accounts.open_account(region=REGION)
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]})
+    created = boto3.client("iam").create_policy(PolicyName="Developers", Path="/teams/", PolicyDocument=policy)
+    arn = created["Policy"]["Arn"]
+    for name in ("teams/Developers", arn):
+        assert policies.check_boundary(account, name) == []
+    with pytest.raises(ConfigurationError, match="policy/Developers does not exist") as missing:
+        policies.check_boundary(account, "Developers")
+    assert "aws iam list-policies" in missing.value.fix
+    for foreign in (arn.replace("123456789012", "999999999999"), arn.replace("arn:aws:", "arn:aws-cn:")):
+        with pytest.raises(ConfigurationError, match=r"not a policy of account 123456789012 \(aws\)"):
+            policies.check_boundary(account, foreign)
+    assert "iam:GetPolicy" in policies.check_boundary(refusing(account, "GetPolicy", "AccessDenied"), arn)[0]
 
 
 def test_a_custom_bootstrap_is_checked_but_never_created(aws: Any) -> None:
@@ -254,10 +273,54 @@ def test_an_export_is_complete_and_needs_no_aws(model: str, tmp_path: Path) -> N
 
 
 def test_an_export_replaces_nothing(model: str, tmp_path: Path) -> None:
-    """An existing folder is refused, and so is an account without a region."""
+    """An existing folder is refused, also a link that leads nowhere, and so is an account without a region."""
     options = DeployOptions(model=model, region="eu-west-1")
     (tmp_path / "there").mkdir()
     with pytest.raises(OutputError, match="already exists"):
         export(options, tmp_path / "there", Stages(), account_id="123456789012")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OutputError, match="already exists"):
+        export(options, tmp_path / "link", Stages(), account_id="123456789012")
     with pytest.raises(InvalidRequest, match="requires `region=`"):
         export(DeployOptions(model=model), tmp_path / "new", Stages(), account_id="123456789012")
+
+
+@pytest.mark.parametrize("folder", ["/dev/null/exported", "/proc/exported", "x" * 300])
+def test_a_folder_that_cannot_be_written_is_found_before_anything_is_baked(
+    model: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is checked before the registry is asked, which is not there."""
+    monkeypatch.chdir(tmp_path)
+    options = DeployOptions(model=model, region="eu-west-1", overrides={"base_image": "localhost:1/python:3.12"})
+    with pytest.raises(OutputError, match="cannot be written"):
+        export(options, Path(folder), Stages(), account_id="123456789012")
+
+
+def test_an_export_names_a_region_without_function_urls(
+    model: str, aws: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused wherever the region comes from; with `force`, a note says so."""
+    monkeypatch.setenv("AWS_REGION", "ca-west-1")
+    with pytest.raises(ConfigurationError, match="no Function URLs in ca-west-1"):
+        export(DeployOptions(model=model), tmp_path / "new", Stages())
+    with RegistryServer() as registry:
+        registry.push("{}")
+        image = f"{registry.host}/lambda/python:3.12"
+        options = DeployOptions(model=model, region="ca-west-1", force=True, overrides={"base_image": image})
+        exported = export(options, tmp_path / "new", Stages(), account_id="123456789012")
+    assert "no Function URLs in ca-west-1" in exported.notes[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--builder", "codebuild"),
+        ("--dry-run",),
+        ("--account", "123456789012", "--region", "eu-west-1", "--profile", "work"),
+    ],
+)
+def test_an_export_ignores_no_option(options: tuple[str, ...], tmp_path: Path) -> None:
+    """What an export cannot honor is a usage error."""
+    done = CliRunner().invoke(cli, ["deploy", "--export", str(tmp_path / "new"), *options])
+    assert done.exit_code == 2
+    assert "cannot be combined with" in done.stderr
