@@ -108,9 +108,9 @@ class Cdk:
             self.log.open("a", buffering=1, encoding="utf-8") as log,
             self._start(arguments, folder, settings) as process,
         ):
-            os.chmod(self.log, 0o600)
-            log.write(f"\n$ cdk {' '.join(arguments)}\n")
             try:
+                os.chmod(self.log, 0o600)
+                log.write(f"\n$ cdk {' '.join(arguments)}\n")
                 for line in process.stdout or ():
                     log.write(line)
                     lines.append(line)

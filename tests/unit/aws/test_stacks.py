@@ -108,6 +108,7 @@ def test_a_change_is_waited_for(account: Account, monkeypatch: pytest.MonkeyPatc
     assert stacks.wait_until_idle(account, "lambdiff") is not None
     assert stacks.wait_until_idle(account, "none") is None
     stack_states(monkeypatch, "UPDATE_IN_PROGRESS")
+    monkeypatch.setattr(stacks, "_MAX_POLLS", 3)
     with pytest.raises(DeployError, match="still changing: UPDATE_IN_PROGRESS"):
         stacks.wait_until_idle(account, "lambdiff", sleep=lambda _: None)
 
