@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -102,6 +104,21 @@ def write_to_free_path(paths: Iterator[Path], content: bytes) -> Path:
                 path = next(paths)
             else:
                 return path
+
+
+def open_regular(path: Path) -> io.FileIO:
+    """Open a file for reading, unbuffered. Pipes and devices are refused: their end may never come.
+
+    Raises:
+        OSError: it cannot be read, or is not a regular file.
+    """
+    # Without O_NONBLOCK, which means nothing for a regular file, opening a pipe waits for somebody who writes.
+    nonblocking = getattr(os, "O_NONBLOCK", 0)  # not on Windows
+    stream = open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | nonblocking))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return stream
 
 
 def is_device_name(name: str) -> bool:

@@ -11,16 +11,17 @@ import stat
 from pathlib import Path
 
 from lambdiff.errors import ConfigurationError
+from lambdiff.files import open_regular
 
 
 def read(path: Path) -> bytes:
     """Return the content of a file that nobody else can change, and whose folder nobody else can change.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is not a regular file.
         ConfigurationError: another user, or a group with other members, may write to it or its folder, or owns them.
     """
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         check(path, os.fstat(stream.fileno()))
         check_folder(path.parent)
         return stream.read()

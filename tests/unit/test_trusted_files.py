@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from lambdiff import config, trusted_files
+from lambdiff.client import progress
 from lambdiff.config import Deployment
 from lambdiff.errors import ConfigurationError
+from lambdiff.local.cache_folder import CacheFolder
 
 pytestmark = pytest.mark.linux  # Windows has no modes, and no modules `grp` and `pwd`
 
@@ -25,6 +27,22 @@ def saved() -> Path:
 def test_a_saved_file_is_trusted(saved: Path) -> None:
     """What lambdiff wrote, it reads."""
     assert trusted_files.read(saved) == saved.read_bytes()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null", None])
+def test_a_pipe_or_a_device_is_refused(saved: Path, device: str | None) -> None:
+    """Reading the deployments file, the expected durations and the cache always ends."""
+    for path in (saved, saved.with_name("seconds.json"), saved.with_name("cached")):
+        path.unlink(missing_ok=True)
+        if device:
+            path.symlink_to(device)
+        else:
+            os.mkfifo(path, 0o600)
+    with pytest.raises(ConfigurationError, match=r"deployments\.json.* cannot be read: Not a regular file\."):
+        config.load()
+    assert progress.expected_seconds(SAVED.url) is None
+    assert CacheFolder(saved.parent, group_limit=1_000, limit=1_000).read(saved.with_name("cached")) is None
 
 
 @pytest.mark.parametrize("mode", [0o602, 0o666, 0o622])

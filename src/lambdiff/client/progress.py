@@ -12,7 +12,7 @@ from msgspec import Struct
 from lambdiff import config
 from lambdiff.errors import NOT_JSON, MetadataError
 from lambdiff.file_locks import locked
-from lambdiff.files import write_atomically
+from lambdiff.files import open_regular, write_atomically
 
 if TYPE_CHECKING:
     from lambdiff.client.image import GeneratedImage
@@ -95,7 +95,8 @@ def remember_seconds(
 
 def _read() -> dict[str, _Last]:
     try:
-        return msgspec.json.decode(_path().read_bytes(), type=dict[str, _Last])
+        with open_regular(_path()) as stream:
+            return msgspec.json.decode(stream.read(), type=dict[str, _Last])
     except (OSError, *NOT_JSON):
         return {}
 

@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 
 from lambdiff import trusted_files
 from lambdiff.errors import ConfigurationError
+from lambdiff.files import open_regular
 from lambdiff.temporary import create, temporary_path
 
 _DIGEST_SIZE: Final = hashlib.sha256().digest_size
@@ -84,7 +85,7 @@ class CacheFolder:
         A file that is damaged, or that another user could have written, is removed.
         """
         try:
-            with path.open("rb", buffering=0) as stream:
+            with open_regular(path) as stream:
                 status = os.fstat(stream.fileno())
                 trusted_files.check(path, status)
                 # Anonymous memory, and not a bytearray, which would be filled with zeros first.

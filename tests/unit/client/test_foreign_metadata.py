@@ -53,6 +53,11 @@ FOOOCUS = {
     "sampler": "dpmpp_2m_sde_gpu", "scheduler": "karras", "seed": "1234567890123", "sharpness": 2, "steps": 30,
     "styles": "['Fooocus V2']", "vae": "Default (model)", "version": "Fooocus v2.5.5",
 }  # fmt: skip
+RUINED_FOOOCUS = {
+    "Prompt": "a cat", "Negative": "blurry", "steps": 30, "cfg": 8.0, "width": 896, "height": 640, "seed": 5,
+    "sampler_name": "dpmpp_2m", "scheduler": "karras", "base_model_name": "crystalClearXL.safetensors",
+    "base_model_hash": "0a", "loras": [], "denoise": None, "clip_skip": 1, "software": "RuinedFooocus",
+}  # fmt: skip
 INVOKE_3 = {
     "app_version": "4.2.7", "generation_mode": "txt2img", "positive_prompt": "a cat", "negative_prompt": "dog",
     "width": 512, "height": 512, "seed": 42, "rand_device": "cpu", "cfg_scale": 7.5, "steps": 30,
@@ -217,6 +222,12 @@ IMAGES: dict[str, tuple[bytes, dict[str, Any]]] = {
                   "Model: juggernautXL_v8, Scheduler: karras, Version: Fooocus v2.5.5", "fooocus_scheme": "a1111"}),
         {**CAT_FOOOCUS, "prompt": "a cat, cinematic", "note": "Sharpness 2"},
     ),
+    "RuinedFooocus": (
+        png_with({"parameters": RUINED_FOOOCUS}),
+        {"tool": "RuinedFooocus", "prompt": "a cat", "negative_prompt": "blurry", "num_inference_steps": 30,
+         "guidance_scale": 8.0, "seed": 5, "width": 896, "height": 640, "scheduler": "dpmpp_2m", "note": "karras",
+         "model": "crystalClearXL.safetensors"},
+    ),
     "InvokeAI 3": (
         png_with({"invokeai_metadata": INVOKE_3, "invokeai_graph": {"nodes": {}}}),
         {**CAT_INVOKE, "num_inference_steps": 30, "negative_prompt": "dog", "scheduler": "dpmpp_2m",
@@ -308,6 +319,10 @@ def test_every_encoding_of_a_user_comment_is_read(order: str, text: str) -> None
         b"UNICODE\0\xff\xfe" + text.encode("utf-16-le"),
         b"UNICODE\0\xfe\xff" + text.encode("utf-16-be"),
         b"UNICODE\0" + text.encode(),
+        b"UNICODE\0" + text.encode("utf-32-le"),
+        b"UNICODE\0" + text.encode("utf-32-be"),
+        b"UNICODE\0" + text.encode("utf-32"),
+        text.encode("utf-32-le"),
         b"UNICODE\0\xef\xbb\xbf" + text.encode(),
         b"Unicode\0" + text.encode("utf-16-le") + bytes(7),
         b"ASCII\0\0\0" + text.encode(),

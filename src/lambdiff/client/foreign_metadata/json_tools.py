@@ -16,7 +16,7 @@ from lambdiff.protocol.metadata import ImageMetadata
 
 _NAMES: Final = {
     "prompt": ("prompt", "positive_prompt", "c"),
-    "negative": ("negative_prompt", "negativeprompt", "uc"),
+    "negative": ("negative_prompt", "negativeprompt", "uc", "negative"),
     "steps": ("steps", "num_inference_steps"),
     "scale": ("guidance_scale", "cfg_scale", "cfgscale", "cfg", "scale"),
     "seed": ("seed",),
@@ -24,7 +24,14 @@ _NAMES: Final = {
     "height": ("height",),
     "sampler": ("sampler", "sampler_name", "comfyuisampler", "autowebuisampler"),
     "schedule": ("scheduler", "noise_schedule", "comfyuischeduler"),
-    "model": ("base_model", "model", "model_weights", "use_stable_diffusion_model", "stable_diffusion_model"),
+    "model": (
+        "base_model",
+        "base_model_name",
+        "model",
+        "model_weights",
+        "use_stable_diffusion_model",
+        "stable_diffusion_model",
+    ),
 }
 """The settings that lambdiff has, and what the tools call them."""
 _UNSUPPORTED: Final = re.compile(
@@ -35,6 +42,7 @@ _UNSUPPORTED: Final = re.compile(
 """Other settings that change the image."""
 _SIGNATURES: Final = (
     ("Fooocus", {"base_model", "prompt"}),
+    ("RuinedFooocus", {"base_model_name", "prompt"}),
     ("InvokeAI", {"positive_prompt", "scheduler"}),
     ("Draw Things", {"c", "uc"}),
     ("NovelAI", {"uc", "scale"}),
@@ -53,6 +61,7 @@ def from_object(settings: dict[str, Any]) -> ImageMetadata | None:
     - SwarmUI: `sui_image_params` (https://github.com/mcmonkeyprojects/SwarmUI, docs/Image Metadata Format).
     - Fooocus: a version, or `base_model` (https://github.com/lllyasviel/Fooocus, modules/meta_parser.py); forks also
       store width, height and `cfg`.
+    - RuinedFooocus: `base_model_name` (https://github.com/runew0lf/RuinedFooocus).
     - InvokeAI: `positive_prompt` (https://github.com/invoke-ai/InvokeAI).
     - Draw Things: `c` and `uc`, in a UserComment or in XMP (https://drawthings.ai).
     - NovelAI: `uc` and `scale`; or `Comment` with the settings as JSON, and `Description`.

@@ -1,6 +1,7 @@
 """Decode EXIF's UserComment, whose first eight bytes should name its encoding (Exif 2.32, section 4.6.5).
 
-Programs disagree about the byte order of `UNICODE`, some store UTF-8 behind it, and others store no encoding at all.
+Programs disagree about the byte order of `UNICODE`, some store UTF-8 or UTF-32 behind it, and others store no encoding
+at all.
 The first decoding is the one that the standard and the byte order of the EXIF data demand; a reader that cannot use it
 tries the next.
 """
@@ -13,7 +14,13 @@ from collections.abc import Iterator
 from typing import Final, Literal
 
 _PREFIX: Final = 8
-_BOMS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_BOMS: Final = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # starts with the mark of UTF-16, hence before it
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
 _JIS: Final = ("iso2022_jp", "iso2022_jp_2004", "utf-8", "euc_jp", "cp932")
 
 
@@ -46,6 +53,7 @@ def decodings(value: bytes, byte_order: Literal["little", "big"]) -> Iterator[st
         if content.startswith(bom):
             content, encodings = content[len(bom) :], (encoding, *encodings)
             break
+    encodings = (*_utf32(content), *encodings)
     seen = set()
     for encoding in encodings:
         even = content[: len(content) // 2 * 2] if encoding.startswith("utf-16") else content
@@ -54,3 +62,13 @@ def decodings(value: bytes, byte_order: Literal["little", "big"]) -> Iterator[st
             if decoded not in seen:
                 seen.add(decoded)
                 yield decoded
+
+
+def _utf32(content: bytes) -> tuple[str, ...]:
+    """Return the encoding if this is UTF-32: every fourth byte is 0, and one beside it, as NUL in UTF-16."""
+    if len(content) < 8 or len(content) % 4:
+        return ()
+    for encoding, high, plane in (("utf-32-le", 3, 2), ("utf-32-be", 0, 1)):
+        if not any(content[high::4]) and max(content[plane::4]) <= 2 and 0 in content[plane::4]:
+            return (encoding,)
+    return ()
