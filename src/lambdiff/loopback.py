@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether what is sent to a host never leaves this machine.
+    """Return whether only this machine can reach a host.
 
     Args:
         host: a host name or an IP address, without brackets and port. Of the names, only `localhost` is known to be
@@ -24,3 +25,21 @@ def is_loopback(host: str) -> bool:
         return host.lower().removesuffix(".") == "localhost"
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
+
+
+def is_this_machine(host: str) -> bool:
+    """Return whether what is sent to a host never leaves this machine: loopback, or the address of an interface.
+
+    Args:
+        host: as for `is_loopback`. Nothing is sent, and no name is looked up.
+    """
+    if is_loopback(host):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((host, 9))  # chooses the sender's address: the same one only if it is our own
+            return ipaddress.ip_address(probe.getsockname()[0]) == address
+    except (ValueError, OSError):
+        return False

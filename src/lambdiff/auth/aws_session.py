@@ -13,7 +13,7 @@ from lambdiff.auth.ca_bundle import choose_ca_bundle
 from lambdiff.auth.key_format import IN_ENVIRONMENT, KeyNames, check_keys, names_from
 from lambdiff.config import Deployment, Sourced
 from lambdiff.errors import CredentialsError
-from lambdiff.loopback import is_loopback
+from lambdiff.loopback import is_this_machine
 from lambdiff.printable import printable
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class AwsSession:
         # Without `verify`, botocore would read variables by itself, and refuse an empty one.
         options: dict[str, Any] = {"region_name": region, "verify": _ca_bundle(self._core) or True}
         client = self._opened.client(service, **options)
-        if is_loopback(urlsplit(client.meta.endpoint_url).hostname or ""):
+        if is_this_machine(urlsplit(client.meta.endpoint_url).hostname or ""):
             client = self._opened.client(service, **options, config=Config(proxies={}))
         return client
 

@@ -9,7 +9,6 @@ import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import click
 
@@ -26,13 +25,11 @@ _PATIENCE_S: Final = 0.7
 _INTRODUCTION: Final = """\
 Serving a Function URL for region {region}. Requests must be signed.
 {keys}
-{calls}  curl --aws-sigv4 aws:amz:{region}:lambda --user $AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY{token} \\
-    --json '{{"prompt": "a cat in a top hat"}}' -o curl.png {url}
-"""
-_CALLS: Final = """\
   export LAMBDIFF_URL={url} LAMBDIFF_REGION={region}
 
   lambdiff generate "a cat in a top hat"
+  curl --aws-sigv4 aws:amz:{region}:lambda --user $AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY{token} \\
+    --json '{{"prompt": "a cat in a top hat"}}' -o curl.png {url}
 """
 _TEMPORARY_KEYS: Final = """\
 This key pair is valid until the server stops:
@@ -42,8 +39,8 @@ This key pair is valid until the server stops:
 
 _EXPOSED: Final = """\
 Warning: other machines can reach this server at {address}. Requests must be signed, but prompts and images are not
-encrypted. lambdiff's own client calls http:// on the loopback interface only: from other machines, forward the port
-with `ssh -L`, or put a server with TLS in front of this one.
+encrypted. lambdiff's own client calls http:// on its own machine only: from other machines, forward the port with
+`ssh -L`, or put a server with TLS in front of this one.
 """
 
 _DEFAULT_REGION: Final = "us-east-1"
@@ -148,7 +145,5 @@ def _introduction(url: str, region: str, keys: Keys, *, temporary: bool) -> str:
         shown = _TEMPORARY_KEYS.format(access_key_id=keys.access_key_id, secret_access_key=keys.secret_access_key)
     else:
         shown = f"The key pair is the one in the environment, {keys.access_key_id}.\n"
-    # The client calls http:// on the loopback interface only.
-    calls = _CALLS.format(url=url, region=region) if is_loopback(urlsplit(url).hostname or "") else ""
     token = ' -H "x-amz-security-token: $AWS_SESSION_TOKEN"' if keys.session_token else ""
-    return _INTRODUCTION.format(url=url, region=region, keys=shown, calls=calls, token=token)
+    return _INTRODUCTION.format(url=url, region=region, keys=shown, token=token)

@@ -24,7 +24,7 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from urllib3.util.connection import create_connection
 
 from lambdiff.client import idle_connections
-from lambdiff.loopback import is_loopback
+from lambdiff.loopback import is_this_machine
 from lambdiff.protocol.contract import MAX_PAYLOAD
 
 MAX_HEAD: Final = 128 * 1024
@@ -63,7 +63,7 @@ class BoundedAdapter(HTTPAdapter):
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """Send a request; the body of the reply is not read yet."""
-        if is_loopback(urlsplit(request.url or "").hostname or ""):
+        if is_this_machine(urlsplit(request.url or "").hostname or ""):
             kwargs["proxies"] = None
         return super().send(request, *args, **kwargs)
 

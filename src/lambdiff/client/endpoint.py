@@ -18,7 +18,7 @@ from lambdiff.auth.ca_bundle import choose_ca_bundle
 from lambdiff.auth.region import choose_region
 from lambdiff.config import Deployment, Sourced
 from lambdiff.errors import ConfigurationError
-from lambdiff.loopback import is_loopback
+from lambdiff.loopback import is_this_machine
 from lambdiff.protocol.validation import raise_for
 
 if TYPE_CHECKING:
@@ -310,7 +310,7 @@ def _checked_url(address: Sourced[str]) -> str:
         )
     if parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise ConfigurationError(f"{shown} has a path or a query, but the URL of an endpoint has neither.", fix=fix)
-    if parts.scheme == "http" and not is_loopback(host):
+    if parts.scheme == "http" and not is_this_machine(host):
         raise ConfigurationError(
             f"{shown} is not encrypted: others could read prompts and images in transit.", fix="Use https://."
         )
