@@ -50,6 +50,21 @@ def test_a_cell_shows_progress_and_then_the_result() -> None:
     assert updates[1][-1] == ""
 
 
+def test_forked_processes_show_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """Only the kernel's own process can send anything to the notebook; ipykernel warns about each attempt of others."""
+    code = """
+import lambdiff, multiprocessing
+def generate(seed):
+    return lambdiff.generate("a cat", seed=seed, num_inference_steps=1, width=128, height=128).seed
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    print(pool.map(generate, [3, 4]))
+"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    assert [output.text for output in notebook.cells[0].outputs if output.output_type == "stream"] == ["[3, 4]\n"]
+    assert "fork" not in capfd.readouterr().err
+
+
 def test_ipython_in_a_terminal_shows_no_markup() -> None:
     """The shell of a terminal is not mistaken for a notebook."""
     code = "import lambdiff; print(lambdiff.generate('a cat', seed=7, num_inference_steps=1))"

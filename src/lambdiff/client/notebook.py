@@ -114,8 +114,10 @@ def _in_ipython_notebook() -> bool:
     kinds = {kind.__name__ for kind in type(shell).__mro__}
     if "TerminalInteractiveShell" in kinds:
         return False
-    has_kernel = "ZMQInteractiveShell" in kinds or getattr(shell, "kernel", None) is not None
-    return has_kernel or "DATABRICKS_RUNTIME_VERSION" in os.environ
+    kernel = getattr(shell, "kernel", None)
+    if getattr(getattr(kernel, "session", None), "pid", os.getpid()) != os.getpid():
+        return False  # a forked process has a copy of the shell, but no connection to the notebook
+    return "ZMQInteractiveShell" in kinds or kernel is not None or "DATABRICKS_RUNTIME_VERSION" in os.environ
 
 
 class _Cell:
