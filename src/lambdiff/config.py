@@ -294,7 +294,7 @@ def choose_deployment(name: str | None = None) -> Sourced[Deployment] | None:
 
 def name_from_caller(name: str | None) -> Sourced[str] | None:
     """Return the deployment's name in the argument or in `LAMBDIFF_DEPLOYMENT`; None if neither has one."""
-    if given := environment.one_line(name, "`deployment=`"):
+    if given := environment.argument(name, "`deployment=`"):
         return Sourced(given, "`deployment=`")
     if given := environment.read("LAMBDIFF_DEPLOYMENT"):
         return Sourced(given, "LAMBDIFF_DEPLOYMENT")

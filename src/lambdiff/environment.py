@@ -76,6 +76,21 @@ def one_line(value: str | None, source: str) -> str | None:
     return stripped or None
 
 
+def argument(value: str | None, name: str) -> str | None:
+    """Return an argument as `one_line` does. An empty one is refused, because it would mean the default.
+
+    Args:
+        value: the argument; None if it was not passed.
+        name: of the parameter, for the error.
+
+    Raises:
+        ConfigurationError: it is empty, or `one_line` refuses it.
+    """
+    if value is not None and not value.strip():
+        raise ConfigurationError(f"{name} is empty.", fix="Pass a value, or leave it out.")
+    return one_line(value, name)
+
+
 def check_proxies() -> None:
     """Check the variables with the addresses of proxies, such as `HTTPS_PROXY`.
 

@@ -37,7 +37,7 @@ def choose_profile(profile: str | None, deployment: Deployment | None = None) ->
         >>> str(choose_profile("work"))
         'work (`profile=`)'
     """
-    if given := environment.one_line(profile, "`profile=`"):
+    if given := environment.argument(profile, "`profile=`"):
         return Sourced(given, "`profile=`")
     if _profile_in_environment() or os.environ.get("AWS_ACCESS_KEY_ID"):
         return None

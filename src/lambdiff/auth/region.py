@@ -68,7 +68,7 @@ def find_region(
 def _first_region(
     region: str | None, url: str | None, deployment: Deployment | None, profile: Sourced[str] | None
 ) -> Sourced[str] | None:
-    if given := environment.one_line(region, "`region=`"):
+    if given := environment.argument(region, "`region=`"):
         return Sourced(given, "`region=`")
     if url and (stated := region_of_url(url)):
         return Sourced(stated, "from the URL")

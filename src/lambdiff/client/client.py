@@ -5,18 +5,21 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Annotated, Any, NoReturn, Self
+
+from msgspec import Meta
 
 from lambdiff.client import endpoint as endpoints
 from lambdiff.client import notebook
 from lambdiff.client.batch import Batch, Failure, OnResult, run_batch
 from lambdiff.client.error_mapping import raise_for_problem
 from lambdiff.client.image import GeneratedImage
-from lambdiff.client.parameters import GenerationParameters, at_least_one, build_request, build_requests
+from lambdiff.client.parameters import GenerationParameters, build_request, build_requests
 from lambdiff.client.replies import read_health
 from lambdiff.client.transport import Transport
 from lambdiff.errors import ConfigurationError
 from lambdiff.protocol.contract import GenerateRequest, Health, ImageFormat, OnStep, SchedulerName
+from lambdiff.protocol.validation import checked
 
 
 class Client:
@@ -159,8 +162,9 @@ class Client:
 
         Args:
             prompts: strings, or mappings with the parameters of `generate`, which take precedence over those below.
-            n: images of each prompt. With more than one, the first has `seed` (by default a random one), and each
-                further one the next seed; 0 follows 2**32 - 1. The results are ordered by prompt, then by seed.
+            n: images of each prompt, up to 10,000. With more than one, the first has `seed` (by default a random one),
+                and each further one the next seed; 0 follows 2**32 - 1. The results are ordered by prompt, then by
+                seed.
             max_workers: how many requests run at once. On this machine they run one after the other.
             on_result: called with (index, result) as each request ends, in the calling thread.
             negative_prompt, num_inference_steps, guidance_scale, width, height, seed, scheduler, image_format: as for
@@ -187,7 +191,7 @@ class Client:
             "image_format": image_format,
         }
         requests = build_requests(prompts, shared, n)
-        workers = at_least_one("max_workers", max_workers)
+        workers = checked("max_workers", max_workers, Annotated[int, Meta(ge=1)])
         with notebook.display(self.transport, len(requests)) as cell:
 
             def report(index: int, result: GeneratedImage | Failure) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlsplit
+
+from msgspec import Meta
 
 from lambdiff import config, environment, forks
 from lambdiff.auth import aws_session
@@ -19,13 +21,15 @@ from lambdiff.auth.region import choose_region
 from lambdiff.config import Deployment, Sourced
 from lambdiff.errors import ConfigurationError
 from lambdiff.loopback import is_this_machine
-from lambdiff.protocol.validation import raise_for
+from lambdiff.protocol.validation import checked, raise_for
 
 if TYPE_CHECKING:
     from lambdiff.auth.credentials import CredentialSource
     from lambdiff.client.transport import Transport
 
 DEFAULT_TIMEOUT_S: Final = 600.0
+TimeoutS = Annotated[float, Meta(gt=0, le=86_400)]
+"""Lambda allows 900 seconds; servers with the same interface may allow more."""
 _SECRET_ARN: Final = re.compile(
     r"arn:(?P<partition>aws[a-z-]*):secretsmanager:(?P<region>[a-z0-9-]+):\d{12}:secret:[\w/+=.@-]+", re.ASCII
 )
@@ -136,10 +140,15 @@ def resolve(
     """Choose the endpoint; the arguments are those of `Client`.
 
     Raises:
-        ConfigurationError: arguments contradict each other, there is no such deployment, the region is unknown, or the
-            URL is invalid.
+        ConfigurationError: arguments contradict each other or are empty, there is no such deployment, the region is
+            unknown, or the URL is invalid.
+        InvalidRequest: `timeout_s` is not a possible duration.
     """
+    for name, given in (("url", url), ("model_dir", None if model_dir is None else str(model_dir))):
+        environment.argument(given, f"`{name}=`")
     _refuse_contradictions(url=url, deployment=deployment, local=local, model_dir=model_dir)
+    if timeout_s is not None:
+        timeout_s = checked("timeout_s", timeout_s, TimeoutS)
     address, saved = (None, None) if local or model_dir else _choose_address(url, deployment)
     if address is None:
         _refuse_unused(region=region, profile=profile, credentials=credentials, timeout_s=timeout_s)

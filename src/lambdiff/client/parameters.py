@@ -14,8 +14,10 @@ from msgspec import Meta
 
 from lambdiff.errors import InvalidRequest
 from lambdiff.protocol.contract import MAX_SEED, GenerateRequest, ImageFormat, SchedulerName
-from lambdiff.protocol.validation import BadValue, convert, raise_for
+from lambdiff.protocol.validation import checked, raise_for
 
+_MAX_N: Final = 10_000
+"""Images of each prompt. A slip should not fill the memory with requests, or pay for a million images."""
 _MAX_NAMED: Final = 3
 """The number of bad prompts that a message names."""
 
@@ -68,7 +70,7 @@ def build_requests(
         >>> [request["seed"] for request in build_requests(["a cat", "a dog"], {"seed": 7}, n=2)]
         [7, 8, 7, 8]
     """
-    count = at_least_one("n", n)
+    count = checked("n", n, Annotated[int, Meta(ge=1, le=_MAX_N)])
     build_request(**{"prompt": "any", **shared})  # a mistake in these is not that of the first prompt
     requests: list[GenerationParameters] = []
     failed: list[tuple[int, InvalidRequest]] = []
@@ -108,19 +110,6 @@ def consecutive_seeds(seed: int | None, n: int) -> list[int]:
     """
     first = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
     return [(first + index) % (MAX_SEED + 1) for index in range(n)]
-
-
-def at_least_one(name: str, value: Any) -> int:
-    """Return a whole number that is 1 or more.
-
-    Raises:
-        InvalidRequest: it is not; the message names the parameter.
-    """
-    try:
-        return cast(int, convert(value, Annotated[int, Meta(ge=1)]))
-    except BadValue as error:
-        raise_for([(name, str(error))])
-        raise
 
 
 def _checked_list(prompts: Any) -> Iterable[Any]:

@@ -102,6 +102,18 @@ def convert(value: Any, kind: Any) -> Any:
         raise BadValue(_explain(inspect.type_info(kind), value) or _detail(error)) from None
 
 
+def checked(name: str, value: Any, kind: Any) -> Any:
+    """Return an argument as `convert` does.
+
+    Raises:
+        InvalidRequest: it is not of this type, or out of its range; the message names the parameter.
+    """
+    try:
+        return convert(value, kind)
+    except BadValue as error:
+        raise _refusal([(name, str(error))]) from None
+
+
 def raise_for(problems: Iterable[tuple[str, str]]) -> None:
     """Raise an error that names every problem, if there is any.
 
@@ -112,8 +124,12 @@ def raise_for(problems: Iterable[tuple[str, str]]) -> None:
         InvalidRequest: there are problems.
     """
     if problems := list(problems):
-        message = "; ".join(f"`{name}=` {detail}" for name, detail in problems)
-        raise InvalidRequest(message if message.endswith("?") else f"{message}.", problems=problems)
+        raise _refusal(problems)
+
+
+def _refusal(problems: list[tuple[str, str]]) -> InvalidRequest:
+    message = "; ".join(f"`{name}=` {detail}" for name, detail in problems)
+    return InvalidRequest(message if message.endswith("?") else f"{message}.", problems=problems)
 
 
 def _items(value: Any, kind: Any) -> Iterator[tuple[Any, Any]]:

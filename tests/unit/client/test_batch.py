@@ -104,9 +104,10 @@ def test_any_iterable_is_a_list(client: Client, prompts: Any) -> None:
         ([""] * 9, {}, "prompts[0]: `prompt=` must have 1..2000 characters, not 0; prompts[1]: `prompt=` must have "
          "1..2000 characters, not 0; prompts[2]: `prompt=` must have 1..2000 characters, not 0; and 6 more prompts."),
         (["a"] * 9, {"seed": -1}, "`seed=` must be a whole number in 0..4294967295, not -1."),
-        (["a"], {"n": 0}, "`n=` must be a whole number of at least 1, not 0."),
-        (["a"], {"n": "4"}, "`n=` must be a whole number of at least 1, not '4'."),
-        (["a"], {"n": True}, "`n=` must be a whole number of at least 1, not True."),
+        (["a"], {"n": 0}, "`n=` must be a whole number in 1..10000, not 0."),
+        (["a"], {"n": 10**9}, "`n=` must be a whole number in 1..10000, not 1000000000."),
+        (["a"], {"n": "4"}, "`n=` must be a whole number in 1..10000, not '4'."),
+        (["a"], {"n": True}, "`n=` must be a whole number in 1..10000, not True."),
         (["a"], {"max_workers": 0}, "`max_workers=` must be a whole number of at least 1, not 0."),
     ],
 )  # fmt: skip

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from lambdiff import config
@@ -104,6 +106,23 @@ def test_contradictions_are_refused(arguments: dict[str, object], words: str) ->
     """Arguments that contradict each other are an error, not a guess."""
     with pytest.raises(ConfigurationError, match=words):
         endpoint.resolve(**arguments)
+
+
+@pytest.mark.parametrize("name", ["url", "region", "deployment", "profile", "model_dir"])
+@pytest.mark.parametrize("value", ["", " ", "\n"])
+def test_an_empty_argument_is_refused(name: str, value: str) -> None:
+    """A variable that was not set, as in `url=os.environ.get("URL", "")`, must not send prompts elsewhere."""
+    arguments = {"url": URL, name: value} if name in ("region", "profile") else {name: value}
+    with pytest.raises(ConfigurationError, match=f"^`{name}=` is empty"):
+        endpoint.resolve(**arguments)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), "5", True, 1e9])
+def test_an_impossible_time_limit_is_refused(seconds: Any) -> None:
+    """It is not ignored, and no error of a socket later."""
+    with pytest.raises(InvalidRequest, match=r"`timeout_s=` must be a number in 0\.\.86400, not "):
+        endpoint.resolve(url=URL, timeout_s=seconds)
+    assert endpoint.resolve(url=URL, timeout_s=np.float32(0.5)).timeout_s == 0.5
 
 
 def test_an_image_has_a_price_if_the_memory_is_known() -> None:
