@@ -48,9 +48,10 @@ class EngineProcess:
         model_dir: a baked folder.
 
     Example:
-        >>> process = EngineProcess(builtin.default_model_dir())
-        >>> process.request("POST", b'{"prompt": "a cat in a top hat"}', None, content_type=JSON).status
+        >>> process = EngineProcess(folder)
+        >>> process.request("POST", b'{"prompt": "a cat in a top hat"}', None, content_type="application/json").status
         200
+        >>> process.close()
     """
 
     def __init__(self, model_dir: Path) -> None:
