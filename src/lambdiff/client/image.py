@@ -318,12 +318,17 @@ class GeneratedImage:
             return None
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        """The pixels as a numpy array of shape (height, width, 3), for instance for `np.asarray(image)`."""
+        """The pixels as a numpy array of bytes, for instance for `np.asarray(image)`.
+
+        The shape is (height, width, 3). Transparency, in an opened image of another program, is a fourth channel.
+        """
         import numpy as np
 
         if copy is False:  # numpy's protocol requires this error; pixels of Pillow cannot be shared
             raise ValueError("A GeneratedImage cannot become an array without copying its pixels.")
-        return np.array(self.image, dtype=dtype)
+        # Images of other programs may have a palette, whose indexes are not colors, or a single channel.
+        pixels = self.image.convert("RGBA" if self.image.has_transparency_data else "RGB")
+        return np.array(pixels, dtype=dtype)
 
     def _repr_png_(self) -> bytes | None:
         if self.format == "jpeg":

@@ -71,6 +71,18 @@ def test_an_image_is_an_array(client: Client) -> None:
         np.asarray(image, copy=False)
 
 
+@pytest.mark.parametrize(
+    ("mode", "channels"), [("P", 3), ("L", 3), ("1", 3), ("I;16", 3), ("LA", 4), ("RGBA", 4), ("CMYK", 3)]
+)
+def test_other_kinds_of_pixels_become_colors(tmp_path: Path, mode: str, channels: int) -> None:
+    """An opened image of any program is an array of colors, not of a palette's indexes."""
+    path = tmp_path / ("any.jpg" if mode == "CMYK" else "any.png")
+    Image.new("RGB", (64, 32), "white").convert("L" if mode == "I;16" else mode).convert(mode).save(path)
+    pixels = np.asarray(GeneratedImage.open(path))
+    assert (pixels.shape, pixels.dtype) == ((32, 64, channels), np.uint8)
+    assert (pixels >= 250).all()
+
+
 @pytest.mark.parametrize("name", ["cat.png", "cat.jpg", "cat.webp"])
 def test_a_saved_image_can_be_opened(client: Client, tmp_path: Path, name: str) -> None:
     """An opened image has the bytes, the parameters and the model of the saved one, and can be saved again."""
