@@ -150,10 +150,9 @@ class Account:
         """The partition of all ARNs in this account: `aws`, or for example `aws-cn`."""
         return self.arn.split(":")[1]
 
-    @property
-    def image_repository(self) -> str:
-        """The name of the ECR repository that the CDK publishes images to."""
-        return f"cdk-{BOOTSTRAP_QUALIFIER}-container-assets-{self.id}-{self.region.value}"
+    def image_repository(self, qualifier: str | None = None) -> str:
+        """Return the name of the ECR repository that the CDK publishes images to."""
+        return f"cdk-{qualifier or BOOTSTRAP_QUALIFIER}-container-assets-{self.id}-{self.region.value}"
 
 
 def open_account(

@@ -26,7 +26,7 @@ def ensure(account: Account, cdk: Cdk, stages: Stages, confirm: Confirm, *, qual
     """
     where = f"account {account.id}, {account.region.value}"
     if qualifier is not None:
-        _check_custom(account, qualifier, where)
+        _check_custom(account, qualifier)
         return
     state = _read_stack(account)
     if state and state.changing:
@@ -54,10 +54,11 @@ def ensure(account: Account, cdk: Cdk, stages: Stages, confirm: Confirm, *, qual
     stages.done()
 
 
-def _check_custom(account: Account, qualifier: str, where: str) -> None:
+def _check_custom(account: Account, qualifier: str) -> int:
     version = account.bootstrap_version(qualifier)
     if version is not None and version >= accounts.MIN_BOOTSTRAP:
-        return
+        return version
+    where = f"account {account.id}, {account.region.value}"
     command = ["cdk", "bootstrap", f"aws://{account.id}/{account.region.value}", "--qualifier", qualifier]
     command += ["--toolkit-stack-name", f"CDKToolkit-{qualifier}"]
     found = "There is no CDK bootstrap" if version is None else f"The CDK bootstrap has version {version}"
@@ -67,13 +68,19 @@ def _check_custom(account: Account, qualifier: str, where: str) -> None:
     )
 
 
-def check(account: Account) -> int | None:
+def check(account: Account, qualifier: str | None = None) -> int | None:
     """Return the version of the bootstrap, or None if the account and region are not bootstrapped.
+
+    Args:
+        account: the account and region.
+        qualifier: of a custom bootstrap, which must exist.
 
     Raises:
         CredentialsError: a permission is missing.
         DeployError: the bootstrap is too old or damaged; the fix has the command that repairs it.
     """
+    if qualifier is not None:
+        return _check_custom(account, qualifier)
     if error := _damage(account, _read_stack(account)):
         raise error
     version = account.bootstrap_version()
@@ -95,7 +102,8 @@ def _read_stack(account: Account) -> StackState | None:
 
 
 def _damage(account: Account, state: StackState | None) -> DeployError | None:
-    if state is None or state.stable or state.never_created or state.changing:
+    # Under review: creating it was interrupted before it began, and the CDK CLI begins again.
+    if state is None or state.stable or state.never_created or state.changing or state.status == "REVIEW_IN_PROGRESS":
         return None
     command = ["aws", "cloudformation", _REPAIR.get(state.status, "delete-stack"), "--stack-name", BOOTSTRAP_STACK]
     return DeployError(

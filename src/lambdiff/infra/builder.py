@@ -29,7 +29,7 @@ from lambdiff.aws.builds import Build
 from lambdiff.aws.error_mapping import Rejected
 from lambdiff.aws.stacks import StackState
 from lambdiff.errors import ConfigurationError, DeployError, ToolchainError
-from lambdiff.infra import failures, toolchain
+from lambdiff.infra import existing_stack, failures, toolchain
 from lambdiff.infra.build_context import BuildContext
 from lambdiff.infra.cdk_cli import BUILDING, PUSHING, Cdk, detail_of
 from lambdiff.infra.settings import BUILD_MINUTES, PLATFORMS, BuilderName, StackSettings, builder_stack_name
@@ -174,6 +174,8 @@ def _ensure(account: Account, cdk: Cdk, settings: StackSettings, stages: Stages)
     if builder is None or builder.fingerprint != wanted:
         if state and state.never_created:
             stacks.delete(account, name)
+        elif state and not state.stable and state.status != "REVIEW_IN_PROGRESS":
+            raise existing_stack.builder_cannot_be_updated(account, state)
         cdk.deploy_builder(settings, wanted)
         builder = find(account, settings.name)
     if builder is None:

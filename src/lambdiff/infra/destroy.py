@@ -50,6 +50,7 @@ class RetainedResources(Struct, frozen=True, kw_only=True):
         image: the address of its image.
         image_known: whether the functions that use an image can be recognized; see `functions.users_of_images`.
         builder: the repository of the builder stack, if CodeBuild built the images.
+        qualifier: of a custom CDK bootstrap, whose repository has the images.
     """
 
     account: str
@@ -60,6 +61,7 @@ class RetainedResources(Struct, frozen=True, kw_only=True):
     image_known: bool = True
     log_group: str = ""
     builder: str = ""
+    qualifier: str | None = None
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,7 @@ def _find_retained(
         image_known=function.image_known if function else record.image_known,
         log_group=found.get(outputs.LOG_GROUP) or record.log_group,
         builder=builder_state.outputs.get(outputs.BUILDER_REPOSITORY, "") if builder_state else record.builder,
+        qualifier=(existing_stack.read_qualifier(account, state.name) if state else None) or record.qualifier,
     )
 
 
@@ -302,7 +305,8 @@ def _images(account: Account, retained: RetainedResources) -> tuple[list[StoredI
         address, current = None, None  # the builder stack deletes it
     else:
         current = images.find(account, retained.image)
-    published = images.of_stack(account, address.repository if address else account.image_repository, retained.stack)
+    repository = address.repository if address else account.image_repository(retained.qualifier)
+    published = images.of_stack(account, repository, retained.stack)
     return [current] if current else [], [image for image in published if image != current]
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from lambdiff.aws import outputs, stacks
 from lambdiff.aws.account import BOOTSTRAP_QUALIFIER, Account
+from lambdiff.aws.error_mapping import PermissionDenied, Rejected
 from lambdiff.aws.stacks import StackState
 from lambdiff.errors import ConfigurationError, DeployError
 from lambdiff.infra.settings import Auth, StackSettings
@@ -101,6 +102,17 @@ def read(account: Account, name: str, stages: Stages) -> ExistingStack | StackSt
     return ExistingStack.of(state, stacks.read_template(account, name))
 
 
+def read_qualifier(account: Account, name: str) -> str | None:
+    """Return the qualifier of the custom CDK bootstrap that a stack was deployed with; None for CDK's own.
+
+    It is also None if the template cannot be read: a stack under review has none, and the permission may be missing.
+    """
+    try:
+        return _qualifier(stacks.read_template(account, name))
+    except (PermissionDenied, Rejected):
+        return None
+
+
 def check_deletable(account: Account, state: StackState) -> None:
     """Check that a stack may be deleted.
 
@@ -123,17 +135,29 @@ def check_deletable(account: Account, state: StackState) -> None:
 
 def cannot_be_updated(account: Account, state: StackState) -> DeployError:
     """Return the error for a stack that is neither stable nor changing; its fix has the command that repairs it."""
+    advice = (
+        "Finish deleting it with `lambdiff destroy`"
+        if state.status == "DELETE_FAILED"
+        else f"{_repair(account, state)}, or delete the stack with `lambdiff destroy`"
+    )
+    return _cannot_be_updated(account, state, f"{advice}, then deploy again.")
+
+
+def builder_cannot_be_updated(account: Account, state: StackState) -> DeployError:
+    """Return the error for such a builder stack; `lambdiff destroy` would delete the endpoint with it."""
+    advice = f"{_repair(account, state)}, then deploy again, or build with a container engine: `builder=local`."
+    return _cannot_be_updated(account, state, advice)
+
+
+def _cannot_be_updated(account: Account, state: StackState, advice: str) -> DeployError:
+    failures = stacks.describe_failures(account, state.name)
+    return DeployError(f"The stack {state.name} cannot be updated: {state}{failures}", fix=advice)
+
+
+def _repair(account: Account, state: StackState) -> str:
     command = _RECOVERY.get(state.status)
     target = ["--stack-name", state.name, "--region", account.region.value]
-    first = f"Run `{shlex.join(['aws', 'cloudformation', command, *target])}`" if command else "Repair it"
-    advice = (
-        "Finish deleting it with `lambdiff destroy`, then deploy again."
-        if state.status == "DELETE_FAILED"
-        else f"{first}, or delete the stack with `lambdiff destroy`, then deploy again."
-    )
-    return DeployError(
-        f"The stack {state.name} cannot be updated: {state}{stacks.describe_failures(account, state.name)}", fix=advice
-    )
+    return f"Run `{shlex.join(['aws', 'cloudformation', command, *target])}`" if command else "Repair it"
 
 
 def _properties(template: Mapping[str, Any], kind: str, logical_id: str) -> dict[str, Any]:
@@ -147,15 +171,20 @@ def _properties(template: Mapping[str, Any], kind: str, logical_id: str) -> dict
 def _restrictions(template: Mapping[str, Any], function: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of the organization that a template has."""
     found: dict[str, Any] = {}
-    parameter = template.get("Parameters", {}).get("BootstrapVersion", {}).get("Default", "")
-    if (match := re.fullmatch(r"/cdk-bootstrap/(\w+)/version", parameter)) and match[1] != BOOTSTRAP_QUALIFIER:
-        found["qualifier"] = match[1]
+    if qualifier := _qualifier(template):
+        found["qualifier"] = qualifier
     if boundary := _properties(template, "AWS::IAM::Role", "FunctionRole").get("PermissionsBoundary"):
         found["permissions_boundary"] = _policy(boundary)
     if network := function.get("VpcConfig"):
         found["vpc_subnets"] = tuple(network["SubnetIds"])
         found["vpc_security_groups"] = tuple(network["SecurityGroupIds"])
     return found
+
+
+def _qualifier(template: Mapping[str, Any]) -> str | None:
+    parameter = template.get("Parameters", {}).get("BootstrapVersion", {}).get("Default", "")
+    match = re.fullmatch(r"/cdk-bootstrap/(\w+)/version", parameter)
+    return match[1] if match and match[1] != BOOTSTRAP_QUALIFIER else None
 
 
 def _policy(boundary: str | Mapping[str, Any]) -> str:
@@ -180,4 +209,5 @@ _RECOVERY: Final = {
     "UPDATE_ROLLBACK_FAILED": "continue-update-rollback",
     "UPDATE_FAILED": "rollback-stack",
     "IMPORT_ROLLBACK_FAILED": "rollback-stack",
+    "DELETE_FAILED": "delete-stack",
 }

@@ -22,7 +22,7 @@ from lambdiff.config import Deployment
 from lambdiff.engine import manifest as manifests
 from lambdiff.engine.factory import open_engine
 from lambdiff.errors import AccessDenied, LambdiffError, ToolchainError
-from lambdiff.infra import bootstrap, offline_checks, toolchain
+from lambdiff.infra import bootstrap, existing_stack, offline_checks, toolchain
 from lambdiff.local import builtin
 
 MAX_CLOCK_SKEW: Final = 300.0
@@ -228,7 +228,7 @@ def _deploy(account: Account | LambdiffError, deployment: Deployment | None) -> 
     yield from _identity(task, account)
     if isinstance(account, Account):
         yield _run(task, "function URLs", lambda: _function_urls(account))
-        yield _run(task, "bootstrap", lambda: _bootstrap(account))
+        yield _run(task, "bootstrap", lambda: _bootstrap(account, deployment))
         yield _run(task, "concurrency", lambda: _concurrency(account))
         if deployment is not None and deployment.stack:
             yield _run(task, "stack", lambda: _stack(account, deployment))
@@ -268,13 +268,15 @@ def _clock(account: Account) -> _Outcome:
     )
 
 
-def _bootstrap(account: Account) -> _Outcome:
-    version = bootstrap.check(account)
+def _bootstrap(account: Account, deployment: Deployment | None) -> _Outcome:
+    stack = deployment.stack if deployment else None
+    qualifier = existing_stack.read_qualifier(account, stack) if stack else None
+    version = bootstrap.check(account, qualifier)
     if version is None:
         return _Outcome(
             "note", "the account is not bootstrapped for CDK", "`lambdiff deploy` offers to bootstrap the account."
         )
-    return _Outcome("ok", f"version {version}")
+    return _Outcome("ok", f"version {version}{f', qualifier {qualifier}' if qualifier else ''}")
 
 
 def _function_urls(account: Account) -> _Outcome:

@@ -231,6 +231,23 @@ def test_an_incomplete_builder_is_created_again(machine: Machine, status: str, m
     assert machine.cloud.deployed == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "words"), [("DELETE_FAILED", "delete-stack"), ("UPDATE_ROLLBACK_FAILED", "continue-update-rollback")]
+)
+def test_a_broken_builder_is_reported(
+    machine: Machine, status: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A builder stack that cannot be updated is an error that leaves the endpoint alone, before the CDK fails."""
+    make_stack("lambdiff-Builder", serial=None)
+    stack_states(monkeypatch, status, name="lambdiff-Builder")
+    with pytest.raises(DeployError, match=f"stack lambdiff-Builder cannot be updated: {status}") as caught:
+        machine.build()
+    assert f"{words} --stack-name lambdiff-Builder" in caught.value.fix
+    assert "`builder=local`" in caught.value.fix
+    assert "destroy" not in caught.value.fix
+    assert machine.cloud.deployed == 0
+
+
 def test_somebody_elses_stack_is_not_touched(machine: Machine) -> None:
     """A stack with the builder's name that lambdiff did not create is an error."""
     template = '{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}'

@@ -656,6 +656,17 @@ def test_an_old_or_incomplete_bootstrap_is_updated(
     assert cdk.bootstrapped == 3
 
 
+def test_a_bootstrap_that_has_not_begun_is_created(
+    cdk: type[MotoCdk], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bootstrap that was interrupted before it began leaves a stack under review, which is not damaged."""
+    boto3.client("ssm", REGION).delete_parameter(Name=BOOTSTRAP_PARAMETER)
+    make_stack("CDKToolkit", tags={})
+    stack_states(monkeypatch, "REVIEW_IN_PROGRESS", name="CDKToolkit")
+    deploy(model)
+    assert cdk.bootstrapped == 1
+
+
 def test_a_bootstrap_that_may_not_be_read_is_trusted(
     cdk: type[MotoCdk], model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -219,6 +219,17 @@ def test_a_stack_that_was_never_complete_is_found_by_name(
     assert image_tags() == set()
 
 
+def test_images_in_the_repository_of_a_custom_bootstrap_are_found(aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The template of an incomplete stack names its bootstrap, and so the repository that its image was pushed to."""
+    repository = REPOSITORY.replace("hnb659fds", "platform")
+    make_stack("lambdiff-tiny", outputs={}, serial=None, qualifier="platform")
+    push_image(f"lambdiff-tiny-{'d' * 64}", repository=repository)
+    stack_states(monkeypatch, {"StackStatus": "ROLLBACK_COMPLETE", "Outputs": []}, name="lambdiff-tiny")
+    result = destroy.destroy(destroy.select("tiny"), quiet(), yes)
+    assert result.removed[1].startswith("1 earlier image of lambdiff-tiny")
+    assert image_tags(repository) == set()
+
+
 def test_the_region_of_an_unsaved_deployment_can_be_given(aws: None) -> None:
     """A deployment of the same name in another region is another one: the saved one stays."""
     save_deployment(region="eu-west-1", url="https://abc.lambda-url.eu-west-1.on.aws/")

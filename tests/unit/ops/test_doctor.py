@@ -91,6 +91,20 @@ def test_the_bootstrap_is_checked(
     assert ("aws cloudformation" in result.fix) is bool(status)
 
 
+@pytest.mark.parametrize(
+    ("version", "status", "words"), [("30", "ok", "version 30, qualifier platform"), ("3", "error", "version 3 ")]
+)
+def test_the_bootstrap_of_the_deployment_is_checked(aws: None, version: str, status: str, words: str) -> None:
+    """A deployment with a custom bootstrap does not depend on CDK's own."""
+    parameter = BOOTSTRAP_PARAMETER.replace("hnb659fds", "platform")
+    boto3.client("ssm", REGION).put_parameter(Name=parameter, Value=version, Type="String")
+    make_stack(qualifier="platform")
+    save_deployment()
+    result = result_of("bootstrap", doctor.diagnose())
+    assert result.status == status
+    assert words in result.detail
+
+
 def test_a_region_without_function_urls_is_an_error(aws: None) -> None:
     """Nothing can be deployed there."""
     assert result_of("function URLs", doctor.diagnose()).status == "ok"
