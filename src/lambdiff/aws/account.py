@@ -155,6 +155,18 @@ class Account:
         return f"cdk-{qualifier or BOOTSTRAP_QUALIFIER}-container-assets-{self.id}-{self.region.value}"
 
 
+def find_region(profile: str | None = None, region: str | None = None) -> Sourced[str]:
+    """Return the region that `open_account` would use, without calling AWS.
+
+    Raises:
+        InvalidRequest: there is no region with the given name.
+        ConfigurationError: the region is unknown or does not exist.
+    """
+    where = choose_region(region, profile=aws_session.choose_profile(profile))
+    partitions.require_region(where)
+    return where
+
+
 def open_account(
     profile: str | None = None, region: str | None = None, *, deployment: Deployment | None = None
 ) -> Account:

@@ -14,7 +14,6 @@ from msgspec import Struct
 from lambdiff.aws import account as accounts
 from lambdiff.aws import principals
 from lambdiff.bake.output_folder import scratch_folder
-from lambdiff.config import Sourced
 from lambdiff.errors import InvalidRequest, OutputError
 from lambdiff.files import exists, unwritable
 from lambdiff.infra import base_image, build_context, offline_checks
@@ -63,21 +62,19 @@ def export(options: DeployOptions, folder: Path, stages: Stages, *, account_id: 
         region=options.region,
         reserved_concurrency=options.reserved_concurrency,
         overrides=overrides,
-        force=options.force,
     )
     folder = folder.expanduser()
     _check_free(folder)
+    if account_id is not None and options.region is None:
+        raise InvalidRequest("`account=` requires `region=`, because AWS is not asked.")
+    region = accounts.find_region(options.profile, options.region)
+    notes = offline_checks.check_function_urls(region, force=options.force)
     if account_id is None:
         stages.stage("Checking the account")
         account = accounts.open_account(options.profile, options.region)
-        account_id, region = account.id, account.region
+        account_id = account.id
         if overrides.get("auth") == "role" and not overrides.get("principals"):
             overrides = {**overrides, "principals": (principals.of_caller(account),)}
-    elif options.region is None:
-        raise InvalidRequest("`account=` requires `region=`, because AWS is not asked.")
-    else:
-        region = Sourced(options.region, "`region=`")
-    notes = offline_checks.check_function_urls(region, force=options.force)
     concurrency = DEFAULT_CONCURRENCY if options.reserved_concurrency is None else options.reserved_concurrency
     settings = StackSettings(
         account=account_id,

@@ -39,13 +39,11 @@ def check(
     region: str | None,
     reserved_concurrency: int | None,
     overrides: SettingOverrides,
-    force: bool,
 ) -> None:
     """Check what the caller of `lambdiff deploy` asks for; the arguments are those of `DeployOptions`.
 
     Raises:
         InvalidRequest: values are out of range or contradict each other; every problem is named.
-        ConfigurationError: the region has no Function URLs.
         ModelError: the model's folder is damaged.
         MissingExtra: the model has to be baked, and the `bake` extra is not installed.
     """
@@ -69,8 +67,6 @@ def check(
     raise_for(problems)
     if unusable:
         raise unusable
-    if region:
-        check_function_urls(Sourced(region, "`region=`"), force=force)
 
 
 def check_function_urls(region: Sourced[str], *, force: bool) -> list[str]:

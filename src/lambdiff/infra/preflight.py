@@ -103,12 +103,12 @@ def prepare(
         region=options.region,
         reserved_concurrency=options.reserved_concurrency,
         overrides=overrides,
-        force=options.force,
     )
     config.require_home()
+    region = accounts.find_region(options.profile, options.region)
+    notes = offline_checks.check_function_urls(region, force=options.force)
     stages.stage("Checking the account")
     account = accounts.open_account(options.profile, options.region)
-    notes = offline_checks.check_function_urls(account.region, force=options.force)
     existing = existing_stack.read(account, stack_name(options.name), stages)
     settings = _settings(options, overrides, account, existing, notes)
     deployed = existing.state if isinstance(existing, ExistingStack) else None

@@ -80,6 +80,8 @@ SecurityGroupId = Annotated[str, Meta(pattern=r"^sg-[0-9a-f]{8,17}\Z", examples=
 # https://docs.aws.amazon.com/lambda/latest/api/API_VpcConfig.html
 _MAX_SUBNETS: Final = 16
 _MAX_SECURITY_GROUPS: Final = 5
+_MAX_PRINCIPALS: Final = 1_900
+"""IAM allows 2,048 characters a trust policy; https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html"""
 _MAX_TAGS: Final = 45
 """AWS allows 50 tags a resource, of which CloudFormation and lambdiff use some."""
 
@@ -229,9 +231,13 @@ def _contradictions(value: Callable[[str], Any]) -> Iterator[tuple[str, str]]:
     if value("auth") == "key-pair" and principals:
         yield "principals", "requires `auth=role`"
     if (region := value("region")) and (partition := partitions.partition_of(region)):
-        for arn in principals:
-            if arn.split(":")[1] != partition.id:
-                yield "principals", f"has {arn}, which is in another partition than {region} ({partition.id})"
+        boundary = value("permissions_boundary") or ""
+        arns = [("principals", arn) for arn in principals] + [("permissions_boundary", boundary)]
+        for name, arn in arns:
+            if arn.startswith("arn:") and arn.split(":")[1] != partition.id:
+                yield name, f"has {arn}, which is in another partition than {region} ({partition.id})"
+    if (size := sum(len(arn) + 3 for arn in principals)) > _MAX_PRINCIPALS:
+        yield "principals", f"must fit into a trust policy: {_MAX_PRINCIPALS:,} characters, not {size:,}"
     if value("monthly_budget_usd") is not None and not value("alarm_email"):
         yield "monthly_budget_usd", "requires `alarm_email=`, which receives its notifications"
     if bool(value("vpc_subnets")) != bool(value("vpc_security_groups")):

@@ -301,6 +301,14 @@ def test_everything_wrong_is_named_before_aws_is_called(model: Path, monkeypatch
         (("--region", "us-esat-1"), "did you mean us-east-1?"),
         (("--principal", "me"), "--principal must look like arn:aws:iam::123456789012:role/NAME"),
         (("--principal", "arn:aws:iam::123456789012:user/a", "--region", "cn-north-1"), "another partition"),
+        (
+            ("--permissions-boundary", "arn:aws-cn:iam::123456789012:policy/a", "--region", "us-east-1"),
+            "--permissions-boundary has arn:aws-cn:iam::123456789012:policy/a, which is in another partition",
+        ),
+        (
+            [part for n in range(50) for part in ("--principal", f"arn:aws:iam::123456789012:role/somebody-{n:02}")],
+            "--principal must fit into a trust policy: 1,900 characters, not 2,2",
+        ),
         (("--auth", "key-pair", "--principal", "arn:aws:iam::123456789012:user/a"), "--principal requires --auth role"),
         (("--alarm-email", "ann"), "--alarm-email must look like ann@example.org"),
         (("--tag", "aws:a=b"), "reserved"),
@@ -333,6 +341,8 @@ def test_a_region_without_function_urls_is_refused_offline(region: str, monkeypa
     assert status == 3
     assert f"no Function URLs in {region}" in message
     assert "pass --force" in message
+    monkeypatch.setenv("AWS_DEFAULT_REGION", region)
+    assert f"no Function URLs in {region} (AWS_DEFAULT_REGION)" in run_here("deploy")[1]
 
 
 def test_a_region_without_function_urls_can_be_forced(
