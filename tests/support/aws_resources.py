@@ -61,7 +61,7 @@ def make_stack(
     *,
     properties: dict[str, dict[str, Any]] | None = None,
     tags: dict[str, str] | None = None,
-    qualifier: str = "hnb659fds",
+    qualifier: str = "",
 ) -> None:
     """Create a stack with the outputs of a deployment and one harmless resource, instead of any stack of this name.
 
@@ -72,11 +72,10 @@ def make_stack(
         properties: by logical id and type, as in `Function:AWS::Lambda::Function`, for resources that the template has
             and that are not created.
         tags: by default those of a deployment.
-        qualifier: of the CDK bootstrap that the template names.
+        qualifier: of a custom CDK bootstrap, which the template names in a parameter.
     """
-    bootstrap = {"Type": "String", "Default": f"/cdk-bootstrap/{qualifier}/version"}
     template: dict[str, Any] = {
-        "Parameters": {"BootstrapVersion": bootstrap},
+        "Parameters": {},
         "Conditions": {"Never": {"Fn::Equals": ["created", "not created"]}},
         "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},
         "Outputs": {key: {"Value": value} for key, value in {**OUTPUTS, **(outputs or {})}.items()},
@@ -86,6 +85,9 @@ def make_stack(
         template["Resources"][logical_id] = {"Type": kind, "Condition": "Never", "Properties": values}
     if serial is not None:
         template["Parameters"][names.KEY_SERIAL] = {"Type": "Number", "Default": serial}
+    if qualifier:
+        default = f"/cdk-bootstrap/{qualifier}/version"
+        template["Parameters"]["BootstrapVersion"] = {"Type": "String", "Default": default}
     client = boto3.client("cloudformation", REGION)
     tags = {names.DEPLOYMENT_TAG: name} if tags is None else tags
     request: dict[str, Any] = {

@@ -195,8 +195,8 @@ def open_account(
         raise ConfigurationError(
             f"The region {where} does not accept your credentials, which {partition.home} does accept: either the "
             "account has not enabled the region, or the session was issued by the global STS endpoint.",
-            fix=f"Enable the region in the AWS console (Account, AWS Regions), or choose another `region=`. "
-            f"{error.message}",
+            fix="Enable the region in the AWS console (Account, AWS Regions)"
+            f"{'' if deployment else ', or choose another `region=`'}. {error.message}",
         ) from None
     except DeployError as error:
         if not partitions.is_known(where.value):

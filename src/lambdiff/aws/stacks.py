@@ -154,13 +154,7 @@ def require(account: Account, name: str) -> StackState:
         ConfigurationError: there is no stack with this name.
         CredentialsError, DeployError: it cannot be read.
     """
-    state = read(account, name)
-    if state is None:
-        raise ConfigurationError(
-            f"There is no stack {name} in {account.region.value} of account {account.id}.",
-            fix="Check the name, `profile=` and `region=`; if it was deleted, `lambdiff deploy` creates a new one.",
-        )
-    return state
+    return _require(account, name, "Check the name, `profile=` and `region=`; `lambdiff deploy` creates a stack.")
 
 
 def require_for(account: Account, deployment: Deployment) -> StackState:
@@ -175,7 +169,21 @@ def require_for(account: Account, deployment: Deployment) -> StackState:
             f"No stack is saved for deployment {deployment.name}.",
             fix="Save it with `lambdiff configure --stack NAME --region REGION`.",
         )
-    return require(account, deployment.stack)
+    return _require(
+        account,
+        deployment.stack,
+        "If it is in another account, pass its `profile=`. If it was deleted, `lambdiff deploy` creates a new one, and "
+        f"`lambdiff endpoints forget {deployment.name}` forgets this one.",
+    )
+
+
+def _require(account: Account, name: str, fix: str) -> StackState:
+    state = read(account, name)
+    if state is None:
+        raise ConfigurationError(
+            f"There is no stack {name} in {account.region.value} of account {account.id}.", fix=fix
+        )
+    return state
 
 
 def to_deployment(stack: str, found: Mapping[str, str], *, name: str, region: str, profile: str | None) -> Deployment:

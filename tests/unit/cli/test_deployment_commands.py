@@ -14,8 +14,9 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from lambdiff.aws import account as accounts
 from lambdiff.cli import cli, main
-from lambdiff.errors import ConfigurationError
+from lambdiff.errors import ConfigurationError, CredentialsError, LambdiffError
 from lambdiff.ops import rotate
 from support.aws_resources import OUTPUTS, REGION, make_function, make_logs, make_stack, save_deployment, stack_states
 from support.rotating_cloud import Endpoint, RotatingCloud
@@ -209,3 +210,31 @@ def test_the_examples_in_the_help_work_as_written(command: str) -> None:
     for example in examples:
         if "--follow" not in example:  # never ends
             assert run(*shlex.split(example)).exception is None
+
+
+@pytest.mark.parametrize("command", ["status", "logs", "cost", "rotate"])
+@pytest.mark.parametrize("fault", ["no stack", "region not enabled"])
+def test_advice_names_only_flags_that_the_command_has(
+    command: str, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """These commands take the region from the deployment, so that none of them advises another one."""
+    cloudformation = boto3.client("cloudformation", REGION)
+    if fault == "no stack":
+        cloudformation.delete_stack(StackName="lambdiff")
+        boto3.client("logs", REGION).delete_log_group(logGroupName=OUTPUTS["LogGroup"])
+    else:
+        save_deployment(region="eu-west-1", url="https://abc.lambda-url.eu-west-1.on.aws/")
+        identify = accounts._identify
+
+        def refuse(session: Any, region: str) -> Any:
+            if region == "eu-west-1":
+                raise CredentialsError("The security token included in the request is invalid.", fix="Sign in.")
+            return identify(session, region)
+
+        monkeypatch.setattr(accounts, "_identify", refuse)
+    error = run(command).exception
+    assert isinstance(error, LambdiffError)
+    assert not re.search(r"`\w+=", f"{error.message} {error.fix}")
+    if command in ("status", "rotate"):
+        words = "`lambdiff endpoints forget lambdiff`" if fault == "no stack" else "Enable the region"
+        assert words in error.fix
