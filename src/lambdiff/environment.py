@@ -91,12 +91,22 @@ def argument(value: str | None, name: str) -> str | None:
     return one_line(value, name)
 
 
-def check_proxies() -> None:
-    """Check the variables with the addresses of proxies, such as `HTTPS_PROXY`.
+def check_connections() -> None:
+    """Check the variables that connections depend on: the addresses of proxies, and the file of TLS keys.
 
     Raises:
-        ConfigurationError: one is not an address. The message does not quote it, because it may contain a password.
+        ConfigurationError: a proxy has no such address, which the message does not quote, because it may contain a
+            password; or `SSLKEYLOGFILE` cannot be written to, which no connection would survive.
     """
+    if key_log := os.environ.get("SSLKEYLOGFILE"):
+        try:
+            open(key_log, "ab").close()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ConfigurationError(
+                f"SSLKEYLOGFILE names a file that cannot be written: {reason} ({quoted(key_log)}).",
+                fix="Correct or unset it.",
+            ) from None
     for name, value in os.environ.items():
         if name.upper() in _PROXIES and value and not _is_address(value):
             raise ConfigurationError(

@@ -109,7 +109,7 @@ def test_a_bad_proxy_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch, nam
     """The address of a proxy may contain a password."""
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match=f"^{name} is not the address of a proxy") as caught:
-        environment.check_proxies()
+        environment.check_connections()
     assert "secret" not in str(caught.value)
 
 
@@ -117,4 +117,14 @@ def test_a_bad_proxy_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch, nam
 def test_the_address_of_a_proxy_is_accepted(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     """With and without a scheme, as in requests."""
     monkeypatch.setenv("HTTPS_PROXY", value)
-    environment.check_proxies()
+    environment.check_connections()
+
+
+def test_a_file_of_tls_keys_must_be_writable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Python's `ssl` opens it for each connection; its error would be taken for a problem with the AWS identity."""
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys.log"))
+    environment.check_connections()
+    for value in (str(tmp_path), str(tmp_path / "no" / "keys.log")):
+        monkeypatch.setenv("SSLKEYLOGFILE", value)
+        with pytest.raises(ConfigurationError, match="SSLKEYLOGFILE names a file that cannot be written"):
+            environment.check_connections()

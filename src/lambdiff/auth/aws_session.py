@@ -142,7 +142,9 @@ def ca_bundle(profile: Sourced[str] | None = None) -> str | None:
 def why_no_keys() -> str:
     """Return what may explain that no credentials were found, as sentences for the end of a message."""
     notes = [f"{path} may not be read." for path in aws_files.unreadable()]
-    if os.environ.get("AWS_SECRET_ACCESS_KEY") or os.environ.get("AWS_SESSION_TOKEN"):
+    if os.environ.get("AWS_ACCESS_KEY_ID"):
+        notes.append("The keys in the environment are not used if a profile is chosen, and the profile has none.")
+    elif os.environ.get("AWS_SECRET_ACCESS_KEY") or os.environ.get("AWS_SESSION_TOKEN"):
         notes.append("AWS_ACCESS_KEY_ID is not set, but another part of the key is.")
     return "".join(f" {note}" for note in notes)
 
@@ -152,7 +154,7 @@ def _open_core(profile: Sourced[str] | None) -> Session:
     from botocore import session
     from botocore.exceptions import BotoCoreError
 
-    environment.check_proxies()
+    environment.check_connections()
     aws_files.check()
     named = profile or _profile_in_environment()
     # The default takes the place of the variables, so that whitespace around a name in them does not matter.

@@ -184,7 +184,7 @@ def _remote(
     chosen_region = choose_region(region, url=address.value, deployment=saved, profile=chosen_profile)
     ca_bundle = None
     if address.value.startswith("https:"):
-        environment.check_proxies()
+        environment.check_connections()
         # Given credentials have no profile.
         ca_bundle = aws_session.ca_bundle(chosen_profile) if credentials is None else choose_ca_bundle()
     return Endpoint(

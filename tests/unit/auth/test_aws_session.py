@@ -285,6 +285,18 @@ def test_a_file_without_permission_explains_what_is_missing(files: Path, monkeyp
     assert f"{files}/.aws/credentials may not be read." in text
 
 
+def test_keys_in_the_environment_and_a_profile_without_any(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says why the keys in the environment do not help; it does not claim that they are incomplete."""
+    (files / "config").write_text("[profile work]\nregion = us-east-1\n")
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    text = refusal("work")
+    assert "keys in the environment are not used if a profile is chosen" in text
+    assert "another part" not in text
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    assert "AWS_ACCESS_KEY_ID is not set, but another part of the key is." in refusal("work")
+
+
 def test_an_unknown_profile_lists_the_known_ones(files: Path) -> None:
     """The error names the source of the name, and the fix the profiles of both files."""
     (files / "config").write_text("[profile work]\n")
