@@ -84,8 +84,10 @@ def argument(value: str | None, name: str) -> str | None:
         name: of the parameter, for the error.
 
     Raises:
-        ConfigurationError: it is empty, or `one_line` refuses it.
+        ConfigurationError: it is no text, it is empty, or `one_line` refuses it.
     """
+    if not isinstance(value, str | None):
+        raise ConfigurationError(f"{name} must be text, not {type(value).__name__}.")
     if value is not None and not value.strip():
         raise ConfigurationError(f"{name} is empty.", fix="Pass a value, or leave it out.")
     return one_line(value, name)

@@ -117,6 +117,15 @@ def test_an_empty_argument_is_refused(name: str, value: str) -> None:
         endpoint.resolve(**arguments)
 
 
+@pytest.mark.parametrize("value", [5, b"eu-west-1", Path("eu-west-1"), ["eu-west-1"]])
+@pytest.mark.parametrize("name", ["url", "region", "deployment", "profile"])
+def test_arguments_that_are_no_text_are_refused(name: str, value: Any) -> None:
+    """The parameter and the type are named."""
+    arguments = {"url": URL, name: value} if name in ("region", "profile") else {name: value}
+    with pytest.raises(ConfigurationError, match=f"^`{name}=` must be text, not {type(value).__name__}"):
+        endpoint.resolve(**arguments)
+
+
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), "5", True, 1e9])
 def test_an_impossible_time_limit_is_refused(seconds: Any) -> None:
     """It is not ignored, and no error of a socket later."""
