@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from lambdiff import config
 from lambdiff.aws.account import Account
-from lambdiff.infra import failures, process_guard, toolchain
+from lambdiff.infra import failures, guarded_process, process_guard, toolchain
 from lambdiff.infra import settings as stack_settings
 from lambdiff.infra.settings import StackSettings
 from lambdiff.infra.toolchain import Tool
@@ -26,9 +25,6 @@ from lambdiff.stages import Stages
 BUILDING = "Building the image"
 PUSHING = "Pushing the image"
 STACK = "Updating the stack"
-
-_SECONDS_TO_END = 5
-"""How long a process may take to end after a signal."""
 
 
 class Cdk:
@@ -120,7 +116,6 @@ class Cdk:
             except BaseException:
                 self._stages.failed()
                 self._stages.say("Stopping the CDK CLI and the build ...")
-                stop(process)
                 raise
         output = "".join(lines)
         if status != 0:
@@ -128,30 +123,21 @@ class Cdk:
             raise failures.explain(output, what, str(self.log))
         return output
 
-    def _start(self, arguments: tuple[str, ...], folder: Path, settings: StackSettings | None) -> subprocess.Popen[str]:
+    def _start(
+        self, arguments: tuple[str, ...], folder: Path, settings: StackSettings | None
+    ) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
         environment = {
             **{name: value for name, value in os.environ.items() if name not in _OTHER_IDENTITIES},
             **toolchain.environment(self._engine),
             **self._account.environment(),
-            "TMPDIR": str(folder),  # so that nothing is left if a tool is stopped
         }
         if settings is not None:
             environment[stack_settings.VARIABLE] = settings.to_json()
         where = config.home() / "cdk"
         where.mkdir(mode=0o700, exist_ok=True)
-        guard = [sys.executable, "-I", process_guard.__file__, str(folder)] if os.name == "posix" else []
-        return subprocess.Popen(
-            [*guard, *self._command, "--no-color", "--no-notices", "--ci", *arguments],
-            cwd=where,  # so that no cdk.json of another project is read
-            env=environment,
-            stdin=subprocess.PIPE,  # closes when this process is gone
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,  # Ctrl-C reaches only this process, which then stops the whole group
-        )
+        command = [*self._command, "--no-color", "--no-notices", "--ci", *arguments]
+        # In a folder of its own, so that no cdk.json of another project is read.
+        return guarded_process.start(command, folder, environment, cwd=where)
 
     def _show_progress(self, line: str) -> None:
         if (stage := stage_of(line)) and not self._one_stage:
@@ -198,26 +184,6 @@ def detail_of(line: str) -> str | None:
     if match := re.search(r"(?:STEP \d+/\d+: |^#\d+ \[[^\]]+\] )(.*)", line):
         return match[1].strip()
     return None
-
-
-def stop(process: subprocess.Popen[Any]) -> None:
-    """End a process and its children: SIGTERM first, SIGKILL if that is not enough.
-
-    Not SIGINT, because the CDK CLI ignores it until it has finished.
-    """
-    with contextlib.suppress(subprocess.TimeoutExpired, ProcessLookupError):
-        _signal(process, signal.SIGTERM)
-        process.wait(_SECONDS_TO_END)
-    with contextlib.suppress(ProcessLookupError):  # also if only children are left
-        _signal(process, signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
-    process.wait()
-
-
-def _signal(process: subprocess.Popen[Any], number: int) -> None:
-    if os.name == "posix":
-        os.killpg(process.pid, number)
-    elif process.poll() is None:
-        process.terminate()
 
 
 @contextlib.contextmanager

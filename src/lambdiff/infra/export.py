@@ -6,18 +6,29 @@ the region are given, AWS is not called.
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from lambdiff import config
 from lambdiff.aws import account as accounts
 from lambdiff.aws import principals
 from lambdiff.bake.output_folder import scratch_folder
 from lambdiff.errors import InvalidRequest, OutputError
-from lambdiff.files import exists, unwritable
-from lambdiff.infra import base_image, build_context, offline_checks
+from lambdiff.files import exists, unwritable, write_atomically
+from lambdiff.infra import (
+    base_image,
+    build_context,
+    failures,
+    guarded_process,
+    offline_checks,
+    toolchain,
+)
 from lambdiff.infra import model as models
+from lambdiff.infra import settings as stack_settings
 from lambdiff.infra.preflight import DEFAULT_CONCURRENCY, DeployOptions, fingerprint, with_implied
 from lambdiff.infra.settings import StackSettings
 from lambdiff.stages import Stages
@@ -87,7 +98,8 @@ def export(options: DeployOptions, folder: Path, stages: Stages, *, account_id: 
     with scratch_folder(folder) as scratch:  # now, because a model may take minutes to bake
         settings = _stage(options, settings, stages, notes)
         stages.stage("Synthesizing the stack")
-        _synthesize(settings, scratch / "assembly")
+        (scratch / "temporary").mkdir()
+        _synthesize(settings, scratch / "assembly", scratch / "temporary")
         (scratch / "assembly").rename(folder)
     stages.done()
     return Exported(
@@ -127,7 +139,18 @@ def _stage(options: DeployOptions, settings: StackSettings, stages: Stages, note
     return msgspec.structs.replace(settings, context=str(staged.folder))
 
 
-def _synthesize(settings: StackSettings, folder: Path) -> None:
-    from lambdiff.infra import cdk_app  # imports the CDK, which starts Node
-
-    cdk_app.build(settings, str(folder)).synth()
+def _synthesize(settings: StackSettings, folder: Path, temporary: Path) -> None:
+    """Run the CDK app as the CDK CLI does: with Node from its wheel, and in a process that can be stopped."""
+    environment = {
+        **os.environ,
+        **toolchain.environment(),
+        stack_settings.VARIABLE: settings.to_json(),
+        "CDK_OUTDIR": str(folder.absolute()),
+    }
+    command = [sys.executable, "-m", "lambdiff.infra.cdk_app"]
+    with guarded_process.start(command, temporary, environment) as process:
+        output = process.stdout.read() if process.stdout else ""
+    if process.returncode != 0:
+        log = config.home() / "logs" / f"export-{settings.name}.log"
+        write_atomically(log, output.encode(), force=True, mode=0o600)
+        raise failures.explain(output, "The synthesis", str(log))

@@ -19,7 +19,7 @@ import pytest
 from lambdiff.aws.account import Account
 from lambdiff.errors import CredentialsError
 from lambdiff.infra import cdk_cli as cdks
-from lambdiff.infra import process_guard, toolchain
+from lambdiff.infra import guarded_process, process_guard, toolchain
 from lambdiff.infra.cdk_cli import Cdk
 from lambdiff.infra.settings import StackSettings
 from lambdiff.infra.toolchain import Tool
@@ -108,7 +108,7 @@ def test_stopping_ends_child_processes() -> None:
     assert process.stdout is not None
     with process.stdout as output:
         assert output.readline() == b"started\n"
-        cdks.stop(process)
+        guarded_process.stop(process)
         assert process.returncode is not None
         assert output.read() == b""
 

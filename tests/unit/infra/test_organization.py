@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +32,7 @@ from lambdiff.infra.cdk_app import build
 from lambdiff.infra.existing_stack import ExistingStack
 from lambdiff.infra.export import export
 from lambdiff.infra.preflight import DeployOptions
+from lambdiff.infra.registry import RegistryError
 from lambdiff.infra.settings import StackSettings
 from lambdiff.stages import Stages
 from support.aws_resources import REGION, refusing, write_manifest
@@ -272,6 +280,63 @@ def test_an_export_is_complete_and_needs_no_aws(model: str, tmp_path: Path) -> N
     assert not list(tmp_path.glob(".exported*"))
 
 
+@pytest.fixture
+def exporting(model: str, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """Starts an export to `tmp_path/exported/lambdiff` on a machine on which Node is not installed."""
+    (tmp_path / "exported").mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "JSII_NODE"}
+    with RegistryServer() as registry:
+        registry.push("{}")
+        image = f"{registry.host}/lambda/python:3.12"
+        options = ["--model", model, "--account", "123456789012", "--region", "eu-west-1", "--base-image", image]
+        command = [sys.executable, "-m", "lambdiff", "deploy", *options, "--export", "exported/lambdiff"]
+        yield lambda: subprocess.Popen(
+            ["/usr/bin/env", "--default-signal=INT,TERM", *command], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, env={**environment, "PATH": "/usr/bin/no", "MARK": str(tmp_path)},
+        )  # fmt: skip
+
+
+@pytest.mark.linux
+def test_an_export_needs_no_node(exporting: Callable[[], subprocess.Popen[str]], tmp_path: Path) -> None:
+    """The CDK app runs with the Node of its wheel, and prints nothing about it."""
+    process = exporting()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert out == "exported/lambdiff: lambdiff, for account 123456789012 in eu-west-1\n"
+    assert "!!" not in err
+    assert [path.name for path in (tmp_path / "exported").iterdir()] == ["lambdiff"]
+
+
+@pytest.mark.linux
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_export_leaves_nothing(
+    exporting: Callable[[], subprocess.Popen[str]], tmp_path: Path, number: int
+) -> None:
+    """Neither files nor processes are left, although Node was running."""
+    process = exporting()
+    while not list((tmp_path / "exported").glob(".lambdiff.*/temporary/*")):  # Node's
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, err
+    assert list((tmp_path / "exported").iterdir()) == []
+    deadline = time.monotonic() + 20
+    while marked_processes(str(tmp_path)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def marked_processes(mark: str) -> list[str]:
+    """Return the ids of running processes with MARK in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"MARK={mark}\0".encode() in (folder / "environ").read_bytes():
+                found.append(folder.name)
+    return found
+
+
 def test_an_export_replaces_nothing(model: str, tmp_path: Path) -> None:
     """An existing folder is refused, also a link that leads nowhere, and so is an account without a region."""
     options = DeployOptions(model=model, region="eu-west-1")
@@ -299,16 +364,13 @@ def test_a_folder_that_cannot_be_written_is_found_before_anything_is_baked(
 def test_an_export_names_a_region_without_function_urls(
     model: str, aws: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is refused wherever the region comes from; with `force`, a note says so."""
+    """It is refused wherever the region comes from, but not with `force`."""
     monkeypatch.setenv("AWS_REGION", "ca-west-1")
     with pytest.raises(ConfigurationError, match="no Function URLs in ca-west-1"):
         export(DeployOptions(model=model), tmp_path / "new", Stages())
-    with RegistryServer() as registry:
-        registry.push("{}")
-        image = f"{registry.host}/lambda/python:3.12"
-        options = DeployOptions(model=model, region="ca-west-1", force=True, overrides={"base_image": image})
-        exported = export(options, tmp_path / "new", Stages(), account_id="123456789012")
-    assert "no Function URLs in ca-west-1" in exported.notes[0]
+    options = DeployOptions(model=model, force=True, overrides={"base_image": "localhost:1/python:3.12"})
+    with pytest.raises(RegistryError, match="localhost:1"):
+        export(options, tmp_path / "new", Stages())
 
 
 @pytest.mark.parametrize(
