@@ -61,6 +61,7 @@ class _Handling:
         self.received: int | None = None
         """The first signal's number."""
         self._numbers: list[int] = []
+        self._report_ignored = sys.unraisablehook
         self._ended = threading.Event()
 
     def start(self) -> None:
@@ -70,6 +71,7 @@ class _Handling:
             os.set_blocking(writer, False)
             signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
             threading.Thread(target=self._watch, args=(reader,), name="lambdiff-signals", daemon=True).start()
+        sys.unraisablehook = self._repeat_ignored
         self._numbers = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
         for number in self._numbers:
             signal.signal(number, self._handle)
@@ -79,6 +81,7 @@ class _Handling:
         for number in self._numbers:
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
+        sys.unraisablehook = self._report_ignored
         self._ended.set()
 
     def end(self, code: int) -> NoReturn:
@@ -92,6 +95,13 @@ class _Handling:
         if not self.received:
             self.received = number
             raise KeyboardInterrupt
+
+    def _repeat_ignored(self, ignored: sys.UnraisableHookArgs) -> None:
+        """Let `_watch` repeat a signal whose exception Python has ignored, as in the callback of a weak reference."""
+        if self.received and ignored.exc_type is KeyboardInterrupt:
+            self.received = None
+        else:
+            self._report_ignored(ignored)
 
     def _watch(self, reader: int) -> None:
         while True:

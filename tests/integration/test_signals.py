@@ -71,8 +71,33 @@ def test_a_model_that_is_being_loaded_or_run_is_not_waited_for(tmp_path: Path, n
     """Whatever a local generation is doing, a signal ends it with the exit code that shells know."""
     process = start(*LAMBDIFF, "generate", "a cat", "--steps", "100", "--local", cwd=tmp_path)
     wait_until(lambda: "libopenvino_intel_cpu" in Path(f"/proc/{process.pid}/maps").read_text(), process)
-    assert stop(process, number) == (code, "", "\nStopped.\n")
+    ended, out, err = stop(process, number)
+    assert (ended, out, err.strip()) == (code, "", "Stopped.")
     assert list(tmp_path.iterdir()) == []
+
+
+IGNORED = """
+import os, signal, time, weakref
+from lambdiff.termination import on_signals
+
+class Thing:
+    pass
+
+def callback(_):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.01)
+
+with on_signals():
+    thing = Thing()
+    reference = weakref.ref(thing, callback)
+    del thing
+    time.sleep(30)
+"""
+
+
+def test_an_interruption_that_python_ignores_is_repeated() -> None:
+    """In the callback of a weak reference, as the import system has some, Python would only print the exception."""
+    assert stop(start(sys.executable, "-c", IGNORED)) == (143, "", "")
 
 
 @pytest.mark.engine
