@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from typing import get_args
 
 import msgspec
 import numpy as np
@@ -15,12 +16,12 @@ from lambdiff.engine.diffusers import DiffusersEngine
 from lambdiff.engine.manifest import Diffusion
 from lambdiff.engine.openvino import OpenVinoEngine
 from lambdiff.errors import Cancelled, ConfigurationError, InvalidRequest, LambdiffError
-from lambdiff.protocol.contract import Generation
+from lambdiff.protocol.contract import Generation, SchedulerName
 from support import tiny_pipeline
 
 pytestmark = pytest.mark.engine
 
-SCHEDULERS = ("ddim", "dpmpp_2m", "euler", "lcm", "pndm")
+SCHEDULERS = get_args(SchedulerName)
 
 
 def request_with(**changes):

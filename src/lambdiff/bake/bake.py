@@ -23,12 +23,13 @@ from lambdiff.bake import (
     provenance,
     scheduler_config,
     sources,
+    trial,
 )
+from lambdiff.bake.defaults import choose as choose_defaults
 from lambdiff.bake.manifest_builder import Choices
 from lambdiff.bake.parameters import DefaultOverrides, Precision, Progress
-from lambdiff.bake.pipeline_folder import ModelTraits
 from lambdiff.engine import manifest as manifests
-from lambdiff.engine.manifest import Approximations, EngineName, InferencePrecision, Manifest
+from lambdiff.engine.manifest import EngineName, InferencePrecision, Manifest
 
 
 def bake(
@@ -88,7 +89,8 @@ def bake(
         The manifest that was written.
 
     Raises:
-        ModelError: the source is not a supported model, or a converted part differs from the original.
+        ModelError: the source is not a supported model, a converted part differs from the original, or the result
+            cannot generate an image.
         ConfigurationError: the hub cannot be reached, or a revision is missing.
         OutputError: `out` exists or cannot be written.
         MissingExtra: the `bake` extra is not installed.
@@ -99,7 +101,7 @@ def bake(
         'int8'
     """
     parameters.check_calibration(calibration, precision)
-    defaults = parameters.check_defaults(defaults)
+    overrides = parameters.check_defaults(defaults)
     approximations = parameters.make_approximations(guidance_interval, deepcache_interval)
     if engine == "diffusers":
         parameters.check_unconverted(precision, decoder, approximations, static_shapes, inference_precision)
@@ -111,52 +113,50 @@ def bake(
         static_shapes=parameters.choose_static_shapes(static_shapes, engine, precision, approximations, native_size),
         inference_precision=inference_precision,
         native_size=native_size,
-        defaults=defaults,
         vocabulary=vocabulary,
         notes=notes,
     )
 
     with output_folder.scratch_folder(out) as scratch:
         model = sources.resolve(source, revision, scratch, progress)
-        index = pipeline_folder.check(model.folder)
-        convert = families.converter(model.folder, index) if engine == "openvino" else None
-        pipeline_folder.check_native_size(model.folder, native_size)
-        scheduler = scheduler_config.read(model.folder)
+        # 1. Everything that can be refused, from the configuration files alone.
+        pipeline = pipeline_folder.read(model.folder)
+        families.check_engine(model.folder, pipeline.pipeline_class, engine)
+        pipeline_folder.check_native_size(pipeline, native_size)
+        tiny_decoder = _fetch_tiny_decoder(decoder, scratch, progress)
+        if tiny_decoder:
+            pipeline_folder.check_tiny_decoder(pipeline, model.folder, tiny_decoder)
+        scheduler = scheduler_config.read(model.folder, pipeline.pipeline_class)
+        inferred = choose_defaults(model.entry, pipeline, scheduler, native_size, overrides)
+        for note in (*scheduler.replaced, *inferred.notes):
+            progress(f"note: {note}")
+        # 2. The files of the model.
         folder = scratch / "model"
         folder.mkdir()
-        if convert is None:
-            traits = pipeline_folder.copy(model.folder, folder, index, progress)
+        if engine == "diffusers":
+            traits = pipeline_folder.copy(model.folder, folder, pipeline, progress)
         else:
-            traits = _convert(convert, model.folder, folder, precision, decoder, approximations, progress)
+            traits = families.converter(pipeline.pipeline_class)(
+                model.folder,
+                folder,
+                pipeline,
+                precision="f16" if precision == "auto" else precision,
+                tiny_decoder=tiny_decoder,
+                deepcache=approximations.deepcache_interval > 1,
+                progress=progress,
+            )
+        # 3. The manifest.
         facts = provenance.complete(model, name, revision, license, origin, decoder)
         provenance.write_notice(facts, model, folder)
-        manifest = manifest_builder.build_manifest(facts, traits, scheduler, choices, model.entry)
+        manifest = manifest_builder.build_manifest(facts, pipeline, traits, scheduler, inferred, choices)
         _warn_if_unguided(manifest, progress)
         if precision == "w8a8":
             _quantize(folder, manifest, calibration, progress)
         manifest = _write_manifest(folder, manifest, progress)
+        # 4. Nothing is baked that cannot generate.
+        trial.generate(folder, manifest, progress)
         output_folder.move_into_place(folder, out)
     return manifest
-
-
-def _convert(
-    convert: families.Converter,
-    pipeline: Path,
-    folder: Path,
-    precision: Precision,
-    decoder: str | Path,
-    approximations: Approximations,
-    progress: Progress,
-) -> ModelTraits:
-    """Convert `pipeline` into `folder`, after downloading the tiny decoder if it is not on this machine."""
-    return convert(
-        pipeline,
-        folder,
-        precision="f16" if precision == "auto" else precision,
-        tiny_decoder=_fetch_tiny_decoder(decoder, folder.parent, progress),
-        deepcache=approximations.deepcache_interval > 1,
-        progress=progress,
-    )
 
 
 def _fetch_tiny_decoder(decoder: str | Path, scratch: Path, progress: Progress) -> Path | None:

@@ -1,19 +1,24 @@
 """Model families: the module that converts each class of pipeline for the OpenVINO engine.
 
-To add a family, add a module with a `convert` function and an entry in `converter`.
+To add a family, add a module with a `convert` function, and its pipeline classes to `ENGINES` and `converter`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from lambdiff.bake.parameters import Progress, StoragePrecision
-from lambdiff.bake.pipeline_folder import ModelTraits
+from lambdiff.bake.pipeline_folder import ModelTraits, PipelineConfig
+from lambdiff.engine.manifest import EngineName
 from lambdiff.errors import ModelError
 
-_STABLE_DIFFUSION: Final = ("StableDiffusionPipeline", "LatentConsistencyModelPipeline")
-_SUPPORTED: Final = (*_STABLE_DIFFUSION,)
+ENGINES: Final[dict[str, tuple[EngineName, ...]]] = {
+    "StableDiffusionPipeline": ("openvino", "diffusers"),
+    "LatentConsistencyModelPipeline": ("openvino", "diffusers"),
+    "StableDiffusionXLPipeline": ("diffusers",),
+}
+"""diffusers' class of a pipeline -> the engines that run it. Other classes need more than a prompt, or have no UNet."""
 
 
 class Converter(Protocol):
@@ -23,6 +28,7 @@ class Converter(Protocol):
         self,
         folder: Path,
         destination: Path,
+        pipeline: PipelineConfig,
         *,
         precision: StoragePrecision,
         tiny_decoder: Path | None,
@@ -32,22 +38,31 @@ class Converter(Protocol):
         """Convert a pipeline; see `stable_diffusion.convert`."""
 
 
-def converter(folder: Path, index: dict[str, Any]) -> Converter:
-    """Return the converter for a pipeline.
+def check_engine(folder: Path, pipeline_class: str, engine: EngineName) -> None:
+    """Reject a pipeline that the engine cannot run.
 
     Args:
         folder: the pipeline's folder, named in the error.
-        index: the content of its `model_index.json`.
+        pipeline_class: the name of diffusers' class.
+        engine: the engine that will run the model.
 
     Raises:
-        ModelError: the pipeline class belongs to no family.
+        ModelError: it runs other classes only.
     """
-    pipeline_class = str(index.get("_class_name"))
-    if pipeline_class in _STABLE_DIFFUSION:
-        from lambdiff.bake import stable_diffusion  # imports torch
+    engines = ENGINES.get(pipeline_class, ())
+    if engine in engines:
+        return
+    others = f"Bake a text-to-image pipeline: {', '.join(ENGINES)}."
+    fix = f'Pass `engine="{engines[0]}"`.' if engines else others
+    raise ModelError(f"{folder} is a {pipeline_class}, which the engine {engine} does not run.", fix=fix)
 
-        return stable_diffusion.convert
-    raise ModelError(
-        f"{folder} is a {pipeline_class}; the OpenVINO engine runs only {' and '.join(_SUPPORTED)}.",
-        fix='Pass `engine="diffusers"`.',
-    )
+
+def converter(pipeline_class: str) -> Converter:
+    """Return the converter for a pipeline class that the OpenVINO engine runs."""
+    match pipeline_class:
+        case "StableDiffusionPipeline" | "LatentConsistencyModelPipeline":
+            from lambdiff.bake import stable_diffusion  # imports torch
+
+            return stable_diffusion.convert
+        case _:
+            raise ValueError(pipeline_class)

@@ -5,21 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
 
-import msgspec
-
-from lambdiff.bake.catalogue import CatalogueEntry
-from lambdiff.bake.parameters import DefaultOverrides
-from lambdiff.bake.pipeline_folder import ModelTraits
+from lambdiff.bake.defaults import InferredDefaults
+from lambdiff.bake.pipeline_folder import ModelTraits, PipelineConfig
 from lambdiff.bake.provenance import BAKED_BY, NO_SAFETY_CHECKER, Provenance
 from lambdiff.bake.scheduler_config import SchedulerConfig
 from lambdiff.engine import manifest as manifests
 from lambdiff.engine.manifest import Approximations, EngineName, InferencePrecision, Manifest, Text
-from lambdiff.protocol.contract import Defaults
-
-_STEPS: Final = 25
-_GUIDANCE_SCALE: Final = 7.5
+from lambdiff.protocol.contract import Limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,23 +24,19 @@ class Choices:
     static_shapes: bool
     inference_precision: InferencePrecision
     native_size: tuple[int, int] | None
-    defaults: DefaultOverrides | None
     vocabulary: Sequence[str]
     notes: str
 
 
 def build_manifest(
     provenance: Provenance,
+    pipeline: PipelineConfig,
     traits: ModelTraits,
     scheduler: SchedulerConfig,
+    inferred: InferredDefaults,
     choices: Choices,
-    entry: CatalogueEntry | None,
 ) -> Manifest:
-    """Return the manifest, with an empty list of files because the folder is not final yet.
-
-    Raises:
-        msgspec.ValidationError: a default is out of the contract's range.
-    """
+    """Return the manifest, with an empty list of files because the folder is not final yet."""
     return Manifest(
         format=manifests.FORMAT,
         name=provenance.name,
@@ -55,7 +44,8 @@ def build_manifest(
         license=provenance.license,
         engine=choices.engine,
         precision=traits.precision,
-        defaults=_default_parameters(entry, traits, scheduler, choices.native_size, choices.defaults),
+        defaults=inferred.defaults,
+        limits=Limits(schedulers=scheduler.supported),
         files=[],
         diffusion=scheduler.diffusion,
         latents=traits.latents,
@@ -64,33 +54,10 @@ def build_manifest(
         static_shapes=choices.static_shapes,
         inference_precision=choices.inference_precision,
         approximations=choices.approximations,
-        guidance_embedding=traits.guidance_embedding,
+        guidance_embedding=pipeline.guidance_embedding,
         tiny_decoder=traits.tiny_decoder,
         origin=list(provenance.origin),
-        notes=" ".join(filter(None, (choices.notes, NO_SAFETY_CHECKER))),
+        notes=" ".join(filter(None, (choices.notes, *scheduler.replaced, *inferred.notes, NO_SAFETY_CHECKER))),
         baked_by=BAKED_BY,
         baked_on=datetime.now(UTC).date().isoformat(),
     )
-
-
-def _default_parameters(
-    entry: CatalogueEntry | None,
-    traits: ModelTraits,
-    scheduler: SchedulerConfig,
-    native_size: tuple[int, int] | None,
-    overrides: DefaultOverrides | None,
-) -> Defaults:
-    """Return the defaults from the catalogue or the model's own files, with the caller's overrides."""
-    if entry:
-        defaults: dict[str, Any] = msgspec.to_builtins(entry.defaults)
-    else:
-        side = traits.sample_size * traits.latents.factor
-        width, height = native_size or (side, side)
-        defaults = {
-            "num_inference_steps": _STEPS,
-            "guidance_scale": _GUIDANCE_SCALE,
-            "width": width,
-            "height": height,
-            "scheduler": scheduler.default_scheduler,
-        }
-    return msgspec.convert(defaults | dict(overrides or {}), Defaults)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lambdiff.bake import pipeline_folder
 from lambdiff.errors import ModelError
 
 
@@ -58,7 +59,11 @@ def load(model_class: Any, folder: Path) -> Any:
     """
     try:
         model, report = model_class.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, local_files_only=True
+            folder,
+            use_safetensors=True,
+            variant=pipeline_folder.variant(folder),
+            output_loading_info=True,
+            local_files_only=True,
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,39 +17,76 @@ _PICKLE_SUFFIXES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _COPIED_SUFFIXES: Final = (".safetensors", ".json", ".txt", ".model")
 _UNUSED_COMPONENTS: Final = ("safety_checker", "feature_extractor", "image_encoder")
 _FIX_DAMAGED: Final = "Download or save the model again."
+_SAMPLE_SIZE: Final = 64
+"""The size of the latents if the UNet does not say: 512 pixels, as in Stable Diffusion 1."""
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """What a pipeline's configuration files say about the model, read before any weights are loaded.
+
+    Attributes:
+        index: the content of `model_index.json`.
+        unet: the configuration of the UNet.
+        latents: shape and scale of the latents.
+        sample_size: (height, width) of the latents that the UNet was trained on.
+        guidance_embedding: width of the UNet's embedding of the guidance scale, or None.
+        tiny_decoder: whether the pipeline's own autoencoder is an AutoencoderTiny.
+    """
+
+    index: dict[str, Any]
+    unet: dict[str, Any]
+    latents: Latents
+    sample_size: tuple[int, int]
+    guidance_embedding: int | None
+    tiny_decoder: bool
+
+    @property
+    def pipeline_class(self) -> str:
+        """The name of diffusers' class."""
+        return str(self.index.get("_class_name"))
 
 
 @dataclass(frozen=True)
 class ModelTraits:
-    """The properties of a model, from its own files.
+    """The properties of the files that an engine will read.
 
     Attributes:
-        precision: how its weights are stored, such as `f16`.
+        precision: how the weights are stored, such as `f16`.
         latents: shape and scale of the latents.
         max_length: tokens of a prompt, padding included.
-        sample_size: height and width of the latents that the UNet was trained on.
-        guidance_embedding: width of the UNet's embedding of the guidance scale, or None.
-        tiny_decoder: whether the autoencoder is an AutoencoderTiny.
+        tiny_decoder: whether the decoder is that of an AutoencoderTiny.
     """
 
     precision: str
     latents: Latents
     max_length: int
-    sample_size: int
-    guidance_embedding: int | None
     tiny_decoder: bool
 
 
-def check(folder: Path) -> dict[str, Any]:
-    """Check that the folder is a pipeline stored without pickles.
-
-    Returns:
-        The content of `model_index.json`.
+def read(folder: Path) -> PipelineConfig:
+    """Read the configuration of a pipeline that is stored without pickles.
 
     Raises:
-        ModelError: the folder is not a pipeline, or a component has its weights only as pickles.
+        ModelError: the folder is not a pipeline, a component has its weights only as pickles, or a configuration is
+            missing or not that of a supported model.
     """
     index = read_json(folder / "model_index.json")
+    _check_weights(folder, index)
+    unet = read_json(folder / "unet" / "config.json")
+    latents, is_tiny = read_latents(folder / "vae", folder / "unet")
+    return PipelineConfig(
+        index=index,
+        unet=unet,
+        latents=latents,
+        sample_size=_sample_size(unet, folder),
+        guidance_embedding=unet.get("time_cond_proj_dim"),
+        tiny_decoder=is_tiny,
+    )
+
+
+def _check_weights(folder: Path, index: dict[str, Any]) -> None:
+    """Check that no component has its weights only as pickles."""
     for component in required_components(index):
         files = list((folder / component).glob("*"))
         pickles = [path for path in files if path.suffix in _PICKLE_SUFFIXES]
@@ -57,7 +95,35 @@ def check(folder: Path) -> dict[str, Any]:
                 f"{pickles[0]} is a pickle, which can run code when it is read.",
                 fix="Save the pipeline with safe_serialization=True and bake that.",
             )
-    return index
+
+
+def _sample_size(unet: dict[str, Any], folder: Path) -> tuple[int, int]:
+    """Return (height, width) in latents; diffusers takes one number for both, or two."""
+    match unet.get("sample_size", _SAMPLE_SIZE) or _SAMPLE_SIZE:
+        case int(side) if side > 0:
+            return side, side
+        case [int(height), int(width)] if height > 0 and width > 0:
+            return height, width
+        case other:
+            raise ModelError(f"The UNet of {folder} has the sample_size {other!r}.", fix=_FIX_DAMAGED)
+
+
+def variant(folder: Path) -> str | None:
+    """Return the variant of a component's weights, such as `fp16`, if there are no others.
+
+    Example:
+        >>> path = Path("unet/diffusion_pytorch_model.fp16.safetensors")
+        >>> variant_of(path)
+        'fp16'
+    """
+    variants = {variant_of(path) for path in folder.glob("*.safetensors")}
+    return None if not variants or None in variants else min(filter(None, variants))
+
+
+def variant_of(weights: Path) -> str | None:
+    """Return the part of a weights file's name that diffusers calls its variant, or None."""
+    found = re.fullmatch(r"(?:diffusion_pytorch_model|model)(?:\.(\w+))?(?:-\d+-of-\d+)?\.safetensors", weights.name)
+    return found[1] if found else None
 
 
 def required_components(index: dict[str, Any]) -> list[str]:
@@ -66,7 +132,7 @@ def required_components(index: dict[str, Any]) -> list[str]:
     return [name for name in present if name not in _UNUSED_COMPONENTS]
 
 
-def check_native_size(folder: Path, native_size: tuple[int, int] | None) -> None:
+def check_native_size(pipeline: PipelineConfig, native_size: tuple[int, int] | None) -> None:
     """Reject a native size that the model's latents cannot have.
 
     Raises:
@@ -74,8 +140,7 @@ def check_native_size(folder: Path, native_size: tuple[int, int] | None) -> None
     """
     if native_size is None:
         return
-    latents, _ = read_latents(folder / "vae", folder / "unet")
-    step = latents.factor * latents.multiple
+    step = pipeline.latents.factor * pipeline.latents.multiple
     width, height = native_size
     if width % step or height % step:
         raise InvalidRequest(
@@ -83,34 +148,65 @@ def check_native_size(folder: Path, native_size: tuple[int, int] | None) -> None
         )
 
 
-def copy(folder: Path, destination: Path, index: dict[str, Any], progress: Progress) -> ModelTraits:
+def check_tiny_decoder(pipeline: PipelineConfig, folder: Path, tiny_decoder: Path) -> None:
+    """Reject a tiny decoder for other latents than the pipeline's.
+
+    Args:
+        pipeline: the pipeline's configuration.
+        folder: the pipeline's folder.
+        tiny_decoder: the folder of an AutoencoderTiny.
+
+    Raises:
+        ModelError: it is not an AutoencoderTiny, or its latents have other channels or another scale.
+    """
+    latents, is_tiny = read_latents(tiny_decoder, folder / "unet")
+    if not is_tiny:
+        raise ModelError(f"{tiny_decoder} is not an AutoencoderTiny.", fix="Pass the folder of an AutoencoderTiny.")
+    own = pipeline.latents
+    if (latents.channels, latents.factor) != (own.channels, own.factor):
+        raise ModelError(
+            f"The decoder in {tiny_decoder} reads latents of {latents.channels} channels at 1/{latents.factor} of the "
+            f"size; the model has {own.channels} channels at 1/{own.factor}.",
+            fix="Pass a tiny decoder for this model's latents.",
+        )
+
+
+def copy(folder: Path, destination: Path, pipeline: PipelineConfig, progress: Progress) -> ModelTraits:
     """Copy the required components unchanged, for the diffusers engine; the index lists the others as absent.
 
     Raises:
         ModelError: a configuration is missing or incomplete.
     """
     progress("copying")
+    index = pipeline.index
     for component in required_components(index):
-        (destination / component).mkdir()
-        for path in sorted((folder / component).iterdir()):
-            if path.suffix in _COPIED_SUFFIXES:
-                shutil.copyfile(path, destination / component / path.name)
+        _copy_component(folder / component, destination / component)
     absent: dict[str, Any] = {name: [None, None] for name in _UNUSED_COMPONENTS if name in index}
     if "safety_checker" in index:
         absent["requires_safety_checker"] = False
     (destination / "model_index.json").write_text(json.dumps(index | absent, indent=2) + "\n", encoding="utf-8")
-
-    latents, is_tiny = read_latents(destination / "vae", destination / "unet")
-    unet = read_json(destination / "unet" / "config.json", "sample_size")
     tokenizer = read_json(destination / "tokenizer" / "tokenizer_config.json", "model_max_length")
+    text = read_json(destination / "text_encoder" / "config.json", "max_position_embeddings")
     return ModelTraits(
         precision="f32",
-        latents=latents,
-        max_length=int(tokenizer["model_max_length"]),
-        sample_size=unet["sample_size"],
-        guidance_embedding=unet.get("time_cond_proj_dim"),
-        tiny_decoder=is_tiny,
+        latents=pipeline.latents,
+        max_length=min(int(tokenizer["model_max_length"]), text["max_position_embeddings"]),
+        tiny_decoder=pipeline.tiny_decoder,
     )
+
+
+def _copy_component(folder: Path, destination: Path) -> None:
+    """Copy one component, with its weights under the names that diffusers looks for first."""
+    destination.mkdir()
+    only = variant(folder)
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in _COPIED_SUFFIXES or (path.suffix == ".safetensors" and variant_of(path) != only):
+            continue
+        if only and path.name.endswith(f".index.{only}.json"):  # names the files of sharded weights
+            plain = path.read_text(encoding="utf-8").replace(f".{only}-", "-")
+            (destination / path.name.replace(f".{only}", "")).write_text(plain, encoding="utf-8")
+        else:
+            shutil.copyfile(path, destination / (path.name.replace(f".{only}", "", 1) if only else path.name))
 
 
 def read_latents(autoencoder: Path, unet: Path) -> tuple[Latents, bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Final
 from lambdiff.bake import catalogue
 from lambdiff.bake.catalogue import CatalogueEntry
 from lambdiff.bake.parameters import Progress
-from lambdiff.errors import ConfigurationError, did_you_mean
+from lambdiff.errors import ConfigurationError, ModelError, did_you_mean
 
 _DOWNLOADED: Final = ("*.json", "*.txt", "*.safetensors", "*.bin", "LICENSE*")
 _NOT_DOWNLOADED: Final = ("safety_checker/*", "feature_extractor/*", "vae_encoder/*", "*.fp16.*", "*.non_ema.*")
+
+_HUB_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+_WEIGHTS: Final = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx")
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,19 @@ def resolve(source: str | Path, revision: str | None, scratch: Path, progress: P
 
     Raises:
         ConfigurationError: `source` is neither a folder nor a model, the revision is missing, or the download failed.
+        ModelError: `source` is a file.
     """
     if os.path.isdir(source):  # unlike Path.is_dir, it accepts any text
         return Source(Path(source))
     if entry := catalogue.find(str(source)):
         return Source(download(entry, scratch, progress, revision=revision), entry)
     hub_id = str(source)
-    if "/" not in hub_id or hub_id.startswith((".", "/", "~")):
+    if os.path.exists(source):
+        raise ModelError(
+            f"{hub_id} is a file, and only folders that diffusers saved can be baked.",
+            fix="Save the model as a folder: `StableDiffusionPipeline.from_single_file(...).save_pretrained(...)`.",
+        )
+    if not _HUB_ID.fullmatch(hub_id) or hub_id.endswith(_WEIGHTS):
         nearest = did_you_mean(hub_id, catalogue.CATALOGUE) or "."
         raise ConfigurationError(
             f"{hub_id} is neither a folder nor a model in the catalogue{nearest}",

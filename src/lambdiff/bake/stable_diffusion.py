@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lambdiff.bake import graph_rewrites, modules, pipeline_folder
 from lambdiff.bake.convert import WeightFormat, convert_module
 from lambdiff.bake.parameters import Progress, StoragePrecision
-from lambdiff.bake.pipeline_folder import ModelTraits
+from lambdiff.bake.pipeline_folder import ModelTraits, PipelineConfig
 from lambdiff.engine import deepcache as deepcache_graphs
 from lambdiff.engine.core import core
 from lambdiff.engine.manifest import Latents
@@ -52,6 +52,7 @@ class _Configuration(NamedTuple):
 def convert(
     folder: Path,
     destination: Path,
+    pipeline: PipelineConfig,
     *,
     precision: StoragePrecision,
     tiny_decoder: Path | None,
@@ -63,6 +64,7 @@ def convert(
     Args:
         folder: a checked diffusers folder.
         destination: an existing folder.
+        pipeline: the pipeline's configuration.
         precision: how weights are stored.
         tiny_decoder: the folder of an AutoencoderTiny that replaces the pipeline's own autoencoder.
         deepcache: whether the UNet must support DeepCache, see `engine/deepcache.py`.
@@ -73,7 +75,7 @@ def convert(
     """
     _silence_libraries()
     autoencoder = tiny_decoder or folder / "vae"
-    configuration = _read_configuration(folder, autoencoder)
+    configuration = _read_configuration(folder, autoencoder, pipeline.unet)
     max_length = _write_tokenizer(folder, destination, configuration.text["max_position_embeddings"])
     weights = _WEIGHTS[precision]
     examples = _ExampleInputs(configuration, max_length)
@@ -88,8 +90,6 @@ def convert(
         precision=precision,
         latents=configuration.latents,
         max_length=max_length,
-        sample_size=configuration.unet["sample_size"],
-        guidance_embedding=configuration.unet.get("time_cond_proj_dim"),
         tiny_decoder=configuration.tiny_decoder,
     )
 
@@ -162,12 +162,11 @@ def _silence_libraries() -> None:
     nncf.set_log_level(logging.ERROR)
 
 
-def _read_configuration(folder: Path, autoencoder: Path) -> _Configuration:
+def _read_configuration(folder: Path, autoencoder: Path, unet: dict[str, Any]) -> _Configuration:
     latents, is_tiny = pipeline_folder.read_latents(autoencoder, folder / "unet")
     text = pipeline_folder.read_json(
         folder / "text_encoder" / "config.json", "hidden_size", "vocab_size", "max_position_embeddings"
     )
-    unet = pipeline_folder.read_json(folder / "unet" / "config.json", "sample_size")
     _check_unet(unet, text["hidden_size"], latents.channels)
     return _Configuration(text, unet, latents, is_tiny)
 
@@ -176,7 +175,9 @@ def _check_unet(config: dict[str, Any], text_width: int, channels: int) -> None:
     # An addition embedding of type "text" is pooled from the prompt inside the UNet; other types need more inputs.
     for key in ("addition_embed_type", "encoder_hid_dim", "class_embed_type", "num_class_embeds"):
         if config.get(key) is not None and (key, config[key]) != ("addition_embed_type", "text"):
-            raise ModelError(f"The UNet has {key}, which is not supported.", fix='Pass `engine="diffusers"`.')
+            raise ModelError(
+                f"The UNet has {key}, which is not supported.", fix="Bake a model that generates from a prompt alone."
+            )
     expectations = {
         "in_channels": (channels, "the decoder reads latents with a different number of channels"),
         "out_channels": (channels, "the model does not generate images from text"),

@@ -80,6 +80,7 @@ class LatencyReport(Struct, frozen=True, kw_only=True):
     threads: int
     guidance_scale: float
     scheduler: str
+    sigma_schedule: str
     rounds: int
     startup: Startup
     results: list[ConfigurationResult]
@@ -105,6 +106,7 @@ def make_report(endpoint: str, plan: BenchPlan, series: Sequence[Series], rounds
         threads=health.threads,
         guidance_scale=generation.guidance_scale,
         scheduler=generation.scheduler,
+        sigma_schedule=generation.sigma_schedule,
         rounds=rounds,
         startup=Startup(
             health_seconds=round(plan.health_seconds, 4),

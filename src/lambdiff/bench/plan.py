@@ -37,6 +37,7 @@ def make_plan(
     sizes: Sequence[tuple[int, int]] = (),
     guidance_scale: float | None = None,
     scheduler: str | None = None,
+    sigma_schedule: str | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> BenchPlan:
     """Query the endpoint's health and resolve the configurations to measure. No image is generated.
@@ -48,6 +49,7 @@ def make_plan(
         sizes: (width, height) in pixels; by default the model's.
         guidance_scale: 0 to 30; by default the model's.
         scheduler: the sampler; by default the model's.
+        sigma_schedule: the spacing of the noise levels; by default the model's, if the sampler is.
         clock: seconds, from any starting point.
 
     Raises:
@@ -55,7 +57,12 @@ def make_plan(
         EndpointRefused: the model does not support a value.
         LambdiffError: the endpoint does not answer; see `Client.health`.
     """
-    shared = {"prompt": prompt, "guidance_scale": guidance_scale, "scheduler": scheduler}
+    shared = {
+        "prompt": prompt,
+        "guidance_scale": guidance_scale,
+        "scheduler": scheduler,
+        "sigma_schedule": sigma_schedule,
+    }
     requests = _requests(steps or [None], sizes, shared)  # raises before anything is sent
     started = clock()
     health = client.health()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import click
 
-from lambdiff.bake.parameters import Precision
+from lambdiff.bake.parameters import DefaultOverrides, Precision
 from lambdiff.cli import completion, echo_json
 from lambdiff.cli.inputs import decode
-from lambdiff.cli.options import json_option
-from lambdiff.cli.value_types import Value, number, whole
+from lambdiff.cli.options import json_option, scheduler_option, sigma_schedule_option
+from lambdiff.cli.value_types import Size, Value, number, whole
 from lambdiff.engine.manifest import EngineName, InferencePrecision
 from lambdiff.printable import printable
+from lambdiff.protocol import contract
+from lambdiff.protocol.contract import SchedulerName, SigmaSchedule
 
 
 def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Path | None) -> tuple[str, ...] | None:
@@ -90,6 +93,17 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
     show_default=True,
     help="Arithmetic: bf16 if the processor supports it, or always f32.",
 )
+@click.option(
+    "--steps", "--num-inference-steps", "num_inference_steps", type=Value(contract.Steps), metavar="N",
+    help="Denoising steps of requests that do not say.  [default: the model's]",
+)  # fmt: skip
+@click.option(
+    "--guidance", "--guidance-scale", "guidance_scale", type=Value(contract.Guidance), metavar="SCALE",
+    help="Guidance scale of requests that do not say.  [default: the model's]",
+)  # fmt: skip
+@click.option("--size", type=Size(), metavar="WxH", help="Size of requests that do not say.  [default: the model's]")
+@scheduler_option
+@sigma_schedule_option
 @click.option("--revision", metavar="COMMIT", help="Commit on the hub; required for models outside the catalogue.")
 @click.option(
     "--name", metavar="NAME", help="Name of the model in replies.  [default: the catalogue's, or the folder's]"
@@ -109,6 +123,11 @@ def bake(
     deepcache_interval: int,
     static_shapes: bool | None,
     inference_precision: InferencePrecision,
+    num_inference_steps: int | None,
+    guidance_scale: float | None,
+    size: tuple[int, int] | None,
+    scheduler: SchedulerName | None,
+    sigma_schedule: SigmaSchedule | None,
     revision: str | None,
     name: str | None,
     license: str | None,
@@ -125,11 +144,20 @@ def bake(
 
     \b
         lambdiff bake tiny-sd -o tiny-sd --precision int8 --decoder tiny
-        lambdiff bake ./my-pipeline -o my-model --license MIT
+        lambdiff bake ./my-pipeline -o my-model --license MIT --steps 20 --scheduler "DPM++ 2M Karras"
         lambdiff bake owner/model --revision 0123abc -o model
     """
     from lambdiff.bake import bake as baking
 
+    width, height = size or (None, None)
+    given = {
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "width": width,
+        "height": height,
+        "scheduler": scheduler,
+        "sigma_schedule": sigma_schedule,
+    }
     manifest = baking.bake(
         source,
         output,
@@ -141,6 +169,7 @@ def bake(
         deepcache_interval=deepcache_interval,
         static_shapes=static_shapes,
         inference_precision=inference_precision,
+        defaults=cast(DefaultOverrides, {key: value for key, value in given.items() if value is not None}),
         revision=revision,
         name=name,
         license=license,
@@ -150,5 +179,5 @@ def bake(
     if as_json:
         echo_json(manifest)
     else:
-        size = sum(file.size for file in manifest.files)
-        click.echo(f"{output}: {manifest.name}, {manifest.engine}, {manifest.precision}, {size / 1e6:,.1f} MB")
+        total = sum(file.size for file in manifest.files)
+        click.echo(f"{output}: {manifest.name}, {manifest.engine}, {manifest.precision}, {total / 1e6:,.1f} MB")

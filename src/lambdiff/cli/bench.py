@@ -16,6 +16,7 @@ from lambdiff.cli.options import (
     make_confirm,
     model_dir_option,
     scheduler_option,
+    sigma_schedule_option,
     yes_option,
 )
 from lambdiff.cli.value_types import CommaSeparated, Size, Value, whole
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 @click.option("--prompt", metavar="TEXT", help="Prompt of every image.  [default: a cat in a top hat]")
 @guidance_option
 @scheduler_option
+@sigma_schedule_option
 @local_option
 @model_dir_option
 @yes_option

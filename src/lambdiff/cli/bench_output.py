@@ -44,7 +44,8 @@ def show_latency(report: LatencyReport, *, as_json: bool) -> None:
     server = f"{printable(report.model)}, {printable(report.engine)}, {report.threads} threads"
     click.echo(f"{server}: {with_flags(report.endpoint)}")
     rounds = counted(report.rounds, "round")
-    click.echo(f"{report.scheduler}, guidance {report.guidance_scale:g}; medians of {rounds}, in seconds")
+    sampler = report.scheduler if report.sigma_schedule == "normal" else f"{report.scheduler} {report.sigma_schedule}"
+    click.echo(f"{sampler}, guidance {report.guidance_scale:g}; medians of {rounds}, in seconds")
     if startup.first_image_seconds is not None:
         load = startup.load_seconds
         loading = "the model was in memory" if load is None else f"{load:.2f} s of it to load the model"

@@ -17,6 +17,7 @@ from lambdiff.cli.options import (
     local_option,
     model_dir_option,
     scheduler_option,
+    sigma_schedule_option,
 )
 from lambdiff.cli.progress import Progress, bar
 from lambdiff.cli.results import Results
@@ -60,6 +61,7 @@ _MAX_IMAGES = 1_000
     help="0 to 4294967295; the same seed gives the same image.  [default: random]",
 )  # fmt: skip
 @scheduler_option
+@sigma_schedule_option
 @click.option(
     "--format", "image_format", type=Value(contract.ImageFormat),
     help="File format.  [default: by the suffix of -o, otherwise png]",
@@ -140,7 +142,10 @@ def _request(
     if prompt is not None:
         given["prompt"] = prompt
     if like:
-        given = {**parameters_of(like, quiet=quiet), **given}
+        stored = parameters_of(like, quiet=quiet)
+        if given.get("scheduler", stored.get("scheduler")) != stored.get("scheduler"):
+            stored.pop("sigma_schedule", None)  # belongs to the other sampler
+        given = {**stored, **given}
     if "prompt" not in given:
         raise click.UsageError('The prompt is missing. Example: lambdiff generate "a cat in a top hat" -o cat.png')
     return given

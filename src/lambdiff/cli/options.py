@@ -10,7 +10,7 @@ import click
 
 from lambdiff.cli import completion
 from lambdiff.cli.flags import with_flags
-from lambdiff.cli.value_types import Value
+from lambdiff.cli.value_types import SchedulerValue, Value
 from lambdiff.printable import printable
 from lambdiff.protocol import contract
 
@@ -41,8 +41,20 @@ guidance_option: Final = click.option(
     help="Guidance scale, 0 to 30. 1 or less disables guidance, which halves the work.  [default: the model's]",
 )  # fmt: skip
 scheduler_option: Final = click.option(
-    "--scheduler", type=Value(contract.SchedulerName), help="Sampler.  [default: the model's]"
-)
+    "--scheduler", type=SchedulerValue(),
+    help="Sampler; names such as 'DPM++ 2M Karras' and 'Euler a' are accepted, too.  [default: the model's]",
+)  # fmt: skip
+
+
+def _or_in_name(context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """Return the spacing that the name of the sampler contains, as in "DPM++ 2M Karras", if none is given."""
+    return value or context.meta.get(SchedulerValue.SIGMA_SCHEDULE)
+
+
+sigma_schedule_option: Final = click.option(
+    "--sigma-schedule", type=Value(contract.SigmaSchedule), callback=_or_in_name,
+    help="Spacing of the noise levels, for the samplers that have such.  [default: the model's]",
+)  # fmt: skip
 
 
 def _check_time(_context: click.Context, _parameter: click.Parameter, text: str) -> str:

@@ -1,13 +1,13 @@
 """The types of options and arguments. Each refuses a bad value in the words of the library and the flag.
 
 --steps must be a whole number in 1..100, not 0.
---scheduler must be one of ddim, dpmpp_2m, euler, lcm, pndm, not 'eular'; did you mean euler?
+--scheduler must be one of ddim, ddpm, dpmpp_2m, ..., not 'eular'; did you mean euler?
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NoReturn, get_args, get_origin
 
 import click
 from click.shell_completion import CompletionItem
@@ -59,6 +59,31 @@ class Value(_Type):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Complete one of the choices."""
         return [CompletionItem(choice) for choice in self.choices if choice.startswith(incomplete)]
+
+
+class SchedulerValue(Value):
+    """A scheduler, by the contract's name or by that of another tool, such as `Euler a` or `DPM++ 2M Karras`."""
+
+    SIGMA_SCHEDULE: Final = "lambdiff.sigma_schedule"
+    """The key in `click.Context.meta` of the spacing of noise levels that the name contains."""
+
+    def __init__(self) -> None:
+        super().__init__(contract.SchedulerName)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the contract's name."""
+        from lambdiff.client.foreign_metadata import samplers
+
+        found = samplers.translate(str(value))
+        if found.scheduler is None:
+            if nearest := samplers.nearest(str(value)):
+                refuse(f"{value!r} is not supported; the most similar one is {nearest}", param, ctx)
+            return super().convert(value, param, ctx)  # refuses it
+        if found.notes:
+            refuse(f"{value!r}: the scheduler {found.scheduler} has no such spacing of noise levels", param, ctx)
+        if ctx and found.sigma_schedule != "normal":
+            ctx.meta[self.SIGMA_SCHEDULE] = found.sigma_schedule
+        return found.scheduler
 
 
 class Unchecked(Value):

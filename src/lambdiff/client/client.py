@@ -18,7 +18,7 @@ from lambdiff.client.parameters import GenerationParameters, build_request, buil
 from lambdiff.client.replies import read_health
 from lambdiff.client.transport import Transport
 from lambdiff.errors import ConfigurationError
-from lambdiff.protocol.contract import GenerateRequest, Health, ImageFormat, OnStep, SchedulerName
+from lambdiff.protocol.contract import GenerateRequest, Health, ImageFormat, OnStep, SchedulerName, SigmaSchedule
 from lambdiff.protocol.validation import checked
 
 
@@ -97,6 +97,7 @@ class Client:
         height: int | None = None,
         seed: int | None = None,
         scheduler: SchedulerName | None = None,
+        sigma_schedule: SigmaSchedule | None = None,
         image_format: ImageFormat = "png",
         on_step: OnStep | None = None,
     ) -> GeneratedImage:
@@ -112,6 +113,8 @@ class Client:
             width, height: pixels, 64 to 1,024, multiples of 8.
             seed: 0 to 2**32 - 1; the same seed and parameters give the same image. By default a random one.
             scheduler: the sampling method.
+            sigma_schedule: how the noise levels are spaced. Samplers without noise levels of their own, such as `ddim`,
+                take `normal` only.
             image_format: the encoding of the reply.
             on_step: called with (steps done, steps in total) after each step, on this machine only; return True to
                 cancel.
@@ -132,7 +135,7 @@ class Client:
         request = build_request(
             prompt=prompt, negative_prompt=negative_prompt, num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale, width=width, height=height, seed=seed, scheduler=scheduler,
-            image_format=image_format,
+            sigma_schedule=sigma_schedule, image_format=image_format,
         )  # fmt: skip
         with notebook.display(self.transport) as cell:
             image = self._generate(request, on_step or cell.on_step)
@@ -153,6 +156,7 @@ class Client:
         height: int | None = None,
         seed: int | None = None,
         scheduler: SchedulerName | None = None,
+        sigma_schedule: SigmaSchedule | None = None,
         image_format: ImageFormat = "png",
     ) -> Batch:
         """Generate many images in parallel, one request each.
@@ -167,8 +171,8 @@ class Client:
                 seed.
             max_workers: how many requests run at once. On this machine they run one after the other.
             on_result: called with (index, result) as each request ends, in the calling thread.
-            negative_prompt, num_inference_steps, guidance_scale, width, height, seed, scheduler, image_format: as for
-                `generate`, for all images.
+            negative_prompt, num_inference_steps, guidance_scale, width, height, seed, scheduler, sigma_schedule,
+                image_format: as for `generate`, for all images.
 
         Raises:
             InvalidRequest: a request is not valid, and the message has its index; nothing was sent.
@@ -188,6 +192,7 @@ class Client:
             "height": height,
             "seed": seed,
             "scheduler": scheduler,
+            "sigma_schedule": sigma_schedule,
             "image_format": image_format,
         }
         requests = build_requests(prompts, shared, n)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Required, TypedDict, Unpack, cast
 from msgspec import Meta
 
 from lambdiff.errors import InvalidRequest
-from lambdiff.protocol.contract import MAX_SEED, GenerateRequest, ImageFormat, SchedulerName
+from lambdiff.protocol.contract import MAX_SEED, GenerateRequest, ImageFormat, SchedulerName, SigmaSchedule
 from lambdiff.protocol.validation import checked, raise_for
 
 _MAX_N: Final = 10_000
@@ -37,6 +37,7 @@ class GenerationParameters(TypedDict, total=False):
     height: int | None
     seed: int | None
     scheduler: SchedulerName | None
+    sigma_schedule: SigmaSchedule | None
     image_format: ImageFormat
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from lambdiff import config, forks
 from lambdiff.client.client import Client
 from lambdiff.client.image import GeneratedImage
-from lambdiff.protocol.contract import ImageFormat, OnStep, SchedulerName
+from lambdiff.protocol.contract import ImageFormat, OnStep, SchedulerName, SigmaSchedule
 
 MAX_CLIENTS: Final = 8
 """How many clients are kept open; one more closes the one that was not used for longest."""
@@ -25,6 +25,7 @@ def generate(
     height: int | None = None,
     seed: int | None = None,
     scheduler: SchedulerName | None = None,
+    sigma_schedule: SigmaSchedule | None = None,
     image_format: ImageFormat = "png",
     on_step: OnStep | None = None,
     url: str | None = None,
@@ -46,6 +47,8 @@ def generate(
         width, height: pixels, 64 to 1,024, multiples of 8.
         seed: 0 to 2**32 - 1; the same seed and parameters give the same image. By default a random one.
         scheduler: the sampling method.
+        sigma_schedule: how the noise levels are spaced. Samplers without noise levels of their own, such as `ddim`,
+            take `normal` only.
         image_format: the encoding of the reply.
         on_step: called with (steps done, steps in total) after each step, if this machine generates; return True
             to cancel.
@@ -70,7 +73,7 @@ def generate(
     return client.generate(
         prompt, negative_prompt=negative_prompt, num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale, width=width, height=height, seed=seed, scheduler=scheduler,
-        image_format=image_format, on_step=on_step,
+        sigma_schedule=sigma_schedule, image_format=image_format, on_step=on_step,
     )  # fmt: skip
 
 

@@ -6,24 +6,33 @@ not loaded; images are returned as the model generates them.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import itertools
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
+import msgspec
 import numpy as np
 import torch
 from diffusers import (
     DDIMScheduler,
+    DDPMScheduler,
     DiffusionPipeline,
     DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
     LCMScheduler,
     PNDMScheduler,
+    TCDScheduler,
+    UniPCMultistepScheduler,
 )
-from diffusers.schedulers.scheduling_lcm import LCMSchedulerOutput
 from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
 from transformers.utils import logging as transformers_logging
@@ -37,55 +46,79 @@ from lambdiff.engine.native_library import NativeLibrary
 from lambdiff.engine.pixels import to_pixels
 from lambdiff.engine.tokenizer import PromptTokenizer
 from lambdiff.errors import ModelError
-from lambdiff.protocol.contract import Generation, OnStep
+from lambdiff.protocol.contract import Generation, OnStep, SchedulerName, SigmaSchedule
 
 _NOT_LOADED: Final = ("safety_checker", "feature_extractor", "image_encoder")
-_SCHEDULE_FIELDS: Final = ("prediction_type", "beta_schedule", "beta_start", "beta_end", "num_train_timesteps")
 
 
 _torch: Final = NativeLibrary("PyTorch")
 
 
-class _SeededLCM(LCMScheduler):  # type: ignore[misc]
-    """LCM that draws the noise between steps from the request's numpy generator, as the OpenVINO engine does."""
+class _Reference(NamedTuple):
+    """diffusers' class of a scheduler, with the settings that are not in the manifest."""
 
-    noise: np.random.Generator
-
-    def step(
-        self, model_output: Any, timestep: Any, sample: Any, generator: Any = None, return_dict: bool = True
-    ) -> Any:
-        unused = torch.Generator().manual_seed(0)
-        is_last = (self.step_index or 0) == len(self.timesteps) - 1
-        denoised = super().step(model_output, timestep, sample, generator=unused).denoised
-        if is_last:
-            next_sample = denoised
-        else:
-            alpha = self.alphas_cumprod[self.timesteps[self.step_index]]
-            fresh = torch.from_numpy(self.noise.standard_normal(tuple(sample.shape), dtype=np.float32))
-            next_sample = alpha.sqrt() * denoised + (1 - alpha).sqrt() * fresh.to(denoised.dtype)
-        return (
-            LCMSchedulerOutput(prev_sample=next_sample, denoised=denoised) if return_dict else (next_sample, denoised)
-        )
+    scheduler: Any
+    settings: Mapping[str, Any] = MappingProxyType({})
 
 
-def make_scheduler(generation: Generation, diffusion: Diffusion, noise: np.random.Generator) -> Any:
-    """Return diffusers' scheduler for a request, with the manifest's noise process."""
-    settings = {name: getattr(diffusion, name) for name in _SCHEDULE_FIELDS}
-    spacing = {"timestep_spacing": diffusion.timestep_spacing, "steps_offset": diffusion.steps_offset}
-    end = {"set_alpha_to_one": diffusion.set_alpha_to_one}
-    match generation.scheduler:
-        case "ddim":
-            return DDIMScheduler(**settings, **spacing, **end, clip_sample=False)
-        case "dpmpp_2m":
-            return DPMSolverMultistepScheduler(**settings, **spacing)
-        case "euler":
-            return EulerDiscreteScheduler(**settings, **spacing)
-        case "pndm":
-            return PNDMScheduler(**settings, **spacing, **end, skip_prk_steps=True)
-        case "lcm":
-            lcm = _SeededLCM(**settings, **end, original_inference_steps=diffusion.original_inference_steps)
-            lcm.noise = noise
-            return lcm
+_REFERENCES: Final[dict[SchedulerName, _Reference]] = {
+    "ddim": _Reference(DDIMScheduler),
+    "ddpm": _Reference(DDPMScheduler),
+    "dpmpp_2m": _Reference(DPMSolverMultistepScheduler),
+    "dpmpp_2m_sde": _Reference(DPMSolverMultistepScheduler, {"algorithm_type": "sde-dpmsolver++"}),
+    "euler": _Reference(EulerDiscreteScheduler),
+    "euler_ancestral": _Reference(EulerAncestralDiscreteScheduler),
+    "heun": _Reference(HeunDiscreteScheduler),
+    "lcm": _Reference(LCMScheduler),
+    "pndm": _Reference(PNDMScheduler, {"skip_prk_steps": True}),
+    "tcd": _Reference(TCDScheduler),
+    "unipc": _Reference(UniPCMultistepScheduler),
+}
+
+
+_RANDOM_NUMBERS: Final = threading.Lock()
+"""Held while the random numbers of a scheduler's module, which all engines of the process share, are replaced."""
+
+
+def make_scheduler(name: SchedulerName, diffusion: Diffusion, sigma_schedule: SigmaSchedule = "normal") -> Any:
+    """Return diffusers' scheduler with the manifest's noise process."""
+    reference = _REFERENCES[name]
+    limit = diffusion.clip_sample_range
+    settings = {
+        **msgspec.structs.asdict(diffusion),
+        "solver_type": diffusion.solver_type or ("bh2" if name == "unipc" else "midpoint"),
+        "clip_sample": limit is not None,
+        "clip_sample_range": 1.0 if limit is None else limit,
+        "use_karras_sigmas": sigma_schedule == "karras",
+        "use_exponential_sigmas": sigma_schedule == "exponential",
+        **reference.settings,
+    }
+    accepted = inspect.signature(reference.scheduler.__init__).parameters
+    return reference.scheduler(**{key: value for key, value in settings.items() if key in accepted})
+
+
+@contextlib.contextmanager
+def seeded_steps(scheduler: Any, noise: latents.StepNoise) -> Iterator[None]:
+    """Let diffusers' scheduler add the same noise at each step as ours, instead of torch's.
+
+    A scheduler that adds noise does so from its first step on, once a step.
+    """
+    module: Any = sys.modules[type(scheduler).__module__]
+    original = getattr(module, "randn_tensor", None)
+    steps = itertools.count()
+
+    def next_noise(shape: Any, **_: Any) -> torch.Tensor:
+        return torch.from_numpy(noise(next(steps), tuple(shape)))
+
+    if original is None:  # the scheduler adds no noise
+        yield
+        return
+    with _RANDOM_NUMBERS:
+        module.randn_tensor = next_noise
+        try:
+            yield
+        finally:
+            module.randn_tensor = original
 
 
 class DiffusersEngine:
@@ -156,11 +189,10 @@ class DiffusersEngine:
 
     def _generate(self, generation: Generation, on_step: OnStep | None) -> EngineOutput:
         # 1. Noise and schedule. Our own scheduler rejects what diffusers' cannot run, and knows the number of calls.
-        noise = latents.noise_generator(generation.seed)
-        diffusion, steps = self.manifest.diffusion, generation.num_inference_steps
-        calls = len(schedulers.make(generation.scheduler, diffusion, steps, noise).timesteps)
-        sample = latents.initial_latents(generation, self.manifest, noise)
-        self._pipeline.scheduler = make_scheduler(generation, diffusion, noise)
+        diffusion = self.manifest.diffusion
+        calls = len(schedulers.for_request(generation, diffusion).timesteps)
+        sample = latents.initial_latents(generation, self.manifest)
+        self._pipeline.scheduler = make_scheduler(generation.scheduler, diffusion, generation.sigma_schedule)
         guided = guidance.is_guided(generation, self.manifest)
         warnings = self._tokenizer.warnings_for(generation, guided=guided)
         # 2. Encode, denoise and decode, which a pipeline does in one call.
@@ -183,7 +215,8 @@ class DiffusersEngine:
         width, height = latents.generated_size(generation, self.manifest)
         arguments: dict[str, Any] = {
             "prompt": generation.prompt,
-            "negative_prompt": generation.negative_prompt if guided else None,
+            # None, and not an empty text, makes SDXL pipelines use zeros as the unconditional embedding.
+            "negative_prompt": generation.negative_prompt or None if guided else None,
             "num_inference_steps": generation.num_inference_steps,
             "guidance_scale": generation.guidance_scale,
             "width": width,
@@ -192,8 +225,11 @@ class DiffusersEngine:
             "output_type": "pt",
             "callback_on_step_end": after_step,
         }
+        if generation.scheduler == "tcd":  # pipelines pass 0 instead of the scheduler's own default
+            arguments["eta"] = schedulers.TCD.GAMMA
         accepted = inspect.signature(self._pipeline.__call__).parameters
-        images = self._pipeline(**{name: value for name, value in arguments.items() if name in accepted}).images
+        with seeded_steps(self._pipeline.scheduler, latents.step_noise(generation.seed)):
+            images = self._pipeline(**{name: value for name, value in arguments.items() if name in accepted}).images
         return to_pixels(images.float().numpy() * 2 - 1)
 
     def _read_pipeline(self) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,14 +13,24 @@ if TYPE_CHECKING:
     from lambdiff.engine.manifest import Manifest
     from lambdiff.protocol.contract import Generation
 
+StepNoise = Callable[[int, tuple[int, ...]], "NDArray[np.float32]"]
+"""Returns the standard normal noise of one call of the model: takes the call's number, counted from 0, and a shape."""
 
-def noise_generator(seed: int) -> np.random.Generator:
-    """Return a request's only source of randomness. It is counter-based, so it is the same on every machine.
+
+def step_noise(seed: int) -> StepNoise:
+    """Return a request's source of noise for samplers that add some at each step.
+
+    The noise depends on the seed and on the number of the step only. It is counter-based, so it is the same on every
+    machine.
 
     Args:
         seed: 0..2^32-1.
     """
-    return np.random.Generator(np.random.Philox(key=seed))
+
+    def noise(step: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        return _philox(seed, step + 1).standard_normal(shape, dtype=np.float32)
+
+    return noise
 
 
 def generated_size(generation: Generation, manifest: Manifest) -> tuple[int, int]:
@@ -40,9 +51,11 @@ def latents_shape(generation: Generation, manifest: Manifest) -> tuple[int, int,
     return 1, manifest.latents.channels, height // factor, width // factor
 
 
-def initial_latents(generation: Generation, manifest: Manifest, noise: np.random.Generator) -> NDArray[np.float32]:
-    """Return standard normal noise of shape `latents_shape(...)`.
+def initial_latents(generation: Generation, manifest: Manifest) -> NDArray[np.float32]:
+    """Return the seed's standard normal noise, of shape `latents_shape(...)`."""
+    return _philox(generation.seed, 0).standard_normal(latents_shape(generation, manifest), dtype=np.float32)
 
-    Call this before anything else draws from `noise`, so that a seed means the same noise in both engines.
-    """
-    return noise.standard_normal(latents_shape(generation, manifest), dtype=np.float32)
+
+def _philox(seed: int, stream: int) -> np.random.Generator:
+    """Return the generator of one of a seed's independent streams."""
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, stream]))

@@ -43,16 +43,29 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Diffusion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The noise process that the weights were trained with, in the terms of diffusers' scheduler configurations."""
 
-    prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
-    beta_schedule: Literal["linear", "scaled_linear"] = "scaled_linear"
+    prediction_type: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "scaled_linear"
     beta_start: float = 0.00085
     beta_end: float = 0.012
+    rescale_betas_zero_snr: bool = False
     num_train_timesteps: int = 1000
     timestep_spacing: Literal["leading", "linspace", "trailing"] = "leading"
     steps_offset: int = 1
     set_alpha_to_one: bool = False
+    final_sigmas_type: Literal["zero", "sigma_min"] = "zero"
+    clip_sample_range: float | None = None
+    """The largest magnitude of the clean sample that DDIM, DDPM, Heun and LCM allow; None does not limit it."""
+    solver_order: Annotated[int, Meta(ge=1, le=3)] = 2
+    """The order of the multistep solvers DPM++ and UniPC."""
+    solver_type: Literal["midpoint", "heun", "bh1", "bh2"] | None = None
+    """The variant of DPM++ (`midpoint`, `heun`) or UniPC (`bh1`, `bh2`). None, or that of another solver, is `midpoint`
+    and `bh2`."""
+    lower_order_final: bool = True
+    euler_at_final: bool = False
     original_inference_steps: int = 50
-    """Only for LCM: the number of steps in the teacher's schedule, of which a request uses evenly spaced ones."""
+    """Only for LCM and TCD: the number of steps of the teacher, of which a request uses evenly spaced ones."""
+    timestep_scaling: float = 10.0
+    """Only for LCM: the factor of the timestep in its boundary condition."""
 
 
 class Latents(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

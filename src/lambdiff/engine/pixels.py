@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lambdiff.errors import ModelError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -13,7 +15,16 @@ if TYPE_CHECKING:
 
 
 def to_pixels(decoded: NDArray[np.float32]) -> Pixels:
-    """Convert (1, 3, height, width) in -1..1 to (height, width, 3) in 0..255, rounded and clipped."""
+    """Convert (1, 3, height, width) in -1..1 to (height, width, 3) in 0..255, rounded and clipped.
+
+    Raises:
+        ModelError: some values are not numbers.
+    """
+    if not np.isfinite(decoded).all():
+        raise ModelError(
+            "The model's result contains values that are not numbers.",
+            fix='Bake the model again, with `inference_precision="f32"` if it was baked without.',
+        )
     levels = np.rint(np.clip(decoded[0] * 127.5 + 127.5, 0, 255))
     return np.ascontiguousarray(levels.transpose(1, 2, 0), dtype=np.uint8)
 

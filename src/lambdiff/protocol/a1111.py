@@ -14,18 +14,31 @@ import re
 from typing import Final
 
 from lambdiff._version import __version__
-from lambdiff.protocol.contract import Generation
+from lambdiff.protocol.contract import Generation, SchedulerName, SigmaSchedule
 
 # The web UI's names: https://github.com/AUTOMATIC1111/stable-diffusion-webui/blob/master/modules/sd_samplers_kdiffusion.py
-SAMPLERS: Final = {"ddim": "DDIM", "dpmpp_2m": "DPM++ 2M", "euler": "Euler", "lcm": "LCM", "pndm": "PLMS"}
+SAMPLERS: Final[dict[SchedulerName, str]] = {
+    "ddim": "DDIM",
+    "ddpm": "DDPM",
+    "dpmpp_2m": "DPM++ 2M",
+    "dpmpp_2m_sde": "DPM++ 2M SDE",
+    "euler": "Euler",
+    "euler_ancestral": "Euler a",
+    "heun": "Heun",
+    "lcm": "LCM",
+    "pndm": "PLMS",
+    "tcd": "TCD",
+    "unipc": "UniPC",
+}
 
 
 def to_text(generation: Generation, model: str, version: str = __version__) -> str:
     """Return the text for a generation; see the example in the module's docstring."""
     scale = generation.guidance_scale
-    settings = {
+    settings: dict[str, object] = {
         "Steps": generation.num_inference_steps,
         "Sampler": SAMPLERS[generation.scheduler],
+        **_schedule_type(generation.sigma_schedule),
         "CFG scale": int(scale) if scale == int(scale) else scale,
         "Seed": generation.seed,
         "Size": f"{generation.width}x{generation.height}",
@@ -37,6 +50,10 @@ def to_text(generation: Generation, model: str, version: str = __version__) -> s
         lines.append(f"Negative prompt: {generation.negative_prompt}")
     lines.append(", ".join(f"{name}: {_quoted(str(value))}" for name, value in settings.items()))
     return "\n".join(lines)
+
+
+def _schedule_type(sigma_schedule: SigmaSchedule) -> dict[str, str]:
+    return {} if sigma_schedule == "normal" else {"Schedule type": sigma_schedule.title()}
 
 
 def _quoted(value: str) -> str:

@@ -21,12 +21,20 @@ from lambdiff.protocol.validation import parse_object, raise_for, validate_field
 
 MAX_PROMPT: Final = 2_000
 MAX_SEED: Final = 2**32 - 1
+MIN_SIZE: Final = 64
+MAX_SIZE: Final = 1024
+"""Width and height, in pixels."""
 MAX_BODY: Final = 64 * 1024
 """Maximum bytes of a request's body. Two prompts of 2,000 characters, each escaped as `\\uXXXX\\uXXXX`, are 48,000."""
 MAX_PAYLOAD: Final = 6_291_556
 """Maximum bytes of a buffered reply from Lambda, including base64 and JSON."""
 
-SchedulerName = Literal["ddim", "dpmpp_2m", "euler", "lcm", "pndm"]
+SchedulerName = Literal[
+    "ddim", "ddpm", "dpmpp_2m", "dpmpp_2m_sde", "euler", "euler_ancestral", "heun", "lcm", "pndm", "tcd", "unipc"
+]
+SigmaSchedule = Literal["normal", "karras", "exponential"]
+SIGMA_SCHEDULED: Final[tuple[SchedulerName, ...]] = ("dpmpp_2m", "dpmpp_2m_sde", "euler", "heun", "unipc")
+"""The schedulers that take another sigma schedule than `normal`."""
 ImageFormat = Literal["png", "jpeg", "webp"]
 OnStep = Callable[[int, int], bool | None]
 """Called after each denoising step with (steps done, steps in total); return True to cancel the request."""
@@ -45,7 +53,7 @@ Guidance = Annotated[
         description="How closely to follow the prompt; 1 or less turns guidance off, which halves the work.",
     ),
 ]
-Pixels = Annotated[int, Meta(ge=64, le=1024, multiple_of=8, description="Pixels, a multiple of 8.")]
+Pixels = Annotated[int, Meta(ge=MIN_SIZE, le=MAX_SIZE, multiple_of=8, description="Pixels, a multiple of 8.")]
 Seed = Annotated[
     int,
     Meta(ge=0, le=MAX_SEED, description="The same seed and parameters give the same image; random by default."),
@@ -68,6 +76,7 @@ class GenerateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     height: Pixels | None = None
     seed: Seed | None = None
     scheduler: Annotated[SchedulerName, Meta(description="The sampling method.")] | None = None
+    sigma_schedule: Annotated[SigmaSchedule, Meta(description="The spacing of the noise levels.")] | None = None
     image_format: Annotated[ImageFormat, Meta(description="The encoding of the reply.")] = "png"
 
     @classmethod
@@ -109,6 +118,9 @@ class GenerateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         def either(value: Any, default: Any) -> Any:
             return default if value is None else value
 
+        scheduler = either(self.scheduler, defaults.scheduler)
+        # The model's spacing of the noise levels belongs to its own scheduler.
+        sigma_schedule = defaults.sigma_schedule if scheduler == defaults.scheduler else "normal"
         return Generation(
             prompt=self.prompt,
             negative_prompt=either(self.negative_prompt, defaults.negative_prompt),
@@ -117,7 +129,8 @@ class GenerateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             width=either(self.width, defaults.width),
             height=either(self.height, defaults.height),
             seed=either(self.seed, secrets.randbelow(MAX_SEED + 1)),
-            scheduler=either(self.scheduler, defaults.scheduler),
+            scheduler=scheduler,
+            sigma_schedule=either(self.sigma_schedule, sigma_schedule),
             image_format=self.image_format,
         )
 
@@ -130,14 +143,15 @@ class Defaults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     width: Pixels
     height: Pixels
     scheduler: SchedulerName
+    sigma_schedule: SigmaSchedule = "normal"
     negative_prompt: NegativePrompt = ""
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The values that a model supports, within the contract's own limits."""
 
-    min_size: Pixels = 64
-    max_size: Pixels = 1024
+    min_size: Pixels = MIN_SIZE
+    max_size: Pixels = MAX_SIZE
     schedulers: tuple[SchedulerName, ...] = get_args(SchedulerName)
 
     def check(self, generation: Generation) -> None:
@@ -154,6 +168,9 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if generation.scheduler not in self.schedulers:
             supported = ", ".join(self.schedulers)
             problems.append(("scheduler", f"must be one of {supported} with this model, not {generation.scheduler}"))
+        if generation.sigma_schedule != "normal" and generation.scheduler not in SIGMA_SCHEDULED:
+            detail = f"must be normal with the scheduler {generation.scheduler}, not {generation.sigma_schedule}"
+            problems.append(("sigma_schedule", detail))
         raise_for(problems)
 
 
@@ -168,6 +185,7 @@ class Generation(Struct, frozen=True, kw_only=True):
     height: int
     seed: int
     scheduler: SchedulerName
+    sigma_schedule: SigmaSchedule = "normal"
     image_format: ImageFormat = "png"
 
     @property

@@ -68,8 +68,10 @@ class ImageMetadata(Struct, frozen=True, kw_only=True):
         Raises:
             MetadataError: another tool's text lacks some; the message names them.
         """
-        # The web UI leaves out a negative prompt that is empty.
-        fields = {**msgspec.structs.asdict(self.request), "negative_prompt": self.request.negative_prompt or ""}
+        # The web UI leaves out a negative prompt that is empty, and some tools the usual spacing of the noise levels.
+        usual = {"negative_prompt": "", "sigma_schedule": "normal"}
+        recorded = {name: value for name, value in msgspec.structs.asdict(self.request).items() if value is not None}
+        fields = {**dict.fromkeys(self.request.__struct_fields__), **usual, **recorded}
         if missing := [name for name, value in fields.items() if value is None]:
             raise MetadataError(
                 f"The image does not record all of its parameters: {', '.join(missing)} missing.",

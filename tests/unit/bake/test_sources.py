@@ -29,7 +29,7 @@ def test_catalogue_pickles_become_safetensors(source, tmp_path):
     tiny_pipeline.as_pickles(source)
     assert not list(source.rglob("*.safetensors"))
     converted = sources.convert_pickles(source, tmp_path / "converted")
-    pipeline_folder.check(converted)
+    pipeline_folder.read(converted)
     for path in tiny_pipeline.folder().rglob("*.safetensors"):
         expected, actual = load_file(path), load_file(converted / path.relative_to(tiny_pipeline.folder()))
         assert expected.keys() == actual.keys()
@@ -57,6 +57,27 @@ def test_an_unknown_source_is_refused(tmp_path):
     assert "tiny-sd" in caught.value.fix
     with pytest.raises(ConfigurationError, match="revision is required"):
         bake("somebody/model", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["missing/x.safetensors", "missing/x.ckpt", "./missing", "/missing", "~/missing", "a/b/c", "a\\b", "a b/c", "../x"],
+)
+def test_a_path_is_never_taken_for_a_hub_id(tmp_path, name):
+    """A path of a file or of a missing folder is refused, and is not looked for on the hub."""
+    with pytest.raises(ConfigurationError, match="neither a folder nor a model"):
+        sources.resolve(name, "abc123", tmp_path, lambda _: None)
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.ckpt", "model"])
+def test_a_file_is_refused(tmp_path, monkeypatch, name):
+    """A single file is refused as such, also by a relative path that looks like a hub id."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / name).write_bytes(b"weights")
+    monkeypatch.chdir(tmp_path)
+    for source in (f"src/{name}", tmp_path / "src" / name):
+        with pytest.raises(ModelError, match="is a file, and only folders that diffusers saved can be baked"):
+            sources.resolve(source, "abc123", tmp_path, lambda _: None)
 
 
 def test_an_unreachable_hub_is_a_clear_error(tmp_path, monkeypatch):

@@ -69,13 +69,13 @@ def spoil_index(source):
 
 
 def spoil_prediction(source):
-    """Let the model predict the image itself."""
+    """Let the model predict the image itself, which PNDM cannot use."""
     tiny_pipeline.edit_json(source / "scheduler" / "scheduler_config.json", prediction_type="sample")
 
 
 def spoil_schedule(source):
-    """Use a cosine noise schedule."""
-    tiny_pipeline.edit_json(source / "scheduler" / "scheduler_config.json", beta_schedule="squaredcos_cap_v2")
+    """Give the noise schedule as a list."""
+    tiny_pipeline.edit_json(source / "scheduler" / "scheduler_config.json", trained_betas=[0.1, 0.2])
 
 
 def spoil_scheduler(source):
@@ -123,8 +123,8 @@ def remove_index(source):
     ("spoil", "message"),
     [
         (spoil_index, "is a StableDiffusionXLPipeline"),
-        (spoil_prediction, "is not supported"),
-        (spoil_schedule, "is not supported"),
+        (spoil_prediction, "cannot generate with this noise process"),
+        (spoil_schedule, "sets trained_betas"),
         (spoil_scheduler, "is not supported"),
         (spoil_unet, "has class_embed_type"),
         (spoil_weights, "cannot be read"),

@@ -41,7 +41,7 @@ def words(*values: str) -> list[tuple[str, str]]:
         ("", words(*COMMANDS)),
         ("gen", words("generate")),
         ("generate --ste", words("--steps")),
-        ("generate --scheduler d", words("ddim", "dpmpp_2m")),
+        ("generate --scheduler d", words("ddim", "ddpm", "dpmpp_2m", "dpmpp_2m_sde")),
         ("generate --format ", words("png", "jpeg", "webp")),
         ("generate x --deployment ti", words("tiny", "tidy")),
         ("generate x -o ca", [("file", "ca")]),

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from lambdiff.cli import COMMANDS, cli
-from lambdiff.cli.value_types import CommaSeparated, Size, Value
+from lambdiff.cli.value_types import CommaSeparated, SchedulerValue, Size, Value
 from lambdiff.errors import InvalidRequest
 from lambdiff.protocol import contract
 
@@ -26,6 +26,12 @@ TIMES = "an age such as 10m, 2h or 3d, or a time such as 2026-09-01T12:00"
         (Value(contract.Guidance), "7", 7.0),
         (Value(contract.Guidance), ".5", 0.5),
         (Value(contract.SchedulerName), "euler", "euler"),
+        (SchedulerValue(), "euler_ancestral", "euler_ancestral"),
+        (SchedulerValue(), "Euler a", "euler_ancestral"),
+        (SchedulerValue(), "dpm++ 2m karras", "dpmpp_2m"),
+        (SchedulerValue(), "DPM++ 2M SDE", "dpmpp_2m_sde"),
+        (SchedulerValue(), "PLMS", "pndm"),
+        (SchedulerValue(), "UniPC", "unipc"),
         (Size(), "512X256", (512, 256)),
         (CommaSeparated(Value(contract.Steps)), "4, 8", [4, 8]),
     ],
@@ -45,6 +51,13 @@ def test_text_becomes_a_value(kind: click.ParamType, text: str, value: Any) -> N
         ("generate x --size 100x64", "--size 100x64: the width must be a multiple of 8 in 64..1024, not 100."),
         ("generate x --size 512", "--size must be a size such as 512x512, not '512'."),
         ("generate x --seed 1e400", "--seed must be a whole number in 0..4294967295, not inf."),
+        ("generate x --scheduler 'DPM++ SDE Karras'",
+         "--scheduler 'DPM++ SDE Karras' is not supported; the most similar one is dpmpp_2m_sde."),
+        ("bake x -o y --scheduler LMS", "--scheduler 'LMS' is not supported; the most similar one is dpmpp_2m."),
+        ("generate x --scheduler 'Euler a Karras'",
+         "--scheduler 'Euler a Karras': the scheduler euler_ancestral has no such spacing of noise levels."),
+        ("generate x --sigma-schedule Karras",
+         "--sigma-schedule must be one of exponential, karras, normal, not 'Karras'; did you mean karras?"),
         ("generate x --format jpg", "--format must be one of jpeg, png, webp, not 'jpg'; did you mean jpeg?"),
         ("generate x -n 0", "--count must be a whole number in 1..1000, not 0."),
         ("generate x --workers 2.5", "--workers must be a whole number in 1..256, not 2.5."),

@@ -164,7 +164,8 @@ BOTTLE = {
 }  # fmt: skip
 CAT_FOOOCUS = {
     "tool": "Fooocus", "prompt": "a cat", "negative_prompt": "blurry", "num_inference_steps": 30, "guidance_scale": 4.0,
-    "seed": 1234567890123, "width": 896, "height": 640, "scheduler": None, "model": "juggernautXL_v8",
+    "seed": 1234567890123, "width": 896, "height": 640, "scheduler": "dpmpp_2m_sde",
+    "sigma_schedule": "karras", "model": "juggernautXL_v8",
 }  # fmt: skip
 CAT_SWARM = {
     "tool": "SwarmUI", "prompt": "a photo of a cat", "negative_prompt": "dog", "num_inference_steps": 25,
@@ -207,14 +208,14 @@ IMAGES: dict[str, tuple[bytes, dict[str, Any]]] = {
     "ComfyUI, a node for each setting": (
         png_with({"prompt": custom_sampler()}),
         {"prompt": "a glass bottle, galaxy", "negative_prompt": "text, watermark", "num_inference_steps": 12, "seed": 7,
-         "guidance_scale": 3.5, "width": 512, "scheduler": "dpmpp_2m", "note": "karras"},
+         "guidance_scale": 3.5, "width": 512, "scheduler": "dpmpp_2m", "sigma_schedule": "karras"},
     ),
     "ComfyUI, with the web UI's text": (png_with({"prompt": COMFY, "parameters": WEBUI}), NIGHT),
     "SwarmUI, PNG": (png_with({"parameters": SWARM}), {**CAT_SWARM, "note": 'loras ["detail"]'}),
     "SwarmUI, JPEG": (jpeg(exif(user_comment(json.dumps(SWARM, indent=2), "<"), order="<")), CAT_SWARM),
     "SwarmUI, before 0.6": (jpeg(exif(root={0x0110: json.dumps(SWARM).encode() + b"\0"}, order="<")), CAT_SWARM),
     "Fooocus, PNG": (
-        png_with({"parameters": FOOOCUS, "fooocus_scheme": "fooocus"}), {**CAT_FOOOCUS, "note": "dpmpp_2m_sde_gpu"}),
+        png_with({"parameters": FOOOCUS, "fooocus_scheme": "fooocus"}), CAT_FOOOCUS),
     "Fooocus, JPEG": (fooocus_jpeg(), CAT_FOOOCUS),
     "Fooocus, web UI's scheme": (
         png_with({"parameters": "a cat, cinematic\nNegative prompt: blurry\nSteps: 30, Sampler: DPM++ 2M SDE Karras, "
@@ -231,7 +232,7 @@ IMAGES: dict[str, tuple[bytes, dict[str, Any]]] = {
     "InvokeAI 3": (
         png_with({"invokeai_metadata": INVOKE_3, "invokeai_graph": {"nodes": {}}}),
         {**CAT_INVOKE, "num_inference_steps": 30, "negative_prompt": "dog", "scheduler": "dpmpp_2m",
-         "model": "dreamshaper", "note": "Karras"},
+         "model": "dreamshaper", "sigma_schedule": "karras"},
     ),
     "InvokeAI 2": (
         png_with({"sd-metadata": INVOKE_2, "Dream": '"a dog" -s 1'}),
@@ -245,8 +246,8 @@ IMAGES: dict[str, tuple[bytes, dict[str, Any]]] = {
         png_with({"Title": "AI generated image", "Description": "1girl, cat ears", "Software": "NovelAI",
                   "Source": "NovelAI Diffusion V4 37442FCA", "Generation time": "5.4", "Comment": NOVELAI}, "tEXt"),
         {"tool": "NovelAI", "prompt": "1girl, cat ears", "negative_prompt": "lowres", "num_inference_steps": 28,
-         "guidance_scale": 5.0, "seed": 3455003881, "width": 832, "height": 1216, "scheduler": None,
-         "model": "NovelAI Diffusion V4 37442FCA", "note": "k_euler_ancestral, karras"},
+         "guidance_scale": 5.0, "seed": 3455003881, "width": 832, "height": 1216, "scheduler": "euler_ancestral",
+         "model": "NovelAI Diffusion V4 37442FCA", "note": '"karras" is not supported with euler_ancestral'},
     ),
     "NovelAI, first model": (
         png(text_chunk("Description", "1girl"), text_chunk("Software", "NovelAI"),
@@ -261,7 +262,8 @@ IMAGES: dict[str, tuple[bytes, dict[str, Any]]] = {
     "Draw Things, PNG": (
         png_with({"XML:com.adobe.xmp": draw_things_xmp(DRAW_THINGS)}),
         {"tool": "Draw Things", "prompt": "a cat <at> home & away", "negative_prompt": "dog", "num_inference_steps": 20,
-         "guidance_scale": 7.0, "seed": 42, "width": 512, "height": 768, "scheduler": "dpmpp_2m", "note": "Karras"},
+         "guidance_scale": 7.0, "seed": 42, "width": 512, "height": 768, "scheduler": "dpmpp_2m",
+         "sigma_schedule": "karras"},
     ),
     "Draw Things, JPEG": (jpeg(xmp=draw_things_xmp(DRAW_THINGS).encode()), {"tool": "Draw Things", "seed": 42}),
     "Draw Things, WebP": (webp(xmp=draw_things_xmp(DRAW_THINGS).encode()), {"tool": "Draw Things", "seed": 42}),
@@ -531,42 +533,50 @@ def test_values_may_contain_anything_that_is_quoted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sampler", "schedule", "scheduler", "noted"),
+    ("sampler", "schedule", "scheduler", "sigma_schedule", "noted"),
     [
-        ("DPM++ 2M", "", "dpmpp_2m", ""),
-        ("DPM++ 2M", "Automatic", "dpmpp_2m", ""),
-        ("DPM++ 2M", "Karras", "dpmpp_2m", "Karras"),
-        ("DPM++ 2M Karras", "", "dpmpp_2m", "Karras"),
-        ("DPM++ 2M SDE Karras", "", None, "DPM++ 2M SDE Karras"),
-        ("DPM++ 2M SDE", "Exponential", None, "DPM++ 2M SDE, Exponential"),
-        ("Euler", "Normal", "euler", ""),
-        ("Euler", "SGM Uniform", "euler", "SGM Uniform"),
-        ("Euler a", "", None, "Euler a"),
-        ("Euler A", "", None, "Euler A"),
-        ("k_euler", "", "euler", ""),
-        ("k_euler_a", "", None, "k_euler_a"),
-        ("euler_ancestral", "karras", None, "euler_ancestral, karras"),
-        ("dpmpp_2m", "karras", "dpmpp_2m", "karras"),
-        ("dpmpp_2m_k", "", "dpmpp_2m", "Karras"),
-        ("dpm++2m", "", "dpmpp_2m", ""),
-        ("dpm++2mv2", "", None, "dpm++2mv2"),
-        ("PLMS", "", "pndm", ""),
-        ("pndm", "", "pndm", ""),
-        ("LMS", "", None, "LMS"),
-        ("LCM", "sgm_uniform", "lcm", ""),
-        ("DDIM", "", "ddim", ""),
-        ("DDIM CFG++", "", None, "DDIM CFG++"),
-        ("UniPC", "", None, "UniPC"),
-        ("", "", None, ""),
-        ("k", "", None, "k"),
-        ("-", "", None, "-"),
+        ("DPM++ 2M", "", "dpmpp_2m", "normal", ""),
+        ("DPM++ 2M", "Automatic", "dpmpp_2m", "normal", ""),
+        ("DPM++ 2M", "Karras", "dpmpp_2m", "karras", ""),
+        ("DPM++ 2M Karras", "", "dpmpp_2m", "karras", ""),
+        ("DPM++ 2M SDE Karras", "", "dpmpp_2m_sde", "karras", ""),
+        ("DPM++ 2M SDE", "Exponential", "dpmpp_2m_sde", "exponential", ""),
+        ("DPM++ SDE Karras", "", None, None, "DPM++ SDE Karras"),
+        ("DPM++ 3M SDE", "Karras", None, None, "DPM++ 3M SDE, Karras"),
+        ("Euler", "Normal", "euler", "normal", ""),
+        ("Euler", "SGM Uniform", "euler", "normal", "SGM Uniform"),
+        ("Euler a", "", "euler_ancestral", "normal", ""),
+        ("Euler A", "", "euler_ancestral", "normal", ""),
+        ("k_euler", "", "euler", "normal", ""),
+        ("k_euler_a", "", "euler_ancestral", "normal", ""),
+        ("euler_ancestral", "karras", "euler_ancestral", "normal", "karras"),
+        ("dpmpp_2m", "karras", "dpmpp_2m", "karras", ""),
+        ("dpmpp_2m_k", "", "dpmpp_2m", "karras", ""),
+        ("dpmpp_2m_sde_gpu", "normal", "dpmpp_2m_sde", "normal", ""),
+        ("dpm++2m", "", "dpmpp_2m", "normal", ""),
+        ("dpm++2mv2", "", None, None, "dpm++2mv2"),
+        ("Heun", "Karras", "heun", "karras", ""),
+        ("PLMS", "", "pndm", "normal", ""),
+        ("pndm", "", "pndm", "normal", ""),
+        ("LMS", "", None, None, "LMS"),
+        ("LCM", "sgm_uniform", "lcm", "normal", ""),
+        ("TCD", "Simple", "tcd", "normal", ""),
+        ("DDIM", "", "ddim", "normal", ""),
+        ("DDIM CFG++", "", None, None, "DDIM CFG++"),
+        ("UniPC", "", "unipc", "normal", ""),
+        ("uni_pc_bh2", "exponential", "unipc", "exponential", ""),
+        ("", "", None, None, ""),
+        ("k", "", None, None, "k"),
+        ("-", "", None, None, "-"),
     ],
 )
-def test_samplers_are_translated_or_named(sampler: str, schedule: str, scheduler: str | None, noted: str) -> None:
+def test_samplers_are_translated_or_named(
+    sampler: str, schedule: str, scheduler: str | None, sigma_schedule: str | None, noted: str
+) -> None:
     """A sampler becomes lambdiff's scheduler, or a note names it; so does a noise schedule that lambdiff lacks."""
-    translated, notes = samplers.translate(sampler, schedule)
-    assert translated == scheduler
-    assert (f'"{noted}"' in "".join(notes)) if noted else notes == []
+    found = samplers.translate(sampler, schedule)
+    assert (found.scheduler, found.sigma_schedule) == (scheduler, sigma_schedule)
+    assert (f'"{noted}"' in "".join(found.notes)) if noted else found.notes == []
 
 
 def test_values_out_of_range_are_named_and_left_out() -> None:
@@ -574,7 +584,7 @@ def test_values_out_of_range_are_named_and_left_out() -> None:
     text = "a cat\nSteps: 150, Sampler: Euler, CFG scale: 55, Seed: 18446744073709551615, Size: 1216x832"
     found = foreign_metadata.read(png_with({"parameters": text}))
     assert found.request.seed == 2**64 - 1
-    assert found.reusable() == {"prompt": "a cat", "scheduler": "euler"}
+    assert found.reusable() == {"prompt": "a cat", "scheduler": "euler", "sigma_schedule": "normal"}
     for value in (
         "num_inference_steps is 150",
         "seed is 18446744073709551615",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import pydoc
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 import pytest
@@ -13,7 +13,7 @@ import pytest
 import lambdiff
 from lambdiff.client.parameters import GenerationParameters, build_request
 from lambdiff.errors import InvalidRequest
-from lambdiff.protocol.contract import GenerateRequest
+from lambdiff.protocol.contract import GenerateRequest, SchedulerName
 
 CONTRACT = get_type_hints(GenerateRequest)
 DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(GenerateRequest)}
@@ -48,7 +48,8 @@ def test_the_typed_dict_agrees_with_the_contract() -> None:
 def test_help_shows_every_parameter_with_its_type(function: Callable[..., Any]) -> None:
     """`help()` shows the schedulers and formats by name, not an alias or `**parameters`."""
     text = pydoc.plain(pydoc.render_doc(function))
-    assert "Literal['ddim', 'dpmpp_2m', 'euler', 'lcm', 'pndm']" in text
+    assert f"Literal[{', '.join(map(repr, get_args(SchedulerName)))}]" in text
+    assert "Literal['normal', 'karras', 'exponential']" in text
     assert "Literal['png', 'jpeg', 'webp'] = 'png'" in text
     assert "width: int | None = None" in text.replace("Optional[int]", "int | None")
     assert "**" not in text.partition("\n\n")[2].partition("\n")[0]

@@ -20,7 +20,7 @@ PINNED = {0: [0.059911, 0.0155596, -1.1644385, -0.1326471], 2**32 - 1: [2.022863
 def initial(manifest=MANIFEST, **fields):
     """Return a request's initial latents."""
     generation = GenerateRequest(prompt="x", **{"seed": 1} | fields).resolve(manifest.defaults)
-    return latents.initial_latents(generation, manifest, latents.noise_generator(generation.seed))
+    return latents.initial_latents(generation, manifest)
 
 
 def test_noise_is_pinned():
@@ -56,6 +56,17 @@ def test_noise_is_standard_normal_and_seeds_differ():
     assert abs(one.mean()) < 0.02
     assert abs(one.std() - 1) < 0.02
     assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.02
+
+
+def test_the_noise_of_each_step_depends_on_seed_and_step() -> None:
+    """A step's noise is the same whenever it is asked for, and independent of other steps and the initial latents."""
+    noise, again = latents.step_noise(1), latents.step_noise(1)
+    shape = (1, 4, 64, 64)
+    second = again(1, shape)
+    assert (noise(0, shape) != second).all()
+    assert (noise(1, shape) == second).all()
+    for other in (noise(0, shape), latents.step_noise(2)(1, shape), initial(width=512, height=512)):
+        assert abs(np.corrcoef(second.ravel(), other.ravel())[0, 1]) < 0.05
 
 
 def test_the_generated_size_is_rounded_up_or_native():

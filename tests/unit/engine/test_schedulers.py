@@ -2,113 +2,173 @@
 
 from __future__ import annotations
 
-import diffusers
+import dataclasses
+from typing import get_args
+
+import msgspec
 import numpy as np
 import pytest
 import torch
 
 from lambdiff.engine import schedulers
+from lambdiff.engine.diffusers import make_scheduler, seeded_steps
+from lambdiff.engine.latents import step_noise
 from lambdiff.engine.manifest import Diffusion
 from lambdiff.engine.schedulers.noise_schedule import alphas_cumprod
 from lambdiff.errors import InvalidRequest
+from lambdiff.protocol.contract import SIGMA_SCHEDULED, SchedulerName, SigmaSchedule
 
 pytestmark = pytest.mark.engine
 
-REFERENCES = {
-    "ddim": (diffusers.DDIMScheduler, {"clip_sample": False}),
-    "dpmpp_2m": (diffusers.DPMSolverMultistepScheduler, {}),
-    "euler": (diffusers.EulerDiscreteScheduler, {}),
-    "lcm": (diffusers.LCMScheduler, {}),
-    "pndm": (diffusers.PNDMScheduler, {"skip_prk_steps": True}),
-}
-NOISE = [
-    Diffusion(),
-    Diffusion(beta_end=0.02, beta_schedule="linear", set_alpha_to_one=True, steps_offset=0),
-]
+NAMES = get_args(SchedulerName)
+STEPS = (1, 2, 3, 4, 7, 14, 15, 20, 31)
+MULTISTEP = ("dpmpp_2m", "dpmpp_2m_sde", "unipc")
 
 
-def reference(name: str, diffusion: Diffusion, steps: int):
-    """Return diffusers' scheduler with the same settings."""
-    cls, extra = REFERENCES[name]
-    settings = {
-        key: getattr(diffusion, key)
-        for key in (*diffusion.__struct_fields__,)
-        if key in cls.__init__.__wrapped__.__code__.co_varnames
-    }
-    scheduler = cls(**settings, **extra)
-    scheduler.set_timesteps(steps)
-    return scheduler
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One path through a scheduler and through diffusers', with the same random outputs of the model."""
 
+    name: SchedulerName
+    diffusion: Diffusion
+    steps: int
+    sigma_schedule: SigmaSchedule = "normal"
 
-@pytest.mark.parametrize("noise", NOISE, ids=["stable-diffusion", "linear"])
-@pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-@pytest.mark.parametrize("name", REFERENCES)
-def test_schedulers_agree_with_diffusers_at_every_step(name, prediction, spacing, noise, monkeypatch):
-    """Timesteps, initial scale, model inputs and samples agree with diffusers, for random outputs and 1 to 31 steps."""
-    diffusion = Diffusion(
-        **{f: getattr(noise, f) for f in noise.__struct_fields__}
-        | {"prediction_type": prediction, "timestep_spacing": spacing}
-    )
-    for steps in (1, 2, 3, 4, 7, 20, 31):
-        theirs = reference(name, diffusion, steps)
-        ours = schedulers.make(name, diffusion, steps, np.random.default_rng(5))
-        fresh = np.random.default_rng(5)
-        monkeypatch.setattr(
-            "diffusers.schedulers.scheduling_lcm.randn_tensor",
-            lambda shape, fresh=fresh, **_: torch.from_numpy(fresh.standard_normal(shape, dtype=np.float32)),
-        )
-        np.testing.assert_allclose(ours.timesteps, theirs.timesteps.numpy(), atol=1e-3)
-        assert ours.init_noise_sigma == pytest.approx(float(theirs.init_noise_sigma), rel=1e-4)
+    def check(self) -> None:
+        """Compare timesteps, initial scale, model inputs and samples, each to 1e-4 of the largest value."""
+        theirs = make_scheduler(self.name, self.diffusion, self.sigma_schedule)
+        theirs.set_timesteps(self.steps)
+        if hasattr(theirs, "set_begin_index"):
+            theirs.set_begin_index(0)
+        ours = schedulers.make(self.name, self.diffusion, self.steps, step_noise(5), self.sigma_schedule)
+        # diffusers truncates the timesteps of exponential schedules, and rounding errors make its first one 998.
+        tolerance = 1 if self.sigma_schedule == "exponential" and self.name in MULTISTEP else 2e-3
+        np.testing.assert_allclose(ours.timesteps, theirs.timesteps.numpy(), rtol=1e-5, atol=tolerance)
+        assert ours.init_noise_sigma == pytest.approx(float(theirs.init_noise_sigma), rel=1e-3)
         rng = np.random.default_rng(7)
-        sample = rng.standard_normal((1, 4, 6, 9), dtype=np.float32) * np.float32(ours.init_noise_sigma)
+        sample = rng.standard_normal((1, 4, 6, 9)) * ours.init_noise_sigma
         expected = torch.from_numpy(sample)
-        for timestep in theirs.timesteps:
-            output = rng.standard_normal(sample.shape, dtype=np.float32)
-            assert_close(ours.scale_model_input(sample), theirs.scale_model_input(expected, timestep))
-            sample = ours.step(output, sample)
-            expected = theirs.step(torch.from_numpy(output), timestep, expected).prev_sample
-            assert_close(sample, expected)
-
-
-@pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
-@pytest.mark.parametrize("name", REFERENCES)
-def test_timesteps_agree_with_diffusers_for_every_step_count(name, spacing):
-    """Every step count that the contract allows gives diffusers' timesteps, whether or not it divides 1000."""
-    diffusion = Diffusion(timestep_spacing=spacing)
-    for steps in range(1, 51 if name == "lcm" else 101):
-        ours = schedulers.make(name, diffusion, steps, np.random.default_rng(0)).timesteps
-        theirs = reference(name, diffusion, steps).timesteps.numpy()
-        if (spacing, steps) == ("trailing", 61) and name != "lcm":
-            # Rounding in numpy.arange gives diffusers a 62nd step, at timestep -1.
-            assert len(ours) - (name == "pndm") == 61
-            continue
-        np.testing.assert_allclose(ours, theirs, atol=1e-3)
-
-
-def test_lcm_refuses_more_steps_than_its_teacher_had():
-    """More than 50 LCM steps are refused with an error that names the field."""
-    with pytest.raises(InvalidRequest, match=r"1\.\.50 with this model") as caught:
-        schedulers.make("lcm", Diffusion(), 51, np.random.default_rng(0))
-    assert caught.value.problems[0][0] == "num_inference_steps"
-
-
-def test_a_perfect_model_leads_to_the_clean_sample():
-    """If the model predicts the true noise, ddim, dpmpp_2m and euler end at the clean sample."""
-    rng = np.random.default_rng(3)
-    clean, noise = rng.standard_normal((2, 1, 4, 8, 8))
-    diffusion = Diffusion(timestep_spacing="trailing", set_alpha_to_one=True)
-    for name in ("ddim", "dpmpp_2m", "euler"):
-        scheduler = schedulers.make(name, diffusion, 10, rng)
-        alpha = alphas_cumprod(diffusion)[-1]
-        sample = np.sqrt(alpha) * clean + np.sqrt(1 - alpha) * noise
-        sample = sample / np.sqrt(alpha) if name == "euler" else sample
-        for _ in scheduler.timesteps:
-            sample = scheduler.step(noise, sample)
-        np.testing.assert_allclose(sample, clean, atol=1e-6)
+        with seeded_steps(theirs, step_noise(5)):
+            for timestep in theirs.timesteps:
+                output = rng.standard_normal(sample.shape)
+                assert_close(ours.scale_model_input(sample), theirs.scale_model_input(expected, timestep))
+                sample = ours.step(output, sample)
+                expected = theirs.step(torch.from_numpy(output), timestep, expected).prev_sample
+                assert_close(sample, expected)
 
 
 def assert_close(ours, theirs):
     """Compare two arrays relative to the largest value, because single elements may be close to zero."""
     theirs = theirs.numpy()
     assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("beta_schedule", ["scaled_linear", "linear"])
+@pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("name", NAMES)
+def test_schedulers_agree_with_diffusers_at_every_step(name, prediction, spacing, beta_schedule):
+    """Timesteps, initial scale, model inputs and samples agree with diffusers, for random outputs and 1 to 31 steps."""
+    diffusion = Diffusion(prediction_type=prediction, timestep_spacing=spacing)
+    if beta_schedule == "linear":
+        changes = {"beta_schedule": "linear", "beta_end": 0.02, "set_alpha_to_one": True, "steps_offset": 0}
+        diffusion = msgspec.structs.replace(diffusion, **changes)
+    for steps in STEPS:
+        Run(name, diffusion, steps).check()
+
+
+@pytest.mark.parametrize("sigma_schedule", ["karras", "exponential"])
+@pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
+@pytest.mark.parametrize("name", SIGMA_SCHEDULED)
+def test_sigma_schedules_agree_with_diffusers(name, spacing, sigma_schedule):
+    """Noise levels that are spaced by Karras' formula or exponentially agree with diffusers, with its timesteps."""
+    for steps in (1, 2, 5, 14, 20):
+        Run(name, Diffusion(timestep_spacing=spacing), steps, sigma_schedule).check()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"solver_order": 1},
+        {"solver_order": 3},
+        {"solver_order": 2, "solver_type": "heun"},
+        {"solver_order": 2, "solver_type": "bh1", "final_sigmas_type": "sigma_min"},
+        {"lower_order_final": False, "final_sigmas_type": "sigma_min"},
+        {"euler_at_final": True, "final_sigmas_type": "sigma_min"},
+        {"final_sigmas_type": "sigma_min"},
+        {"prediction_type": "sample"},
+        {"beta_schedule": "squaredcos_cap_v2"},
+        {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"},
+    ],
+    ids=lambda changes: ",".join(f"{key}={value}" for key, value in changes.items()),
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_of_the_models_scheduler_agree_with_diffusers(name, changes):
+    """Solver orders and variants, final noise levels and noise schedules of a model give diffusers' samples."""
+    if (name, changes.get("solver_order")) == ("dpmpp_2m_sde", 3):
+        pytest.xfail("diffusers' third-order update for the SDE has a sign error; bake refuses it")
+    if name == "unipc" and changes.get("solver_type") != "bh1" and not changes.get("lower_order_final", True):
+        return
+    if "rescale_betas_zero_snr" in changes and name in ("heun", "pndm", "euler_ancestral"):
+        return  # diffusers' classes lack the setting, or lose four digits to it in single precision
+    if changes.get("prediction_type") == "sample" and name in ("euler_ancestral", "pndm"):
+        return  # diffusers' classes refuse it
+    for steps in (1, 2, 3, 8, 14, 20):
+        Run(name, Diffusion(**changes), steps).check()
+
+
+@pytest.mark.parametrize("name", ["ddim", "ddpm", "heun", "lcm"])
+def test_the_clean_sample_is_clipped_like_diffusers(name):
+    """`clip_sample_range` limits the clean sample in the schedulers that have it."""
+    for limit in (1.0, 3.0):
+        Run(name, Diffusion(clip_sample_range=limit), 10).check()
+
+
+@pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
+@pytest.mark.parametrize("name", NAMES)
+def test_timesteps_agree_with_diffusers_for_every_step_count(name, spacing):
+    """Every step count that the contract allows gives diffusers' timesteps, whether or not it divides 1000."""
+    diffusion = Diffusion(timestep_spacing=spacing)
+    for steps in range(1, 51 if name in ("lcm", "tcd") else 101):
+        ours = schedulers.make(name, diffusion, steps, step_noise(0)).timesteps
+        reference = make_scheduler(name, diffusion)
+        reference.set_timesteps(steps)
+        theirs = reference.timesteps.numpy()
+        if (spacing, steps) == ("trailing", 61) and name not in ("lcm", "tcd"):
+            # Rounding in numpy.arange gives diffusers a 62nd step, at timestep -1.
+            assert len(np.unique(ours)) == 61
+            continue
+        np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["lcm", "tcd"])
+def test_distilled_samplers_refuse_more_steps_than_their_teacher_had(name):
+    """More than 50 steps are refused with an error that names the field."""
+    with pytest.raises(InvalidRequest, match=rf"1\.\.50 with this model and the scheduler {name}") as caught:
+        schedulers.make(name, Diffusion(), 51, step_noise(0))
+    assert caught.value.problems[0][0] == "num_inference_steps"
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpmpp_2m", "euler", "heun", "unipc"])
+def test_a_perfect_model_leads_to_the_clean_sample(name):
+    """If the model predicts the true noise, the samplers without fresh noise end at the clean sample."""
+    rng = np.random.default_rng(3)
+    clean, noise = rng.standard_normal((2, 1, 4, 8, 8))
+    diffusion = Diffusion(timestep_spacing="trailing", set_alpha_to_one=True)
+    scheduler = schedulers.make(name, diffusion, 10, step_noise(3))
+    alpha = alphas_cumprod(diffusion)[-1]
+    sample = np.sqrt(alpha) * clean + np.sqrt(1 - alpha) * noise
+    sample = sample / np.sqrt(alpha) if name in ("euler", "heun") else sample
+    for _ in scheduler.timesteps:
+        sample = scheduler.step(noise, sample)
+    np.testing.assert_allclose(sample, clean, atol=1e-6)
+
+
+def test_step_noise_depends_on_seed_and_step_only():
+    """The noise of a step is standard normal, and does not depend on what was asked for before."""
+    noise = step_noise(7)
+    later, earlier = noise(5, (1, 4, 64, 64)), noise(2, (1, 4, 64, 64))
+    np.testing.assert_array_equal(step_noise(7)(2, (1, 4, 64, 64)), earlier)
+    assert abs(np.corrcoef(later.ravel(), earlier.ravel())[0, 1]) < 0.05
+    assert (later != step_noise(8)(5, (1, 4, 64, 64))).all()
+    assert later.std() == pytest.approx(1, abs=0.05)

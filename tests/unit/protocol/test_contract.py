@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lambdiff.errors import InvalidRequest, MalformedRequest
 from lambdiff.protocol import contract
-from lambdiff.protocol.contract import Defaults, GenerateRequest, Limits
+from lambdiff.protocol.contract import Defaults, GenerateRequest, Limits, SchedulerName, SigmaSchedule
 
 DEFAULTS = Defaults(
     num_inference_steps=20, guidance_scale=7.5, width=512, height=512, scheduler="euler", negative_prompt="blurry"
@@ -30,7 +31,8 @@ VALID = st.fixed_dictionaries(
         "width": st.integers(8, 128).map(lambda n: n * 8),
         "height": st.integers(8, 128).map(lambda n: n * 8),
         "seed": st.integers(0, 2**32 - 1),
-        "scheduler": st.sampled_from(["ddim", "dpmpp_2m", "euler", "lcm", "pndm"]),
+        "sigma_schedule": st.sampled_from(get_args(SigmaSchedule)),
+        "scheduler": st.sampled_from(get_args(SchedulerName)),
         "image_format": st.sampled_from(["png", "jpeg", "webp"]),
     },
 )
@@ -88,6 +90,7 @@ def test_defaults_replace_missing_values_only() -> None:
     generation = GenerateRequest(prompt="a", negative_prompt="", guidance_scale=0, seed=0).resolve(DEFAULTS)
     assert (generation.negative_prompt, generation.guidance_scale, generation.seed) == ("", 0.0, 0)
     assert (generation.num_inference_steps, generation.width, generation.scheduler) == (20, 512, "euler")
+    assert generation.sigma_schedule == "normal"
     assert not generation.guided
     assert GenerateRequest(prompt="a").resolve(DEFAULTS).guided
 
@@ -106,3 +109,19 @@ def test_a_model_may_support_less_than_the_contract() -> None:
         Limits(min_size=128, max_size=512, schedulers=("euler",)).check(generation)
     assert [name for name, _ in caught.value.problems] == ["width", "height", "scheduler"]
     Limits().check(generation)
+
+
+def test_a_sigma_schedule_belongs_to_its_scheduler() -> None:
+    """The model's spacing of noise levels is used with its own scheduler only, and refused where there are none."""
+    karras = msgspec.structs.replace(DEFAULTS, sigma_schedule="karras")
+    assert GenerateRequest(prompt="a").resolve(karras).sigma_schedule == "karras"
+    assert GenerateRequest(prompt="a", scheduler="euler").resolve(karras).sigma_schedule == "karras"
+    assert GenerateRequest(prompt="a", scheduler="ddim").resolve(karras).sigma_schedule == "normal"
+    assert GenerateRequest(prompt="a", sigma_schedule="normal").resolve(karras).sigma_schedule == "normal"
+    for scheduler in get_args(SchedulerName):
+        generation = GenerateRequest(prompt="a", scheduler=scheduler, sigma_schedule="karras").resolve(DEFAULTS)
+        if scheduler in contract.SIGMA_SCHEDULED:
+            Limits().check(generation)
+        else:
+            with pytest.raises(InvalidRequest, match=f"must be normal with the scheduler {scheduler}"):
+                Limits().check(generation)

@@ -7,8 +7,9 @@ import io
 import tracemalloc
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,8 +19,8 @@ from sd_prompt_reader.image_data_reader import ImageDataReader
 
 from lambdiff._version import __version__
 from lambdiff.errors import MetadataError
-from lambdiff.protocol import a1111, contract, image_texts, metadata
-from lambdiff.protocol.contract import Generation, ModelIdentity
+from lambdiff.protocol import a1111, containers, contract, image_texts, metadata
+from lambdiff.protocol.contract import Generation, ModelIdentity, SchedulerName
 from support.foreign_images import chunk, png
 from support.stub_engine import pattern
 
@@ -112,6 +113,25 @@ def test_the_text_has_the_web_uis_format() -> None:
         "Steps: 20, Sampler: DPM++ 2M, CFG scale: 7, Seed: 4294967295, Size: 64x64, "
         f'Model: "a, b: c", Version: lambdiff {__version__}'
     )
+
+
+def test_the_text_names_samplers_as_the_web_ui_does() -> None:
+    """Every scheduler has a name there, and the spacing of noise levels is named if it is not the usual one."""
+    text = a1111.to_text(generation(scheduler="euler_ancestral"), "m")
+    assert "Sampler: Euler a, CFG scale" in text
+    text = a1111.to_text(generation(scheduler="dpmpp_2m_sde", sigma_schedule="karras"), "m")
+    assert "Sampler: DPM++ 2M SDE, Schedule type: Karras, CFG scale" in text
+    assert a1111.SAMPLERS.keys() == set(get_args(SchedulerName))
+
+
+def test_records_without_a_sigma_schedule_are_read() -> None:
+    """Images from before there were sigma schedules have the usual one."""
+    image = metadata.ImageMetadata.of(generation(), MODEL)
+    fields = msgspec.to_builtins(image.generation)
+    del fields["sigma_schedule"]
+    record = {"generation": fields, "model": "m", "revision": "r", "version": "0.1"}
+    content = containers.write(IMAGE, "png", "", msgspec.json.encode(record))
+    assert metadata.read(content).generation == image.generation
 
 
 @pytest.mark.parametrize("image_format", FORMATS)

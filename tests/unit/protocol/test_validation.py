@@ -6,7 +6,7 @@ import decimal
 import enum
 import fractions
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambdiff.errors import InvalidRequest
-from lambdiff.protocol.contract import GenerateRequest
+from lambdiff.protocol.contract import GenerateRequest, SchedulerName
 
 
 class Sampler(str, enum.Enum):  # noqa: UP042 (unlike StrEnum, its `str()` is not its value)
@@ -59,7 +59,7 @@ def test_numbers_and_text_of_other_libraries_are_accepted(field: str, value: Any
 
 
 STEPS, SEED, PIXELS = "a whole number in 1..100", "a whole number in 0..4294967295", "a multiple of 8 in 64..1024"
-SAMPLERS, FORMATS = "one of ddim, dpmpp_2m, euler, lcm, pndm", "one of jpeg, png, webp"
+SAMPLERS, FORMATS = "one of " + ", ".join(sorted(get_args(SchedulerName))), "one of jpeg, png, webp"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ SAMPLERS, FORMATS = "one of ddim, dpmpp_2m, euler, lcm, pndm", "one of jpeg, png
         ("guidance_scale", fractions.Fraction(10**400), "must be a number in 0..30, not Fraction"),
         ("scheduler", "eular", f"must be {SAMPLERS}, not 'eular'; did you mean euler?"),
         ("scheduler", "DDIM", f"must be {SAMPLERS}, not 'DDIM'; did you mean ddim?"),
-        ("scheduler", "heun", f"must be {SAMPLERS}, not 'heun'"),
+        ("scheduler", "restart", f"must be {SAMPLERS}, not 'restart'"),
         ("scheduler", "a prompt in the wrong place", f"must be {SAMPLERS}, not text of 27 characters"),
         ("image_format", "jpg", f"must be {FORMATS}, not 'jpg'; did you mean jpeg?"),
         ("prompt", 5, "must be text, not 5"),

@@ -55,7 +55,7 @@ def recorded(
     """
     if not isinstance(prompt, str):
         return None
-    scheduler, about_sampler = samplers.translate(text(sampler), text(schedule))
+    scheduler, sigma_schedule, about_sampler = samplers.translate(text(sampler), text(schedule))
     request = GenerateRequest(
         prompt=clean(prompt),
         negative_prompt=clean(negative) or None if isinstance(negative, str) else None,
@@ -65,6 +65,7 @@ def recorded(
         width=whole(width),
         height=whole(height),
         scheduler=scheduler,
+        sigma_schedule=sigma_schedule,
     )
     model = text(model)
     return ImageMetadata(

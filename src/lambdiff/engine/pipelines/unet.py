@@ -69,11 +69,8 @@ class UNetDenoiser:
     def denoise(self, generation: Generation, conditioning: Conditioning, on_step: OnStep | None) -> Array:
         """See `Pipeline.denoise`."""
         # 1. The schedule, and noise at its first level.
-        noise = latents.noise_generator(generation.seed)
-        scheduler = schedulers.make(
-            generation.scheduler, self._manifest.diffusion, generation.num_inference_steps, noise
-        )
-        sample = latents.initial_latents(generation, self._manifest, noise) * np.float32(scheduler.init_noise_sigma)
+        scheduler = schedulers.for_request(generation, self._manifest.diffusion)
+        sample = latents.initial_latents(generation, self._manifest) * np.float32(scheduler.init_noise_sigma)
         unet = self._unet(generation)
         calls = len(scheduler.timesteps)
         for call, timestep in enumerate(scheduler.timesteps):

@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from lambdiff.engine.schedulers.noise_schedule import alphas_cumprod, spaced_timesteps
+from lambdiff.engine.schedulers.noise_schedule import (
+    alphas_cumprod,
+    noise_levels,
+    spaced_sigmas,
+    spaced_timesteps,
+    timesteps_of,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lambdiff.engine.manifest import Diffusion
+    from lambdiff.protocol.contract import SigmaSchedule
 
     Array = NDArray[np.floating[Any]]
 
@@ -21,18 +28,19 @@ class Scheduler(Protocol):
     """One request's path from noise to a clean sample.
 
     Example:
+        >>> from lambdiff.engine.latents import step_noise
         >>> from lambdiff.engine.manifest import Diffusion
         >>> from lambdiff.engine.schedulers import make
-        >>> random = np.random.default_rng(0)
-        >>> scheduler = make("euler", Diffusion(), 4, random)
-        >>> sample = random.standard_normal((1, 4, 64, 64)) * scheduler.init_noise_sigma
+        >>> scheduler = make("euler", Diffusion(), 4, step_noise(seed=0))
+        >>> sample = np.random.default_rng(0).standard_normal((1, 4, 64, 64)) * scheduler.init_noise_sigma
         >>> for timestep in scheduler.timesteps:
         ...     output = unet(scheduler.scale_model_input(sample), timestep)
         ...     sample = scheduler.step(output, sample)
     """
 
     timesteps: Array
-    """The decreasing timesteps to call the model with, one call each. PNDM has one more than the requested steps."""
+    """The decreasing timesteps to call the model with, one call each. Heun and PNDM have more than the requested
+    steps."""
     init_noise_sigma: float
     """The factor that turns standard normal noise into the first sample."""
 
@@ -57,7 +65,7 @@ class SchedulerBase:
 
     Attributes:
         alphas: the schedule's `alphas_cumprod`.
-        done: the number of finished steps.
+        done: the number of finished calls.
     """
 
     init_noise_sigma = 1.0
@@ -82,32 +90,136 @@ class SchedulerBase:
 
     def clean(self, output: Array, sample: Array, alpha: float) -> Array:
         """Return the clean sample that the output implies."""
-        if self.diffusion.prediction_type == "v_prediction":
-            return math.sqrt(alpha) * sample - math.sqrt(1 - alpha) * output
-        return (sample - math.sqrt(1 - alpha) * output) / math.sqrt(alpha)
+        match self.diffusion.prediction_type:
+            case "epsilon":
+                return (sample - math.sqrt(1 - alpha) * output) / math.sqrt(alpha)
+            case "v_prediction":
+                return math.sqrt(alpha) * sample - math.sqrt(1 - alpha) * output
+            case "sample":
+                return output
+
+    def clipped(self, clean: Array) -> Array:
+        """Return the clean sample limited to `clip_sample_range`, for samplers that limit it."""
+        limit = self.diffusion.clip_sample_range
+        return clean if limit is None else clean.clip(-limit, limit)
 
     def noise(self, output: Array, sample: Array, alpha: float) -> Array:
         """Return the noise that the output implies."""
-        if self.diffusion.prediction_type == "v_prediction":
-            return math.sqrt(alpha) * output + math.sqrt(1 - alpha) * sample
-        return output
+        match self.diffusion.prediction_type:
+            case "epsilon":
+                return output
+            case "v_prediction":
+                return math.sqrt(alpha) * output + math.sqrt(1 - alpha) * sample
+            case "sample":
+                return (sample - math.sqrt(alpha) * output) / math.sqrt(1 - alpha)
 
 
 class SigmaScheduler(SchedulerBase):
-    """Base of samplers that interpolate the noise level between training timesteps and end at zero.
+    """Base of samplers whose steps are noise levels, from the first timestep's down to zero.
+
+    Args:
+        diffusion: the noise process that the weights were trained with.
+        steps: at least 1.
+        sigma_schedule: how the noise levels are spaced; `normal` follows the spacing of the timesteps.
 
     Attributes:
-        sigmas: the noise level at each timestep, and a final 0.
+        sigmas: the noise level at each timestep, and the final one.
     """
 
     sigmas: list[float]
 
-    def __init__(self, diffusion: Diffusion, steps: int) -> None:
+    def __init__(self, diffusion: Diffusion, steps: int, sigma_schedule: SigmaSchedule = "normal") -> None:
         super().__init__(diffusion, steps)
-        self.set_timesteps(spaced_timesteps(diffusion, steps))
+        if diffusion.rescale_betas_zero_snr:
+            self.alphas[-1] = 2.0**-24  # as in diffusers: an infinite noise level could not be scaled
+        levels = noise_levels(self.alphas)
+        self.timesteps, sigmas = self.schedule(sigma_schedule, levels)
+        self.sigmas = [*sigmas.tolist(), self.final_sigma(levels)]
 
-    def set_timesteps(self, timesteps: Array) -> None:
-        """Use these timesteps, which may be fractions, and their noise levels."""
-        self.timesteps = timesteps
-        levels = np.sqrt((1 - self.alphas) / self.alphas)
-        self.sigmas = [*np.interp(timesteps, np.arange(len(levels)), levels).tolist(), 0.0]
+    def schedule(self, sigma_schedule: SigmaSchedule, levels: Array) -> tuple[Array, Array]:
+        """Return the timesteps, which may be fractions, and their noise levels.
+
+        Args:
+            sigma_schedule: how the noise levels are spaced.
+            levels: the noise level at each training timestep.
+        """
+        timesteps = spaced_timesteps(self.diffusion, self.steps)
+        normal = np.interp(timesteps, np.arange(len(levels)), levels)
+        if sigma_schedule == "normal":
+            return timesteps, normal
+        sigmas = spaced_sigmas(sigma_schedule, float(normal[0]), float(normal[-1]), self.steps)
+        return timesteps_of(sigmas, levels), sigmas
+
+    def final_sigma(self, levels: Array) -> float:
+        """Return the noise level of the result: 0, unless the model's configuration keeps the smallest one."""
+        return float(levels[0]) if self.diffusion.final_sigmas_type == "sigma_min" else 0.0
+
+
+class UnscaledSigmaScheduler(SigmaScheduler):
+    """Base of samplers whose sample is `clean + sigma * noise`, as in Karras and others 2022."""
+
+    def __init__(self, diffusion: Diffusion, steps: int, sigma_schedule: SigmaSchedule = "normal") -> None:
+        super().__init__(diffusion, steps, sigma_schedule)
+        largest: float = self.sigmas[0]
+        leading = diffusion.timestep_spacing == "leading"
+        self.init_noise_sigma = math.sqrt(largest**2 + 1) if leading else largest
+
+    @property
+    def sigma(self) -> float:
+        """The noise level at which the model is called next."""
+        return self.sigmas[self.done]
+
+    def scale_model_input(self, sample: Array) -> Array:
+        """Return the sample at unit variance."""
+        return sample / math.sqrt(self.sigma**2 + 1)
+
+    def slope(self, output: Array, sample: Array) -> Array:
+        """Return the derivative of the sample by the noise level, which is the noise that the output implies."""
+        return self.noise(output, self.scale_model_input(sample), 1 / (self.sigma**2 + 1))
+
+
+class MultistepScheduler(SigmaScheduler):
+    """Base of multistep solvers in the clean sample; time is the logarithm of the signal-to-noise ratio.
+
+    Attributes:
+        order: the number of clean samples that a step combines, at most.
+        outputs: the last clean samples, the newest one last.
+    """
+
+    def __init__(self, diffusion: Diffusion, steps: int, sigma_schedule: SigmaSchedule = "normal") -> None:
+        super().__init__(diffusion, steps, sigma_schedule)
+        self.order = diffusion.solver_order
+        self.outputs: list[Array] = []
+
+    def schedule(self, sigma_schedule: SigmaSchedule, levels: Array) -> tuple[Array, Array]:
+        """Return whole timesteps and their noise levels.
+
+        diffusers' solvers space one step more and omit the last one, because they then jump to the final noise level.
+        """
+        if sigma_schedule == "normal":
+            if self.diffusion.timestep_spacing == "trailing":
+                timesteps = np.round(spaced_timesteps(self.diffusion, self.steps))
+            else:
+                timesteps = np.round(spaced_timesteps(self.diffusion, self.steps + 1)[:-1])
+            return timesteps, np.interp(timesteps, np.arange(len(levels)), levels)
+        sigmas = spaced_sigmas(sigma_schedule, float(levels[-1]), float(levels[0]), self.steps)
+        timesteps = timesteps_of(sigmas, levels)
+        # diffusers rounds the timesteps of this schedule and truncates those of the other.
+        return np.round(timesteps) if sigma_schedule == "karras" else np.trunc(timesteps), sigmas
+
+    def clean_sample(self, output: Array, sample: Array) -> Array:
+        """Return the clean sample that the output at this step implies."""
+        return self.clean(output, sample, 1 / (self.sigmas[self.done] ** 2 + 1))
+
+    def keep(self, clean: Array) -> None:
+        """Keep the newest clean sample and drop those that no step combines any more."""
+        self.outputs = [*self.outputs, clean][-self.order :]
+
+    def coefficients(self, index: int) -> tuple[float, float]:
+        """Return alpha and sigma at a step, with `sample = alpha * clean + sigma * noise`."""
+        alpha = 1 / math.sqrt(self.sigmas[index] ** 2 + 1)
+        return alpha, self.sigmas[index] * alpha
+
+    def log_snr(self, index: int) -> float:
+        """Return half the logarithm of the signal-to-noise ratio at a step; infinite without noise."""
+        return -math.log(self.sigmas[index]) if self.sigmas[index] > 0 else math.inf

@@ -1,0 +1,116 @@
+"""Checks of a diffusers folder before any weights are loaded (bake/pipeline_folder.py, bake/families.py)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lambdiff.bake import families, pipeline_folder
+from lambdiff.errors import InvalidRequest, ModelError
+from support import tiny_pipeline
+
+
+def rename_to_variant(source: Path, variant: str) -> None:
+    """Give all weights the names of a variant, as `save_pretrained(variant=...)` does."""
+    for path in list(source.rglob("*.safetensors")):
+        path.rename(path.with_name(path.name.replace(".safetensors", f".{variant}.safetensors")))
+
+
+def copied(source: Path, destination: Path) -> set[str]:
+    """Copy a pipeline for the diffusers engine, and return the paths of its files."""
+    destination.mkdir()
+    pipeline_folder.copy(source, destination, pipeline_folder.read(source), lambda _: None)
+    return {str(path.relative_to(destination)) for path in destination.rglob("*") if path.is_file()}
+
+
+def test_weights_of_a_variant_are_copied_under_the_usual_names(source: Path, tmp_path: Path) -> None:
+    """With only `*.fp16.safetensors`, the copy has the names that diffusers looks for without `variant=`."""
+    expected = copied(source, tmp_path / "usual")
+    rename_to_variant(source, "fp16")
+    assert copied(source, tmp_path / "fp16") == expected
+    name = "unet/diffusion_pytorch_model.safetensors"
+    assert (tmp_path / "fp16" / name).read_bytes() == (tmp_path / "usual" / name).read_bytes()
+
+
+def test_a_variant_beside_the_usual_weights_is_not_copied(source: Path, tmp_path: Path) -> None:
+    """If there are both, the usual weights are used, and the variant's are not copied."""
+    expected = copied(source, tmp_path / "usual")
+    (source / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"half")
+    assert copied(source, tmp_path / "both") == expected
+
+
+def test_sharded_weights_of_a_variant_are_copied(source: Path, tmp_path: Path) -> None:
+    """The index of sharded weights names the files of the copy."""
+    unet = source / "unet"
+    (unet / "diffusion_pytorch_model.safetensors").unlink()
+    for number in (1, 2):
+        (unet / f"diffusion_pytorch_model.fp16-0000{number}-of-00002.safetensors").write_bytes(b"%d" % number)
+    index = {"weight_map": {"a": "diffusion_pytorch_model.fp16-00001-of-00002.safetensors"}}
+    (unet / "diffusion_pytorch_model.safetensors.index.fp16.json").write_text(json.dumps(index))
+    files = copied(source, tmp_path / "copy")
+    assert "unet/diffusion_pytorch_model-00002-of-00002.safetensors" in files
+    plain = json.loads((tmp_path / "copy" / "unet" / "diffusion_pytorch_model.safetensors.index.json").read_text())
+    assert plain == {"weight_map": {"a": "diffusion_pytorch_model-00001-of-00002.safetensors"}}
+
+
+@pytest.mark.parametrize(("stored", "found"), [(None, (64, 64)), (96, (96, 96)), ([48, 96], (48, 96))])
+def test_the_sample_size_is_a_number_or_two(source: Path, stored: object, found: tuple[int, int]) -> None:
+    """`sample_size` may be missing, one number, or height and width."""
+    tiny_pipeline.edit_json(source / "unet" / "config.json", sample_size=stored)
+    assert pipeline_folder.read(source).sample_size == found
+
+
+@pytest.mark.parametrize("stored", [-1, "64", [64], [64, 0], [64, 64, 64], 1.5, {"height": 64}])
+def test_other_sample_sizes_are_refused(source: Path, stored: object) -> None:
+    """A `sample_size` of another kind is refused before any weights are loaded."""
+    tiny_pipeline.edit_json(source / "unet" / "config.json", sample_size=stored)
+    with pytest.raises(ModelError, match="sample_size"):
+        pipeline_folder.read(source)
+
+
+def test_a_tiny_decoder_must_read_the_models_latents(source: Path) -> None:
+    """A tiny decoder of another factor or another class is refused; both would decode to noise."""
+    tiny = tiny_pipeline.folder(name="tiny_decoder", tiny_decoder=True) / "vae"
+    pipeline = pipeline_folder.read(source)
+    pipeline_folder.check_tiny_decoder(pipeline, source, tiny)
+    with pytest.raises(ModelError, match="is not an AutoencoderTiny"):
+        pipeline_folder.check_tiny_decoder(pipeline, source, source / "vae")
+    tiny_pipeline.edit_json(source / "vae" / "config.json", block_out_channels=[16, 32, 32, 32])
+    with pytest.raises(ModelError, match=r"at 1/4 of the size; the model has 4 channels at 1/8"):
+        pipeline_folder.check_tiny_decoder(pipeline_folder.read(source), source, tiny)
+
+
+def test_a_native_size_must_fit_the_latents(source: Path) -> None:
+    """A native size that the UNet cannot halve evenly is refused."""
+    with pytest.raises(InvalidRequest, match="cannot generate 72x64"):
+        pipeline_folder.check_native_size(pipeline_folder.read(source), (72, 64))
+
+
+@pytest.mark.parametrize(
+    ("pipeline_class", "engine", "fix"),
+    [
+        ("StableDiffusionXLPipeline", "openvino", '`engine="diffusers"`'),
+        ("StableDiffusionInpaintPipeline", "openvino", "text-to-image"),
+        ("StableDiffusionInpaintPipeline", "diffusers", "text-to-image"),
+        ("StableDiffusionImg2ImgPipeline", "diffusers", "text-to-image"),
+        ("StableDiffusionControlNetPipeline", "openvino", "text-to-image"),
+        ("FluxPipeline", "diffusers", "text-to-image"),
+        ("None", "openvino", "text-to-image"),
+    ],
+)
+def test_pipelines_that_an_engine_cannot_run_are_refused(pipeline_class: str, engine: str, fix: str) -> None:
+    """The advice names an engine only if it runs the pipeline."""
+    with pytest.raises(ModelError, match=pipeline_class) as caught:
+        families.check_engine(Path("model"), pipeline_class, engine)  # type: ignore[arg-type]
+    assert fix in caught.value.fix
+
+
+@pytest.mark.parametrize("pipeline_class", families.ENGINES)
+def test_every_pipeline_of_the_table_has_its_engines(pipeline_class: str) -> None:
+    """The engines of the table are accepted, and a class for OpenVINO has a converter."""
+    for engine in families.ENGINES[pipeline_class]:
+        families.check_engine(Path("model"), pipeline_class, engine)
+    if "openvino" in families.ENGINES[pipeline_class]:
+        assert callable(families.converter(pipeline_class))
