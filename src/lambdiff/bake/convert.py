@@ -85,9 +85,11 @@ def _to_openvino(module: nn.Module, inputs: dict[str, Tensor]) -> openvino.Model
 
 
 def _dynamic_shape(name: str, value: Tensor) -> list[int]:
-    """Return an input's shape with -1 for the batch and the size of the latents."""
+    """Return an input's shape with -1 for the batch, the size of the latents, and the length of embedded prompts."""
     if name == "timestep":
         return [1]
+    if name == "encoder_hidden_states":
+        return [-1, -1, *value.shape[2:]]
     if value.ndim == 4:
         return [-1, value.shape[1], -1, -1]
     return [-1, *value.shape[1:]]

@@ -12,6 +12,7 @@ from lambdiff.bake.parameters import Progress, StoragePrecision
 from lambdiff.bake.pipeline_folder import ModelTraits, PipelineConfig
 from lambdiff.engine.manifest import EngineName
 from lambdiff.errors import ModelError
+from lambdiff.protocol.contract import PromptSyntax
 
 ENGINES: Final[dict[str, tuple[EngineName, ...]]] = {
     "StableDiffusionPipeline": ("openvino", "diffusers"),
@@ -19,6 +20,12 @@ ENGINES: Final[dict[str, tuple[EngineName, ...]]] = {
     "StableDiffusionXLPipeline": ("diffusers",),
 }
 """diffusers' class of a pipeline -> the engines that run it. Other classes need more than a prompt, or have no UNet."""
+
+PROMPT_SYNTAXES: Final[dict[str, tuple[PromptSyntax, ...]]] = {
+    "StableDiffusionPipeline": ("plain", "a1111"),
+    "LatentConsistencyModelPipeline": ("plain", "a1111"),
+}
+"""diffusers' class of a pipeline -> the syntaxes of prompts that it reads, the default last. Others read plain text."""
 
 
 class Converter(Protocol):

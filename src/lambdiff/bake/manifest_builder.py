@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import msgspec
+
 from lambdiff.bake.defaults import InferredDefaults
+from lambdiff.bake.families import PROMPT_SYNTAXES
 from lambdiff.bake.pipeline_folder import ModelTraits, PipelineConfig
 from lambdiff.bake.provenance import BAKED_BY, NO_SAFETY_CHECKER, Provenance
 from lambdiff.bake.scheduler_config import SchedulerConfig
@@ -37,6 +40,8 @@ def build_manifest(
     choices: Choices,
 ) -> Manifest:
     """Return the manifest, with an empty list of files because the folder is not final yet."""
+    # A model with a list of its words was trained on short texts of these.
+    syntaxes = ("plain",) if choices.vocabulary else PROMPT_SYNTAXES.get(pipeline.pipeline_class, ("plain",))
     return Manifest(
         format=manifests.FORMAT,
         name=provenance.name,
@@ -44,8 +49,8 @@ def build_manifest(
         license=provenance.license,
         engine=choices.engine,
         precision=traits.precision,
-        defaults=inferred.defaults,
-        limits=Limits(schedulers=scheduler.supported),
+        defaults=msgspec.structs.replace(inferred.defaults, prompt_syntax=syntaxes[-1]),
+        limits=Limits(schedulers=scheduler.supported, prompt_syntaxes=syntaxes),
         files=[],
         diffusion=scheduler.diffusion,
         latents=traits.latents,

@@ -16,6 +16,7 @@ from lambdiff.cli.options import (
     json_option,
     local_option,
     model_dir_option,
+    prompt_syntax_option,
     scheduler_option,
     sigma_schedule_option,
 )
@@ -62,6 +63,7 @@ _MAX_IMAGES = 1_000
 )  # fmt: skip
 @scheduler_option
 @sigma_schedule_option
+@prompt_syntax_option
 @click.option(
     "--format", "image_format", type=Value(contract.ImageFormat),
     help="File format.  [default: by the suffix of -o, otherwise png]",

@@ -55,6 +55,11 @@ sigma_schedule_option: Final = click.option(
     "--sigma-schedule", type=Value(contract.SigmaSchedule), callback=_or_in_name,
     help="Spacing of the noise levels, for the samplers that have such.  [default: the model's]",
 )  # fmt: skip
+prompt_syntax_option: Final = click.option(
+    "--prompt-syntax", type=Value(contract.PromptSyntax),
+    help="How to read the prompts: as plain text, or with (weighted:1.2) [words] and BREAK as A1111 does.  "
+    "[default: the model's]",
+)  # fmt: skip
 
 
 def _check_time(_context: click.Context, _parameter: click.Parameter, text: str) -> str:

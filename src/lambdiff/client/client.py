@@ -18,7 +18,15 @@ from lambdiff.client.parameters import GenerationParameters, build_request, buil
 from lambdiff.client.replies import read_health
 from lambdiff.client.transport import Transport
 from lambdiff.errors import ConfigurationError
-from lambdiff.protocol.contract import GenerateRequest, Health, ImageFormat, OnStep, SchedulerName, SigmaSchedule
+from lambdiff.protocol.contract import (
+    GenerateRequest,
+    Health,
+    ImageFormat,
+    OnStep,
+    PromptSyntax,
+    SchedulerName,
+    SigmaSchedule,
+)
 from lambdiff.protocol.validation import checked
 
 
@@ -98,6 +106,7 @@ class Client:
         seed: int | None = None,
         scheduler: SchedulerName | None = None,
         sigma_schedule: SigmaSchedule | None = None,
+        prompt_syntax: PromptSyntax | None = None,
         image_format: ImageFormat = "png",
         on_step: OnStep | None = None,
     ) -> GeneratedImage:
@@ -115,6 +124,8 @@ class Client:
             scheduler: the sampling method.
             sigma_schedule: how the noise levels are spaced. Samplers without noise levels of their own, such as `ddim`,
                 take `normal` only.
+            prompt_syntax: how the prompts are read: `plain`, or `a1111` with `(weighted:1.2)` words and `BREAK`; see
+                "Prompts" in the documentation.
             image_format: the encoding of the reply.
             on_step: called with (steps done, steps in total) after each step, on this machine only; return True to
                 cancel.
@@ -135,7 +146,7 @@ class Client:
         request = build_request(
             prompt=prompt, negative_prompt=negative_prompt, num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale, width=width, height=height, seed=seed, scheduler=scheduler,
-            sigma_schedule=sigma_schedule, image_format=image_format,
+            sigma_schedule=sigma_schedule, prompt_syntax=prompt_syntax, image_format=image_format,
         )  # fmt: skip
         with notebook.display(self.transport) as cell:
             image = self._generate(request, on_step or cell.on_step)
@@ -157,6 +168,7 @@ class Client:
         seed: int | None = None,
         scheduler: SchedulerName | None = None,
         sigma_schedule: SigmaSchedule | None = None,
+        prompt_syntax: PromptSyntax | None = None,
         image_format: ImageFormat = "png",
     ) -> Batch:
         """Generate many images in parallel, one request each.
@@ -172,7 +184,7 @@ class Client:
             max_workers: how many requests run at once. On this machine they run one after the other.
             on_result: called with (index, result) as each request ends, in the calling thread.
             negative_prompt, num_inference_steps, guidance_scale, width, height, seed, scheduler, sigma_schedule,
-                image_format: as for `generate`, for all images.
+                prompt_syntax, image_format: as for `generate`, for all images.
 
         Raises:
             InvalidRequest: a request is not valid, and the message has its index; nothing was sent.
@@ -193,6 +205,7 @@ class Client:
             "seed": seed,
             "scheduler": scheduler,
             "sigma_schedule": sigma_schedule,
+            "prompt_syntax": prompt_syntax,
             "image_format": image_format,
         }
         requests = build_requests(prompts, shared, n)

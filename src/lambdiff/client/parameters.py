@@ -13,7 +13,14 @@ from typing import Annotated, Any, Final, Required, TypedDict, Unpack, cast
 from msgspec import Meta
 
 from lambdiff.errors import InvalidRequest
-from lambdiff.protocol.contract import MAX_SEED, GenerateRequest, ImageFormat, SchedulerName, SigmaSchedule
+from lambdiff.protocol.contract import (
+    MAX_SEED,
+    GenerateRequest,
+    ImageFormat,
+    PromptSyntax,
+    SchedulerName,
+    SigmaSchedule,
+)
 from lambdiff.protocol.validation import checked, raise_for
 
 _MAX_N: Final = 10_000
@@ -38,6 +45,7 @@ class GenerationParameters(TypedDict, total=False):
     seed: int | None
     scheduler: SchedulerName | None
     sigma_schedule: SigmaSchedule | None
+    prompt_syntax: PromptSyntax | None
     image_format: ImageFormat
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from lambdiff import config, forks
 from lambdiff.client.client import Client
 from lambdiff.client.image import GeneratedImage
-from lambdiff.protocol.contract import ImageFormat, OnStep, SchedulerName, SigmaSchedule
+from lambdiff.protocol.contract import ImageFormat, OnStep, PromptSyntax, SchedulerName, SigmaSchedule
 
 MAX_CLIENTS: Final = 8
 """How many clients are kept open; one more closes the one that was not used for longest."""
@@ -26,6 +26,7 @@ def generate(
     seed: int | None = None,
     scheduler: SchedulerName | None = None,
     sigma_schedule: SigmaSchedule | None = None,
+    prompt_syntax: PromptSyntax | None = None,
     image_format: ImageFormat = "png",
     on_step: OnStep | None = None,
     url: str | None = None,
@@ -49,6 +50,8 @@ def generate(
         scheduler: the sampling method.
         sigma_schedule: how the noise levels are spaced. Samplers without noise levels of their own, such as `ddim`,
             take `normal` only.
+        prompt_syntax: how the prompts are read: `plain`, or `a1111` with `(weighted:1.2)` words and `BREAK`; see
+            "Prompts" in the documentation.
         image_format: the encoding of the reply.
         on_step: called with (steps done, steps in total) after each step, if this machine generates; return True
             to cancel.
@@ -73,7 +76,7 @@ def generate(
     return client.generate(
         prompt, negative_prompt=negative_prompt, num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale, width=width, height=height, seed=seed, scheduler=scheduler,
-        sigma_schedule=sigma_schedule, image_format=image_format, on_step=on_step,
+        sigma_schedule=sigma_schedule, prompt_syntax=prompt_syntax, image_format=image_format, on_step=on_step,
     )  # fmt: skip
 
 

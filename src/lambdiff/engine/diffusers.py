@@ -44,7 +44,7 @@ from lambdiff.engine.finishing import finish
 from lambdiff.engine.manifest import Diffusion, Manifest
 from lambdiff.engine.native_library import NativeLibrary
 from lambdiff.engine.pixels import to_pixels
-from lambdiff.engine.tokenizer import PromptTokenizer
+from lambdiff.engine.tokenizer import Piece, PromptTokenizer
 from lambdiff.errors import ModelError
 from lambdiff.protocol.contract import Generation, OnStep, SchedulerName, SigmaSchedule
 
@@ -214,9 +214,7 @@ class DiffusersEngine:
     ) -> NDArray[np.uint8]:
         width, height = latents.generated_size(generation, self.manifest)
         arguments: dict[str, Any] = {
-            "prompt": generation.prompt,
-            # None, and not an empty text, makes SDXL pipelines use zeros as the unconditional embedding.
-            "negative_prompt": generation.negative_prompt or None if guided else None,
+            **self._prompts(generation, guided=guided),
             "num_inference_steps": generation.num_inference_steps,
             "guidance_scale": generation.guidance_scale,
             "width": width,
@@ -231,6 +229,24 @@ class DiffusersEngine:
         with seeded_steps(self._pipeline.scheduler, latents.step_noise(generation.seed)):
             images = self._pipeline(**{name: value for name, value in arguments.items() if name in accepted}).images
         return to_pixels(images.float().numpy() * 2 - 1)
+
+    def _prompts(self, generation: Generation, *, guided: bool) -> dict[str, Any]:
+        """Return the pipeline's arguments for the prompts: embeddings, or texts where these give the same."""
+        # None, and not an empty text, makes SDXL pipelines use zeros as the unconditional embedding.
+        negative = generation.negative_prompt or None if guided else None
+        if generation.prompt_syntax == "plain":
+            return {"prompt": generation.prompt, "negative_prompt": negative}
+        prompts = [generation.prompt, generation.negative_prompt] if guided else [generation.prompt]
+        pieces = [self._tokenizer.pieces(prompt, generation.prompt_syntax) for prompt in prompts]
+        longest = max(map(len, pieces))
+        embeddings = [self._embed(self._tokenizer.padded(each, longest)) for each in pieces]
+        return dict(zip(("prompt_embeds", "negative_prompt_embeds"), embeddings, strict=False))
+
+    def _embed(self, pieces: list[Piece]) -> torch.Tensor:
+        """Return the pieces' embeddings side by side, (1, tokens, width), for pipelines with one text encoder."""
+        encoder = self._pipeline.text_encoder
+        embedded = [piece.weigh(encoder(torch.from_numpy(piece.ids))[0].float().numpy()) for piece in pieces]
+        return torch.from_numpy(np.concatenate(embedded, axis=1)).to(encoder.dtype)
 
     def _read_pipeline(self) -> Any:
         try:

@@ -48,25 +48,28 @@ class Shape(NamedTuple):
     Attributes:
         batch: the number of samples.
         height, width: of the latents; 0 for parts that take none.
+        tokens: of the embedded prompts, including padding; 0 for parts that take none.
     """
 
     batch: int
     height: int = 0
     width: int = 0
+    tokens: int = 0
 
     @classmethod
     def of(cls, inputs: Inputs) -> Self:
-        """Return the shape of a call. The first input of rank 4 has the height and width of the latents."""
-        for value in inputs.values():
-            if np.ndim(value) == 4:
-                return cls(len(value), *np.shape(value)[2:])
-        return cls(len(next(iter(inputs.values()))))
+        """Return the shape of a call. The first input of rank 4 is the latents, and that of rank 3 the prompts."""
+        shapes = {np.ndim(value): np.shape(value) for value in reversed(inputs.values())}
+        height, width = shapes[4][2:] if 4 in shapes else (0, 0)
+        batch, *_ = shapes.get(4) or np.shape(next(iter(inputs.values())))
+        return cls(batch, height, width, shapes[3][1] if 3 in shapes else 0)
 
     def fill(self, shape: openvino.PartialShape) -> list[int]:
         """Return an input's shape with its dynamic dimensions filled in."""
         if len(shape) == 4:
             return [self.batch, shape[1].get_length(), self.height, self.width]
-        return [self.batch if side.is_dynamic else side.get_length() for side in shape]
+        sizes = [self.batch, self.tokens, 0]
+        return [size if side.is_dynamic else side.get_length() for size, side in zip(sizes, shape, strict=False)]
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ SchedulerName = Literal[
 SigmaSchedule = Literal["normal", "karras", "exponential"]
 SIGMA_SCHEDULED: Final[tuple[SchedulerName, ...]] = ("dpmpp_2m", "dpmpp_2m_sde", "euler", "heun", "unipc")
 """The schedulers that take another sigma schedule than `normal`."""
+PromptSyntax = Literal["plain", "a1111"]
 ImageFormat = Literal["png", "jpeg", "webp"]
 OnStep = Callable[[int, int], bool | None]
 """Called after each denoising step with (steps done, steps in total); return True to cancel the request."""
@@ -77,6 +78,10 @@ class GenerateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     seed: Seed | None = None
     scheduler: Annotated[SchedulerName, Meta(description="The sampling method.")] | None = None
     sigma_schedule: Annotated[SigmaSchedule, Meta(description="The spacing of the noise levels.")] | None = None
+    prompt_syntax: (
+        Annotated[PromptSyntax, Meta(description="How to read the prompts: as text, or with (weighted:1.2) words.")]
+        | None
+    ) = None
     image_format: Annotated[ImageFormat, Meta(description="The encoding of the reply.")] = "png"
 
     @classmethod
@@ -131,6 +136,7 @@ class GenerateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             seed=either(self.seed, secrets.randbelow(MAX_SEED + 1)),
             scheduler=scheduler,
             sigma_schedule=either(self.sigma_schedule, sigma_schedule),
+            prompt_syntax=either(self.prompt_syntax, defaults.prompt_syntax),
             image_format=self.image_format,
         )
 
@@ -145,6 +151,7 @@ class Defaults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     scheduler: SchedulerName
     sigma_schedule: SigmaSchedule = "normal"
     negative_prompt: NegativePrompt = ""
+    prompt_syntax: PromptSyntax = "plain"
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -153,6 +160,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     min_size: Pixels = MIN_SIZE
     max_size: Pixels = MAX_SIZE
     schedulers: tuple[SchedulerName, ...] = get_args(SchedulerName)
+    prompt_syntaxes: tuple[PromptSyntax, ...] = ("plain",)
 
     def check(self, generation: Generation) -> None:
         """Reject values that this model does not support.
@@ -171,6 +179,9 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if generation.sigma_schedule != "normal" and generation.scheduler not in SIGMA_SCHEDULED:
             detail = f"must be normal with the scheduler {generation.scheduler}, not {generation.sigma_schedule}"
             problems.append(("sigma_schedule", detail))
+        if generation.prompt_syntax not in self.prompt_syntaxes:
+            supported = " or ".join(self.prompt_syntaxes)
+            problems.append(("prompt_syntax", f"must be {supported} with this model, not {generation.prompt_syntax}"))
         raise_for(problems)
 
 
@@ -186,6 +197,7 @@ class Generation(Struct, frozen=True, kw_only=True):
     seed: int
     scheduler: SchedulerName
     sigma_schedule: SigmaSchedule = "normal"
+    prompt_syntax: PromptSyntax = "plain"
     image_format: ImageFormat = "png"
 
     @property

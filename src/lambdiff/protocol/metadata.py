@@ -69,7 +69,7 @@ class ImageMetadata(Struct, frozen=True, kw_only=True):
             MetadataError: another tool's text lacks some; the message names them.
         """
         # The web UI leaves out a negative prompt that is empty, and some tools the usual spacing of the noise levels.
-        usual = {"negative_prompt": "", "sigma_schedule": "normal"}
+        usual = {"negative_prompt": "", "sigma_schedule": "normal", "prompt_syntax": "plain"}
         recorded = {name: value for name, value in msgspec.structs.asdict(self.request).items() if value is not None}
         fields = {**dict.fromkeys(self.request.__struct_fields__), **usual, **recorded}
         if missing := [name for name, value in fields.items() if value is None]:

@@ -180,7 +180,7 @@ def test_weights_are_in_memory_once(folder, manifest, other):
         runtime, _ = engine._loaded
         return [graph.shape for graph in runtime.graphs if graph.part == "unet"]
 
-    for fields, shape in (({}, (2, 16, 16)), (other, None), (other, None), ({}, (2, 16, 16))):
+    for fields, shape in (({}, (2, 16, 16, 16)), (other, None), (other, None), ({}, (2, 16, 16, 16))):
         engine.generate(request(manifest, **fields))
         assert unet_shapes() == [shape]
 

@@ -97,7 +97,7 @@ def test_graphs_are_chosen_for_the_whole_request(interval, guidance_scale, batch
     """The runtime learns all shapes of a request before its first call."""
     manifest = msgspec.structs.replace(MANIFEST, approximations=Approximations(guidance_interval=interval))
     _, runtime = denoise(manifest, guidance_scale=guidance_scale)
-    assert runtime.served == [("unet", [(batch, 12, 8) for batch in batches])]
+    assert runtime.served == [("unet", [(batch, 12, 8, 1) for batch in batches])]
     assert {len(inputs["sample"]) for inputs in runtime.inputs} == set(batches)
 
 

@@ -116,15 +116,16 @@ def test_parts_may_share_files_and_be_rewritten(folder):
 def test_the_shape_of_a_call_is_that_of_its_latents():
     """The shape of a call is batch, height and width of its latents; without latents it is a batch only."""
     sample, embedding = np.zeros((2, 4, 6, 8)), np.zeros((2, 77, 768))
-    assert Shape.of({"encoder_hidden_states": embedding, "sample": sample}) == (2, 6, 8)
-    assert Shape.of({"input_ids": np.zeros((1, 77))}) == (1, 0, 0)
+    assert Shape.of({"encoder_hidden_states": embedding, "sample": sample}) == (2, 6, 8, 77)
+    assert Shape.of({"input_ids": np.zeros((1, 77))}) == (1, 0, 0, 0)
 
 
 def test_dynamic_dimensions_are_filled_in():
     """Latents get batch, height and width, other inputs get the batch, and fixed dimensions are kept."""
-    shape = Shape(2, 6, 8)
+    shape = Shape(2, 6, 8, 154)
     assert shape.fill(openvino.PartialShape([-1, 4, -1, -1])) == [2, 4, 6, 8]
     assert shape.fill(openvino.PartialShape([-1, 77, 768])) == [2, 77, 768]
+    assert shape.fill(openvino.PartialShape([-1, -1, 768])) == [2, 154, 768]
     assert shape.fill(openvino.PartialShape([1])) == [1]
 
 

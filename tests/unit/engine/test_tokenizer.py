@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from lambdiff.engine.tokenizer import PromptTokenizer
+from lambdiff.engine.tokenizer import MAX_PIECES, PromptTokenizer
+from lambdiff.errors import InvalidRequest
 from lambdiff.protocol.contract import Defaults, GenerateRequest
 from support import tiny_pipeline
 
@@ -99,3 +101,92 @@ def test_the_negative_prompt_matters_only_with_guidance(tokenizer, guided):
     generation = GenerateRequest(prompt="a yak", negative_prompt="an ox").resolve(defaults)
     warnings = tokenizer.warnings_for(generation, guided=guided)
     assert ["yak" in warning for warning in warnings] == [True, False][: 1 + guided]
+
+
+def reference_pieces(clip, prompt_tokens, capacity):
+    """Return the pieces of `(token, weight)` pairs, None standing for BREAK, as the web UI's loop builds them."""
+    comma = clip(",", add_special_tokens=False).input_ids[0]
+    pieces, piece, last_comma = [], [], -1
+
+    def finish():
+        nonlocal piece, last_comma
+        pieces.append(piece)
+        piece, last_comma = [], -1
+
+    for pair in prompt_tokens:
+        if pair is None:
+            finish()
+            continue
+        if pair[0] == comma:
+            last_comma = len(piece)
+        elif len(piece) == capacity and last_comma != -1 and len(piece) - last_comma <= 20:
+            moved = piece[last_comma + 1 :]
+            piece = piece[: last_comma + 1]
+            finish()
+            piece = moved
+        if len(piece) == capacity:
+            finish()
+        piece.append(pair)
+    if piece or not pieces:
+        finish()
+    return pieces
+
+
+@pytest.mark.parametrize("max_length", [16, 77])
+@pytest.mark.parametrize("seed", range(20))
+def test_pieces_equal_those_of_the_web_ui(clip, max_length, seed):
+    """Tokens and weights of random prompts with commas, weights and BREAK are those of the web UI's own loop."""
+    random = np.random.default_rng(seed)
+    backend = clip.backend_tokenizer.from_str(clip.backend_tokenizer.to_str())
+    tokenizer = PromptTokenizer(backend, max_length=max_length, pad_id=clip.pad_token_id)
+    text, expected = [], []
+    for _ in range(random.integers(1, 12) * max_length // 16):
+        if random.random() < 0.08:
+            text.append("BREAK")
+            expected.append(None)
+            continue
+        words = " ".join(random.choice([*tiny_pipeline.WORDS, ",", "odd"], size=random.integers(1, 6)))
+        weight = random.choice([1.0, 1.0, 0.5, 1.3])
+        text.append(f"({words}:{weight})")
+        expected += [(token, weight) for token in clip(words, add_special_tokens=False).input_ids]
+    pieces = tokenizer.pieces(" ".join(text), "a1111")
+    start, end = clip("").input_ids[:2]
+    for piece, tokens in zip(pieces, reference_pieces(clip, expected, max_length - 2), strict=True):
+        padding = max_length - 2 - len(tokens)
+        assert piece.ids.tolist() == [[start, *(token for token, _ in tokens), end, *[clip.pad_token_id] * padding]]
+        weights = [1.0, *(weight for _, weight in tokens), 1.0, *[1.0] * padding]
+        assert ([[1.0] * max_length] if piece.weights is None else piece.weights.tolist()) == [pytest.approx(weights)]
+
+
+def test_weights_keep_the_mean(tokenizer):
+    """Embeddings are multiplied with their tokens' weights, and the mean of the piece stays."""
+    (piece,) = tokenizer.pieces("a (cat:2) in (top:0)", "a1111")
+    embeddings = np.random.default_rng(0).normal(1, 1, (1, 16, 8)).astype(np.float32)
+    weighed = piece.weigh(embeddings)
+    assert weighed.mean() == pytest.approx(embeddings.mean(), rel=1e-5)
+    ratio = weighed / embeddings
+    assert np.allclose(ratio[0, 2] / ratio[0, 1], 2)
+    assert np.allclose(ratio[0, 4], 0)
+    (unweighted,) = tokenizer.pieces("a cat", "a1111")
+    assert unweighted.weigh(embeddings) is embeddings
+
+
+def test_plain_prompts_are_one_piece(tokenizer):
+    """With the syntax `plain`, brackets are text, and a long prompt is cut; pieces are limited in number."""
+    (piece,) = tokenizer.pieces("a (cat:2) " * 20, "plain")
+    assert piece.ids.tolist() == tokenizer.ids("a (cat:2) " * 20).tolist()
+    assert len(tokenizer.pieces("a BREAK " * MAX_PIECES, "a1111")) == MAX_PIECES
+    with pytest.raises(InvalidRequest, match="has 17 pieces of 14 tokens, more than 16"):
+        tokenizer.pieces("a BREAK " * MAX_PIECES + "a", "a1111")
+    assert [len(p.ids[0]) for p in tokenizer.padded([piece], 3)] == [16, 16, 16]
+    assert tokenizer.padded([piece], 2)[1].ids.tolist() == tokenizer.ids("").tolist()
+
+
+def test_warnings_of_the_a1111_syntax(tokenizer):
+    """A long prompt is not cut, words in brackets are known, and networks are named in either syntax."""
+    assert tokenizer.warnings("(a cat:1.2) in [the] top hat BREAK " * 5, "a1111") == []
+    assert tokenizer.warnings("(a yak:1.2)", "a1111") == [
+        "The model was not trained on these words of the prompt: yak."
+    ]
+    for syntax in ("plain", "a1111"):
+        assert "<lora:x:1> in the prompt has no effect" in tokenizer.warnings("<lora:x:1> a cat", syntax)[0]

@@ -60,7 +60,7 @@ class Pipeline(Protocol):
         """
 
     def shapes(self, generation: Generation) -> dict[str, Collection[Shape]]:
-        """Return, by part, the shapes that a request calls it with."""
+        """Return, by part, the shapes that a request calls it with if its prompts have one piece each."""
 
     def encode(self, generation: Generation) -> Conditioning:
         """Turn the prompts into inputs of the denoiser."""

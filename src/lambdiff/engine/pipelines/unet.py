@@ -47,8 +47,8 @@ class UNetDenoiser:
                 Part("unet_outer", "unet", rewrite=deepcache.outer),
             )
 
-    def shapes(self, generation: Generation) -> dict[str, Collection[Shape]]:
-        """Return, by part, the shapes that a request may call it with."""
+    def shapes(self, generation: Generation, tokens: int) -> dict[str, Collection[Shape]]:
+        """Return, by part, the shapes that a request may call it with; `tokens` is the length of its prompts."""
         *_, height, width = latents.latents_shape(generation, self._manifest)
         if not guidance.is_guided(generation, self._manifest):
             batches = [1]
@@ -56,7 +56,7 @@ class UNetDenoiser:
             batches = [2]
         else:
             batches = [2, 1]
-        return {part.name: [Shape(batch, height, width) for batch in batches] for part in self.parts}
+        return {part.name: [Shape(batch, height, width, tokens) for batch in batches] for part in self.parts}
 
     def warnings(self, generation: Generation) -> list[str]:
         """Warn if the guidance interval contains none of a guided request's steps."""
@@ -71,7 +71,7 @@ class UNetDenoiser:
         # 1. The schedule, and noise at its first level.
         scheduler = schedulers.for_request(generation, self._manifest.diffusion)
         sample = latents.initial_latents(generation, self._manifest) * np.float32(scheduler.init_noise_sigma)
-        unet = self._unet(generation)
+        unet = self._unet(generation, conditioning)
         calls = len(scheduler.timesteps)
         for call, timestep in enumerate(scheduler.timesteps):
             # 2. The model's prediction, with an unconditional pass if this call is guided.
@@ -86,9 +86,10 @@ class UNetDenoiser:
             report_step(on_step, call + 1, calls)
         return sample
 
-    def _unet(self, generation: Generation) -> CachedUNet:
+    def _unet(self, generation: Generation, conditioning: Conditioning) -> CachedUNet:
         """Return the UNet for one request, with graphs chosen for all of its calls."""
-        served = {part: self._runtime.serve(part, shapes) for part, shapes in self.shapes(generation).items()}
+        tokens = conditioning.inputs["encoder_hidden_states"].shape[1]
+        served = {part: self._runtime.serve(part, shapes) for part, shapes in self.shapes(generation, tokens).items()}
         interval = self._manifest.approximations.deepcache_interval
         return CachedUNet(served["unet"], served.get("unet_outer", served["unet"]), interval)
 
