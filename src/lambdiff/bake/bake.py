@@ -23,7 +23,10 @@ from lambdiff.bake import (
     provenance,
     scheduler_config,
     sources,
+    text_models,
     trial,
+    unconverted,
+    weight_files,
 )
 from lambdiff.bake.defaults import choose as choose_defaults
 from lambdiff.bake.manifest_builder import Choices
@@ -118,23 +121,27 @@ def bake(
     )
 
     with output_folder.scratch_folder(out) as scratch:
-        model = sources.resolve(source, revision, scratch, progress)
+        model = sources.locate(source, revision, progress)
         # 1. Everything that can be refused, from the configuration files alone.
+        index = pipeline_folder.read_index(model.folder)
+        families.check_engine(model.folder, index, engine)
         pipeline = pipeline_folder.read(model.folder)
-        families.check_engine(model.folder, pipeline.pipeline_class, engine)
+        text_models.check_unet(pipeline, model.folder)
         pipeline_folder.check_native_size(pipeline, native_size)
         tiny_decoder = _fetch_tiny_decoder(decoder, scratch, progress)
         if tiny_decoder:
             pipeline_folder.check_tiny_decoder(pipeline, model.folder, tiny_decoder)
-        scheduler = scheduler_config.read(model.folder, pipeline.pipeline_class)
+        scheduler = scheduler_config.read(model.folder, index)
         inferred = choose_defaults(model.entry, pipeline, scheduler, native_size, overrides)
         for note in (*scheduler.replaced, *inferred.notes):
             progress(f"note: {note}")
         # 2. The files of the model.
+        model = sources.fetch(model, scratch, progress)
+        weight_files.check(model.folder, index)
         folder = scratch / "model"
         folder.mkdir()
         if engine == "diffusers":
-            traits = pipeline_folder.copy(model.folder, folder, pipeline, progress)
+            traits = unconverted.copy(model.folder, folder, pipeline, progress)
         else:
             traits = families.converter(pipeline.pipeline_class)(
                 model.folder,

@@ -6,8 +6,9 @@ To add a family, add a module with a `convert` function, and its pipeline classe
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
+from lambdiff.bake import pipeline_folder
 from lambdiff.bake.parameters import Progress, StoragePrecision
 from lambdiff.bake.pipeline_folder import ModelTraits, PipelineConfig
 from lambdiff.engine.manifest import EngineName
@@ -27,6 +28,21 @@ PROMPT_SYNTAXES: Final[dict[str, tuple[PromptSyntax, ...]]] = {
 }
 """diffusers' class of a pipeline -> the syntaxes of prompts that it reads, the default last. Others read plain text."""
 
+_STABLE_DIFFUSION: Final = {
+    "scheduler": (),  # see `scheduler_config.py`
+    "text_encoder": ("CLIPTextModel",),
+    "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
+    "unet": ("UNet2DConditionModel",),
+    "vae": ("AutoencoderKL", "AutoencoderTiny"),
+}
+_COMPONENTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "StableDiffusionPipeline": _STABLE_DIFFUSION,
+    "LatentConsistencyModelPipeline": _STABLE_DIFFUSION,
+    "StableDiffusionXLPipeline": _STABLE_DIFFUSION
+    | {"text_encoder_2": ("CLIPTextModelWithProjection",), "tokenizer_2": ("CLIPTokenizer", "CLIPTokenizerFast")},
+}
+"""Class of a pipeline -> its components -> the classes that each may have; empty if that is checked elsewhere."""
+
 
 class Converter(Protocol):
     """Writes the OpenVINO models and the tokenizer of a pipeline into a folder."""
@@ -45,23 +61,35 @@ class Converter(Protocol):
         """Convert a pipeline; see `stable_diffusion.convert`."""
 
 
-def check_engine(folder: Path, pipeline_class: str, engine: EngineName) -> None:
+def check_engine(folder: Path, index: dict[str, Any], engine: EngineName) -> None:
     """Reject a pipeline that the engine cannot run.
 
     Args:
         folder: the pipeline's folder, named in the error.
-        pipeline_class: the name of diffusers' class.
+        index: the content of its `model_index.json`.
         engine: the engine that will run the model.
 
     Raises:
-        ModelError: it runs other classes only.
+        ModelError: it runs other classes only, or a component is missing or of another class.
     """
+    pipeline_class = str(index.get("_class_name"))
     engines = ENGINES.get(pipeline_class, ())
-    if engine in engines:
-        return
-    others = f"Bake a text-to-image pipeline: {', '.join(ENGINES)}."
-    fix = f'Pass `engine="{engines[0]}"`.' if engines else others
-    raise ModelError(f"{folder} is a {pipeline_class}, which the engine {engine} does not run.", fix=fix)
+    if engine not in engines:
+        others = f"Bake a text-to-image pipeline: {', '.join(ENGINES)}."
+        fix = f'Pass `engine="{engines[0]}"`.' if engines else others
+        raise ModelError(f"{folder} is a {pipeline_class}, which the engine {engine} does not run.", fix=fix)
+    known = _COMPONENTS[pipeline_class]
+    for component in (*known, *pipeline_folder.required_components(index)):
+        found = pipeline_folder.component_class(index, component)
+        if found is None or component not in known:
+            which = "lacks" if found is None else "has"
+            detail = f"{folder} {which} the component {component}"
+            raise ModelError(f"{detail}, unlike other {pipeline_class}s.", fix="Bake a complete text-to-image model.")
+        if known[component] and found not in known[component]:
+            raise ModelError(
+                f"The {component} of {folder} is a {found}, which is not supported.",
+                fix=f"Bake a model with one of {', '.join(known[component])}.",
+            )
 
 
 def converter(pipeline_class: str) -> Converter:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lambdiff.bake import pipeline_folder
+from lambdiff.bake import weight_files
 from lambdiff.errors import ModelError
 
 
@@ -61,7 +61,7 @@ def load(model_class: Any, folder: Path) -> Any:
         model, report = model_class.from_pretrained(
             folder,
             use_safetensors=True,
-            variant=pipeline_folder.variant(folder),
+            variant=weights.variant if (weights := weight_files.choose_in(folder)) else None,
             output_loading_info=True,
             local_files_only=True,
         )

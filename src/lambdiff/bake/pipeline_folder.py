@@ -1,21 +1,16 @@
-"""A folder saved by diffusers' `save_pretrained`: read and checked before any weights are loaded, or copied."""
+"""A folder saved by diffusers' `save_pretrained`: its configuration files, read before any weights are loaded."""
 
 from __future__ import annotations
 
 import json
-import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lambdiff.bake.parameters import Progress
 from lambdiff.engine.manifest import Latents
 from lambdiff.errors import InvalidRequest, ModelError
 
-_PICKLE_SUFFIXES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_COPIED_SUFFIXES: Final = (".safetensors", ".json", ".txt", ".model")
-_UNUSED_COMPONENTS: Final = ("safety_checker", "feature_extractor", "image_encoder")
+UNUSED_COMPONENTS: Final = ("safety_checker", "feature_extractor", "image_encoder")
 _FIX_DAMAGED: Final = "Download or save the model again."
 _SAMPLE_SIZE: Final = 64
 """The size of the latents if the UNet does not say: 512 pixels, as in Stable Diffusion 1."""
@@ -64,15 +59,22 @@ class ModelTraits:
     tiny_decoder: bool
 
 
-def read(folder: Path) -> PipelineConfig:
-    """Read the configuration of a pipeline that is stored without pickles.
+def read_index(folder: Path) -> dict[str, Any]:
+    """Read a pipeline's `model_index.json`, which names its class and those of its components.
 
     Raises:
-        ModelError: the folder is not a pipeline, a component has its weights only as pickles, or a configuration is
-            missing or not that of a supported model.
+        ModelError: the folder is not a pipeline.
     """
-    index = read_json(folder / "model_index.json")
-    _check_weights(folder, index)
+    return read_json(folder / "model_index.json")
+
+
+def read(folder: Path) -> PipelineConfig:
+    """Read the configuration of a pipeline.
+
+    Raises:
+        ModelError: the folder is not a pipeline, or a configuration is missing or not that of a supported model.
+    """
+    index = read_index(folder)
     unet = read_json(folder / "unet" / "config.json")
     latents, is_tiny = read_latents(folder / "vae", folder / "unet")
     return PipelineConfig(
@@ -83,18 +85,6 @@ def read(folder: Path) -> PipelineConfig:
         guidance_embedding=unet.get("time_cond_proj_dim"),
         tiny_decoder=is_tiny,
     )
-
-
-def _check_weights(folder: Path, index: dict[str, Any]) -> None:
-    """Check that no component has its weights only as pickles."""
-    for component in required_components(index):
-        files = list((folder / component).glob("*"))
-        pickles = [path for path in files if path.suffix in _PICKLE_SUFFIXES]
-        if pickles and not any(path.suffix == ".safetensors" for path in files):
-            raise ModelError(
-                f"{pickles[0]} is a pickle, which can run code when it is read.",
-                fix="Save the pipeline with safe_serialization=True and bake that.",
-            )
 
 
 def _sample_size(unet: dict[str, Any], folder: Path) -> tuple[int, int]:
@@ -108,28 +98,24 @@ def _sample_size(unet: dict[str, Any], folder: Path) -> tuple[int, int]:
             raise ModelError(f"The UNet of {folder} has the sample_size {other!r}.", fix=_FIX_DAMAGED)
 
 
-def variant(folder: Path) -> str | None:
-    """Return the variant of a component's weights, such as `fp16`, if there are no others.
+def component_class(index: dict[str, Any], component: str) -> str | None:
+    """Return the name of a component's class in a `model_index.json`, or None if the pipeline has no such component.
 
     Example:
-        >>> path = Path("unet/diffusion_pytorch_model.fp16.safetensors")
-        >>> variant_of(path)
-        'fp16'
+        >>> component_class({"unet": ["diffusers", "UNet2DConditionModel"]}, "unet")
+        'UNet2DConditionModel'
     """
-    variants = {variant_of(path) for path in folder.glob("*.safetensors")}
-    return None if not variants or None in variants else min(filter(None, variants))
-
-
-def variant_of(weights: Path) -> str | None:
-    """Return the part of a weights file's name that diffusers calls its variant, or None."""
-    found = re.fullmatch(r"(?:diffusion_pytorch_model|model)(?:\.(\w+))?(?:-\d+-of-\d+)?\.safetensors", weights.name)
-    return found[1] if found else None
+    match index.get(component):
+        case [str(), str(name)]:
+            return name
+        case _:
+            return None
 
 
 def required_components(index: dict[str, Any]) -> list[str]:
     """Return the components of a `model_index.json` that generation needs."""
     present = [name for name, value in index.items() if isinstance(value, list) and value[0]]
-    return [name for name in present if name not in _UNUSED_COMPONENTS]
+    return [name for name in present if name not in UNUSED_COMPONENTS]
 
 
 def check_native_size(pipeline: PipelineConfig, native_size: tuple[int, int] | None) -> None:
@@ -169,44 +155,6 @@ def check_tiny_decoder(pipeline: PipelineConfig, folder: Path, tiny_decoder: Pat
             f"size; the model has {own.channels} channels at 1/{own.factor}.",
             fix="Pass a tiny decoder for this model's latents.",
         )
-
-
-def copy(folder: Path, destination: Path, pipeline: PipelineConfig, progress: Progress) -> ModelTraits:
-    """Copy the required components unchanged, for the diffusers engine; the index lists the others as absent.
-
-    Raises:
-        ModelError: a configuration is missing or incomplete.
-    """
-    progress("copying")
-    index = pipeline.index
-    for component in required_components(index):
-        _copy_component(folder / component, destination / component)
-    absent: dict[str, Any] = {name: [None, None] for name in _UNUSED_COMPONENTS if name in index}
-    if "safety_checker" in index:
-        absent["requires_safety_checker"] = False
-    (destination / "model_index.json").write_text(json.dumps(index | absent, indent=2) + "\n", encoding="utf-8")
-    tokenizer = read_json(destination / "tokenizer" / "tokenizer_config.json", "model_max_length")
-    text = read_json(destination / "text_encoder" / "config.json", "max_position_embeddings")
-    return ModelTraits(
-        precision="f32",
-        latents=pipeline.latents,
-        max_length=min(int(tokenizer["model_max_length"]), text["max_position_embeddings"]),
-        tiny_decoder=pipeline.tiny_decoder,
-    )
-
-
-def _copy_component(folder: Path, destination: Path) -> None:
-    """Copy one component, with its weights under the names that diffusers looks for first."""
-    destination.mkdir()
-    only = variant(folder)
-    for path in sorted(folder.iterdir()):
-        if path.suffix not in _COPIED_SUFFIXES or (path.suffix == ".safetensors" and variant_of(path) != only):
-            continue
-        if only and path.name.endswith(f".index.{only}.json"):  # names the files of sharded weights
-            plain = path.read_text(encoding="utf-8").replace(f".{only}-", "-")
-            (destination / path.name.replace(f".{only}", "")).write_text(plain, encoding="utf-8")
-        else:
-            shutil.copyfile(path, destination / (path.name.replace(f".{only}", "", 1) if only else path.name))
 
 
 def read_latents(autoencoder: Path, unet: Path) -> tuple[Latents, bool]:

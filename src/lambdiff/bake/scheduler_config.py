@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -48,7 +49,6 @@ NEAREST: Final[dict[str, SchedulerName]] = {
 _SDE: Final = "sde-dpmsolver++"
 # Settings that change what the model's inputs or outputs mean: value without effect.
 _REFUSED: Final[dict[str, Any]] = {
-    "trained_betas": None,
     "use_flow_sigmas": False,
     "timestep_type": "discrete",
 }
@@ -63,10 +63,9 @@ _NOT_HONORED: Final[dict[str, tuple[Any, ...]]] = {
     "sigma_min": (None,),
     "skip_prk_steps": (True,),
     "solver_p": (None,),
-    "thresholding": (False,),
     "use_beta_sigmas": (False, None),
     "use_lu_lambdas": (False, None),
-    "variance_type": ("fixed_small", None),
+    "variance_type": ("fixed_small", "fixed_small_log", None),
 }
 _SIGMA_SCHEDULES: Final[dict[str, SigmaSchedule]] = {
     "use_karras_sigmas": "karras",
@@ -107,27 +106,31 @@ class SchedulerConfig:
         return tuple(name for name in get_args(SchedulerName) if name not in unsupported)
 
 
-def read(folder: Path, pipeline_class: str = "StableDiffusionPipeline") -> SchedulerConfig:
-    """Read the scheduler's configuration of a diffusers folder. Missing keys take the defaults of diffusers' class.
+def read(folder: Path, index: dict[str, Any]) -> SchedulerConfig:
+    """Read the scheduler's configuration of a diffusers folder, as diffusers itself reads it.
 
     Args:
         folder: the pipeline's folder.
-        pipeline_class: the class of the pipeline; some correct the configuration when they are loaded.
+        index: the content of its `model_index.json`, which decides the scheduler's class.
 
     Raises:
         ModelError: the configuration is missing, or describes a noise process that no engine supports.
     """
-    stored = pipeline_folder.read_json(folder / "scheduler" / "scheduler_config.json")
-    class_name = str(stored.get("_class_name"))
+    path = folder / "scheduler" / "scheduler_config.json"
+    stored = pipeline_folder.read_json(path)
+    named = str(stored.get("_class_name"))
+    class_name = pipeline_folder.component_class(index, "scheduler") or named
     name = SCHEDULERS.get(class_name) or NEAREST.get(class_name)
     if name is None:
         raise ModelError(f"The scheduler {class_name} of {folder} is not supported.", fix=_FIX)
-    config = _complete(stored, class_name)
+    config = _complete(stored, class_name, path)
     _check_supported(config, folder)
-    if class_name == "DPMSolverMultistepScheduler" and config["algorithm_type"] == _SDE:
+    if class_name == "DPMSolverMultistepScheduler" and config["algorithm_type"].startswith("sde-"):
         name = "dpmpp_2m_sde"
     replaced = _replaced(config, class_name, name) + _replace_unstable(config, name)
-    if pipeline_class in _CORRECTED_PIPELINES:
+    if named not in (class_name, "None"):
+        replaced.append(f"The scheduler is {class_name}, as in model_index.json; scheduler_config.json says {named}.")
+    if index.get("_class_name") in _CORRECTED_PIPELINES:
         config |= {key: value for key, value in _CORRECTIONS.items() if key in config}
     found = SchedulerConfig(_diffusion(config, folder), name, _sigma_schedule(config, name), tuple(replaced))
     if name not in found.supported:
@@ -135,16 +138,24 @@ def read(folder: Path, pipeline_class: str = "StableDiffusionPipeline") -> Sched
     return found
 
 
-def _complete(stored: dict[str, Any], class_name: str) -> dict[str, Any]:
-    """Return the keys of the stored configuration that diffusers' class reads, and its defaults for the others."""
+def _complete(stored: dict[str, Any], class_name: str, path: Path) -> dict[str, Any]:
+    """Return the settings that diffusers' class takes from a stored configuration, with its own for missing keys."""
     import diffusers
 
     scheduler_class: Any = getattr(diffusers, class_name)
     if not issubclass(scheduler_class, diffusers.SchedulerMixin):  # a stand-in for one whose library is missing
         scheduler_class = diffusers.KDPM2DiscreteScheduler
-    parameters = inspect.signature(scheduler_class.__init__).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
-    return defaults | {key: value for key, value in stored.items() if key in defaults}
+    verbosity = diffusers.utils.logging.get_verbosity()
+    diffusers.utils.logging.set_verbosity_error()  # it warns about keys of other classes
+    try:
+        with warnings.catch_warnings(action="ignore"):  # deprecated settings are told or refused below
+            config = scheduler_class.from_config(stored).config
+    except Exception as error:  # the classes check their settings in many ways
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ModelError(f"{path} is not supported: {class_name} refuses it: {reason[:200]}", fix=_FIX) from None
+    finally:
+        diffusers.utils.logging.set_verbosity(verbosity)
+    return {key: config[key] for key in inspect.signature(scheduler_class.__init__).parameters if key in config}
 
 
 def _check_supported(config: dict[str, Any], folder: Path) -> None:
@@ -167,7 +178,7 @@ def _replaced(config: dict[str, Any], class_name: str, name: SchedulerName) -> l
         del not_honored["algorithm_type"]  # the names of other samplers' variants
     for key, neutral in not_honored.items():
         if key in config and config[key] not in neutral:
-            sentences.append(f"{key}={config[key]!r} of {class_name} is not honored.")
+            sentences.append(f"{key}={config[key]!r} of {class_name} is not honored; {name} is used without it.")
     sentences += [
         f"{key} of {class_name} is not honored with {name}."
         for key in _SIGMA_SCHEDULES
@@ -203,6 +214,10 @@ def _diffusion(config: dict[str, Any], folder: Path) -> Diffusion:
     fields["clip_sample_range"] = config.get("clip_sample_range", 1.0) if config.get("clip_sample") else None
     if fields.get("solver_type") == "logrho":  # DEIS
         del fields["solver_type"]
+    betas, count = fields.get("trained_betas"), fields.get("num_train_timesteps")
+    if isinstance(betas, list) and len(betas) != count:
+        detail = f"has {len(betas)} trained_betas for {count} timesteps, which is not supported"
+        raise ModelError(f"The scheduler of {folder} {detail}.", fix=_FIX)
     try:
         return msgspec.convert(fields, Diffusion)
     except msgspec.ValidationError as error:

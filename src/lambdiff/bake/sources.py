@@ -2,40 +2,65 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import glob
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lambdiff.bake import catalogue
+from lambdiff.bake import catalogue, pipeline_folder, weight_files
 from lambdiff.bake.catalogue import CatalogueEntry
 from lambdiff.bake.parameters import Progress
-from lambdiff.errors import ConfigurationError, ModelError, did_you_mean
-
-_DOWNLOADED: Final = ("*.json", "*.txt", "*.safetensors", "*.bin", "LICENSE*")
-_NOT_DOWNLOADED: Final = ("safety_checker/*", "feature_extractor/*", "vae_encoder/*", "*.fp16.*", "*.non_ema.*")
+from lambdiff.errors import ConfigurationError, ModelError, OutputError, did_you_mean
 
 _HUB_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+_INDEX: Final = "model_index.json"
 _WEIGHTS: Final = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx")
 
 
 @dataclass(frozen=True)
+class HubModel:
+    """A model on the hub, of which only the configuration files have been downloaded.
+
+    Attributes:
+        hub_id: owner/name.
+        revision: the commit.
+        weights: the paths of the weights.
+        size: their size in bytes.
+    """
+
+    hub_id: str
+    revision: str
+    weights: list[str]
+    size: int
+
+
+@dataclass(frozen=True)
 class Source:
-    """A local folder, and the model's entry if it is in the catalogue."""
+    """A model's folder.
+
+    Attributes:
+        folder: contains at least the configuration files.
+        entry: the model's entry, if it is in the catalogue.
+        hub: where the weights come from, if they are not in the folder yet.
+    """
 
     folder: Path
     entry: CatalogueEntry | None = None
+    hub: HubModel | None = None
 
 
-def resolve(source: str | Path, revision: str | None, scratch: Path, progress: Progress) -> Source:
-    """Return the folder of a pipeline, downloaded if necessary.
+def locate(source: str | Path, revision: str | None, progress: Progress) -> Source:
+    """Return the folder of a pipeline. Of a model on the hub, only the configuration is downloaded.
 
     Args:
         source: a folder, a name or hub id in the catalogue, or another hub id.
         revision: the hub's commit; optional for catalogue models.
-        scratch: the folder for a copy, if the weights have to be stored in another format.
         progress: called when a download begins.
 
     Raises:
@@ -45,7 +70,7 @@ def resolve(source: str | Path, revision: str | None, scratch: Path, progress: P
     if os.path.isdir(source):  # unlike Path.is_dir, it accepts any text
         return Source(Path(source))
     if entry := catalogue.find(str(source)):
-        return Source(download(entry, scratch, progress, revision=revision), entry)
+        return _configuration(entry.hub_id, revision or entry.revision, entry, progress)
     hub_id = str(source)
     if os.path.exists(source):
         raise ModelError(
@@ -63,31 +88,91 @@ def resolve(source: str | Path, revision: str | None, scratch: Path, progress: P
             f"{hub_id} is not in the catalogue, so its revision is required.",
             fix="Pass `revision=` with the commit's hash from the model's page; a branch can change at any time.",
         )
-    return Source(_download(hub_id, revision, progress))
+    return _configuration(hub_id, revision, None, progress)
 
 
-def download(entry: CatalogueEntry, scratch: Path, progress: Progress, *, revision: str | None = None) -> Path:
+def fetch(source: Source, scratch: Path, progress: Progress) -> Source:
+    """Return the source with all of its files, downloaded if necessary.
+
+    Args:
+        source: what `locate` found.
+        scratch: the folder for a copy, if the weights have to be stored in another format.
+        progress: called when a download begins.
+
+    Raises:
+        ConfigurationError: the download failed.
+    """
+    if source.hub is None:
+        return source
+    hub = source.hub
+    progress(f"downloading the weights of {hub.hub_id}: {len(hub.weights)} files, {hub.size / 1e6:,.1f} MB")
+    folder = _download(hub.hub_id, hub.revision, hub.weights) if hub.weights else source.folder
+    if source.entry and source.entry.pickled:
+        folder = convert_pickles(folder, scratch / hub.hub_id.replace("/", "--"))
+    return Source(folder, source.entry)
+
+
+def download(entry: CatalogueEntry, scratch: Path, progress: Progress) -> Path:
     """Download a model in the catalogue, and store its weights as safetensors if they are pickles.
 
     Raises:
         ConfigurationError: the download failed.
     """
-    folder = _download(entry.hub_id, revision or entry.revision, progress)
-    return convert_pickles(folder, scratch / entry.hub_id.replace("/", "--")) if entry.pickled else folder
+    return fetch(_configuration(entry.hub_id, entry.revision, entry, progress), scratch, progress).folder
 
 
-def _download(hub_id: str, revision: str, progress: Progress) -> Path:
+def _configuration(hub_id: str, revision: str, entry: CatalogueEntry | None, progress: Progress) -> Source:
+    """Download a model's configuration files, and find out which weights are needed."""
+    progress(f"downloading the configuration of {hub_id} at {revision[:12]}")
+    sizes = _list_files(hub_id, revision)
+    if sizes is None:
+        return Source(_download(hub_id, revision, None), entry, HubModel(hub_id, revision, [], 0))
+    index = None
+    if _INDEX in sizes:
+        index = pipeline_folder.read_index(_download(hub_id, revision, [_INDEX]))
+    files = weight_files.needed(sizes, index)
+    folder = _download(hub_id, revision, files.configuration)
+    size = sum(sizes[name] for name in files.weights)
+    return Source(folder, entry, HubModel(hub_id, revision, files.weights, size))
+
+
+def _list_files(hub_id: str, revision: str) -> dict[str, int] | None:
+    """Return the files of a commit and their sizes; None if the hub's client is set to be offline."""
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     import huggingface_hub
 
-    progress(f"downloading {hub_id} at {revision[:12]}")
+    if huggingface_hub.constants.is_offline_mode():
+        return None
+    with _hub_errors(hub_id):
+        info = huggingface_hub.HfApi().model_info(hub_id, revision=revision, files_metadata=True)
+        return {file.rfilename: file.size or 0 for file in info.siblings or ()}
+
+
+def _download(hub_id: str, revision: str, files: list[str] | None) -> Path:
+    """Download files of a commit that are not in the hub's cache, and return the folder of the commit.
+
+    Args:
+        hub_id: owner/name.
+        revision: the commit.
+        files: the paths; None takes what is in the cache.
+    """
+    import huggingface_hub
+
+    patterns = None if files is None else [glob.escape(file) for file in files]
+    with _hub_errors(hub_id):
+        return Path(huggingface_hub.snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
+
+
+@contextlib.contextmanager
+def _hub_errors(hub_id: str) -> Iterator[None]:
     try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                hub_id, revision=revision, allow_patterns=list(_DOWNLOADED), ignore_patterns=list(_NOT_DOWNLOADED)
-            )
-        )
+        yield
     except Exception as error:  # the hub's client raises errors of several libraries
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise OutputError(
+                f"There is no space left for {hub_id} in the cache of the hub.",
+                fix="Free some, or set HF_HOME to a folder on another file system.",
+            ) from None
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ConfigurationError(
             f"{hub_id} could not be downloaded: {reason[:200]}",

@@ -12,10 +12,11 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from lambdiff.bake import graph_rewrites, modules, pipeline_folder
+from lambdiff.bake import graph_rewrites, modules, pipeline_folder, text_models
 from lambdiff.bake.convert import WeightFormat, convert_module
 from lambdiff.bake.parameters import Progress, StoragePrecision
 from lambdiff.bake.pipeline_folder import ModelTraits, PipelineConfig
+from lambdiff.bake.text_models import TextConfig
 from lambdiff.engine import deepcache as deepcache_graphs
 from lambdiff.engine.core import core
 from lambdiff.engine.manifest import Latents
@@ -43,7 +44,7 @@ _WEIGHTS: Final[dict[StoragePrecision, _Weights]] = {
 class _Configuration(NamedTuple):
     """The content of the configuration files, checked before the slow conversion."""
 
-    text: dict[str, Any]
+    text: TextConfig
     unet: dict[str, Any]
     latents: Latents
     tiny_decoder: bool
@@ -76,7 +77,7 @@ def convert(
     _silence_libraries()
     autoencoder = tiny_decoder or folder / "vae"
     configuration = _read_configuration(folder, autoencoder, pipeline.unet)
-    max_length = _write_tokenizer(folder, destination, configuration.text["max_position_embeddings"])
+    max_length = _write_tokenizer(folder, destination, configuration.text.max_length)
     weights = _WEIGHTS[precision]
     examples = _ExampleInputs(configuration, max_length)
 
@@ -134,7 +135,7 @@ class _ExampleInputs:
 
     def text_encoder(self) -> dict[str, Tensor]:
         size = (3, self._max_length)
-        return {"input_ids": torch.randint(0, self._configuration.text["vocab_size"], size, generator=self._random)}
+        return {"input_ids": torch.randint(0, self._configuration.text.vocabulary, size, generator=self._random)}
 
     def unet(self) -> dict[str, Tensor]:
         latents = self._configuration.latents
@@ -142,7 +143,7 @@ class _ExampleInputs:
             # The samples of one call are the same latents, see `graph_rewrites.share_guidance`.
             "sample": self._noise(1, latents.channels, 3 * latents.multiple, 5 * latents.multiple).repeat(2, 1, 1, 1),
             "timestep": torch.tensor([500.0]),
-            "encoder_hidden_states": self._noise(2, self._max_length, self._configuration.text["hidden_size"]),
+            "encoder_hidden_states": self._noise(2, self._max_length, self._configuration.text.width),
         }
         if width := self._configuration.unet.get("time_cond_proj_dim"):
             inputs["timestep_cond"] = self._noise(1, width).repeat(2, 1)
@@ -164,31 +165,7 @@ def _silence_libraries() -> None:
 
 def _read_configuration(folder: Path, autoencoder: Path, unet: dict[str, Any]) -> _Configuration:
     latents, is_tiny = pipeline_folder.read_latents(autoencoder, folder / "unet")
-    text = pipeline_folder.read_json(
-        folder / "text_encoder" / "config.json", "hidden_size", "vocab_size", "max_position_embeddings"
-    )
-    _check_unet(unet, text["hidden_size"], latents.channels)
-    return _Configuration(text, unet, latents, is_tiny)
-
-
-def _check_unet(config: dict[str, Any], text_width: int, channels: int) -> None:
-    # An addition embedding of type "text" is pooled from the prompt inside the UNet; other types need more inputs.
-    for key in ("addition_embed_type", "encoder_hid_dim", "class_embed_type", "num_class_embeds"):
-        if config.get(key) is not None and (key, config[key]) != ("addition_embed_type", "text"):
-            raise ModelError(
-                f"The UNet has {key}, which is not supported.", fix="Bake a model that generates from a prompt alone."
-            )
-    expectations = {
-        "in_channels": (channels, "the decoder reads latents with a different number of channels"),
-        "out_channels": (channels, "the model does not generate images from text"),
-        "cross_attention_dim": (text_width, "the text encoder returns embeddings of a different width"),
-    }
-    for key, (expected, reason) in expectations.items():
-        if config.get(key) != expected:
-            raise ModelError(
-                f"The UNet's {key} is {config.get(key)}, not {expected}: {reason}.",
-                fix="Bake a text-to-image model whose parts fit together.",
-            )
+    return _Configuration(text_models.read_config(folder / "text_encoder"), unet, latents, is_tiny)
 
 
 def _share_guidance(module: nn.Module) -> None:

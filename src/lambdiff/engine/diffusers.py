@@ -223,8 +223,8 @@ class DiffusersEngine:
             "output_type": "pt",
             "callback_on_step_end": after_step,
         }
-        if generation.scheduler == "tcd":  # pipelines pass 0 instead of the scheduler's own default
-            arguments["eta"] = schedulers.TCD.GAMMA
+        if generation.scheduler == "tcd":
+            arguments["eta"] = self.manifest.diffusion.eta
         accepted = inspect.signature(self._pipeline.__call__).parameters
         with seeded_steps(self._pipeline.scheduler, latents.step_noise(generation.seed)):
             images = self._pipeline(**{name: value for name, value in arguments.items() if name in accepted}).images

@@ -49,12 +49,20 @@ class Diffusion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     beta_end: float = 0.012
     rescale_betas_zero_snr: bool = False
     num_train_timesteps: int = 1000
+    trained_betas: list[float] | None = None
+    """The variance of the noise that each timestep adds, instead of a `beta_schedule`."""
     timestep_spacing: Literal["leading", "linspace", "trailing"] = "leading"
     steps_offset: int = 1
     set_alpha_to_one: bool = False
     final_sigmas_type: Literal["zero", "sigma_min"] = "zero"
     clip_sample_range: float | None = None
     """The largest magnitude of the clean sample that DDIM, DDPM, Heun and LCM allow; None does not limit it."""
+    thresholding: bool = False
+    """Whether DDIM, DDPM, LCM, DPM++ and UniPC limit the clean sample to a quantile of its magnitudes, and scale it to
+    -1..1 (Saharia and others 2022, "Photorealistic text-to-image diffusion models", section 2.3)."""
+    dynamic_thresholding_ratio: float = 0.995
+    sample_max_value: float = 1.0
+    """The quantile, and the largest limit that it may give."""
     solver_order: Annotated[int, Meta(ge=1, le=3)] = 2
     """The order of the multistep solvers DPM++ and UniPC."""
     solver_type: Literal["midpoint", "heun", "bh1", "bh2"] | None = None
@@ -66,6 +74,9 @@ class Diffusion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Only for LCM and TCD: the number of steps of the teacher, of which a request uses evenly spaced ones."""
     timestep_scaling: float = 10.0
     """Only for LCM: the factor of the timestep in its boundary condition."""
+    eta: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """Only for TCD: the paper's gamma, the share of the next timestep that is reached by fresh noise. 0, the default of
+    diffusers' pipelines, is deterministic; the cards of most models recommend 0.3."""
 
 
 class Latents(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lambdiff.bake import families, pipeline_folder
+from lambdiff.bake import families, pipeline_folder, unconverted
 from lambdiff.errors import InvalidRequest, ModelError
 from support import tiny_pipeline
 
@@ -21,7 +21,7 @@ def rename_to_variant(source: Path, variant: str) -> None:
 def copied(source: Path, destination: Path) -> set[str]:
     """Copy a pipeline for the diffusers engine, and return the paths of its files."""
     destination.mkdir()
-    pipeline_folder.copy(source, destination, pipeline_folder.read(source), lambda _: None)
+    unconverted.copy(source, destination, pipeline_folder.read(source), lambda _: None)
     return {str(path.relative_to(destination)) for path in destination.rglob("*") if path.is_file()}
 
 
@@ -103,14 +103,55 @@ def test_a_native_size_must_fit_the_latents(source: Path) -> None:
 def test_pipelines_that_an_engine_cannot_run_are_refused(pipeline_class: str, engine: str, fix: str) -> None:
     """The advice names an engine only if it runs the pipeline."""
     with pytest.raises(ModelError, match=pipeline_class) as caught:
-        families.check_engine(Path("model"), pipeline_class, engine)  # type: ignore[arg-type]
+        families.check_engine(Path("model"), {"_class_name": pipeline_class}, engine)  # type: ignore[arg-type]
     assert fix in caught.value.fix
+
+
+def index_of(pipeline_class: str, **changes: object) -> dict[str, object]:
+    """Return the content of a `model_index.json` of a complete pipeline."""
+    index = {
+        "_class_name": pipeline_class,
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+        "feature_extractor": [None, None],
+        "requires_safety_checker": True,
+    }
+    if pipeline_class == "StableDiffusionXLPipeline":
+        index["text_encoder_2"] = ["transformers", "CLIPTextModelWithProjection"]
+        index["tokenizer_2"] = ["transformers", "CLIPTokenizer"]
+    return index | changes
 
 
 @pytest.mark.parametrize("pipeline_class", families.ENGINES)
 def test_every_pipeline_of_the_table_has_its_engines(pipeline_class: str) -> None:
     """The engines of the table are accepted, and a class for OpenVINO has a converter."""
     for engine in families.ENGINES[pipeline_class]:
-        families.check_engine(Path("model"), pipeline_class, engine)
+        families.check_engine(Path("model"), index_of(pipeline_class), engine)
     if "openvino" in families.ENGINES[pipeline_class]:
         assert callable(families.converter(pipeline_class))
+
+
+@pytest.mark.parametrize(
+    ("component", "found", "message"),
+    [
+        ("text_encoder", ["transformers", "T5EncoderModel"], "text_encoder of model is a T5EncoderModel"),
+        ("text_encoder", ["transformers", "CLIPTextModelWithProjection"], "is a CLIPTextModelWithProjection"),
+        ("text_encoder", ["my_code", "CLIPTextModel2"], "is a CLIPTextModel2"),
+        ("vae", ["diffusers", "ConsistencyDecoderVAE"], "vae of model is a ConsistencyDecoderVAE"),
+        ("unet", ["diffusers", "UNetMotionModel"], "unet of model is a UNetMotionModel"),
+        ("tokenizer", ["transformers", "T5Tokenizer"], "tokenizer of model is a T5Tokenizer"),
+        ("controlnet", ["diffusers", "ControlNetModel"], "has the component controlnet"),
+        ("scheduler", None, "lacks the component scheduler"),
+        ("vae", [None, None], "lacks the component vae"),
+    ],
+)
+def test_unusual_components_are_refused(component: str, found: object, message: str) -> None:
+    """A component that is missing, additional or of another class is named before any weights are read."""
+    index = index_of("StableDiffusionPipeline", **{component: found})
+    for engine in ("openvino", "diffusers"):
+        with pytest.raises(ModelError, match=message):
+            families.check_engine(Path("model"), index, engine)  # type: ignore[arg-type]

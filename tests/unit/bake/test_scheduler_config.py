@@ -22,7 +22,8 @@ def read(tmp_path):
     def read_config(pipeline_class="StableDiffusionPipeline", **config):
         (tmp_path / "scheduler").mkdir(exist_ok=True)
         (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
-        return scheduler_config.read(tmp_path, pipeline_class)
+        index = {"_class_name": pipeline_class, "scheduler": ["diffusers", config["_class_name"]]}
+        return scheduler_config.read(tmp_path, index)
 
     return read_config
 
@@ -65,11 +66,14 @@ def test_a_supported_scheduler_is_the_default_without_notes(read, class_name, se
     ("class_name", "settings", "told"),
     [
         ("PNDMScheduler", {"skip_prk_steps": False}, "skip_prk_steps"),
-        ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver"}, "algorithm_type"),
+        (
+            "DPMSolverMultistepScheduler",
+            {"algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min"},
+            "algorithm_type",
+        ),
         ("DPMSolverMultistepScheduler", {"use_lu_lambdas": True}, "use_lu_lambdas"),
         ("DPMSolverMultistepScheduler", {"lambda_min_clipped": -5.1}, "lambda_min_clipped"),
         ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "solver_order": 3}, "solver_order 3"),
-        ("DDIMScheduler", {"thresholding": True}, "thresholding"),
         ("EulerDiscreteScheduler", {"use_beta_sigmas": True}, "use_beta_sigmas"),
         ("EulerDiscreteScheduler", {"sigma_max": 120.0}, "sigma_max"),
         ("EulerDiscreteScheduler", {"interpolation_type": "log_linear"}, "interpolation_type"),
@@ -91,6 +95,7 @@ def test_a_setting_that_is_not_honored_is_named(read, class_name, settings, told
     ("class_name", "settings"),
     [
         ("EulerDiscreteScheduler", {"trained_betas": [0.1, 0.2]}),
+        ("EulerDiscreteScheduler", {"beta_schedule": "cosine"}),
         ("EulerDiscreteScheduler", {"timestep_type": "continuous", "prediction_type": "v_prediction"}),
         ("EulerDiscreteScheduler", {"rescale_betas_zero_snr": True}),
         ("DPMSolverMultistepScheduler", {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lambdiff.bake import catalogue, pipeline_folder, sources
+from lambdiff.bake import catalogue, pipeline_folder, sources, weight_files
 from lambdiff.bake.bake import bake
 from lambdiff.errors import ConfigurationError, ModelError
 from support import tiny_pipeline
@@ -29,7 +29,7 @@ def test_catalogue_pickles_become_safetensors(source, tmp_path):
     tiny_pipeline.as_pickles(source)
     assert not list(source.rglob("*.safetensors"))
     converted = sources.convert_pickles(source, tmp_path / "converted")
-    pipeline_folder.read(converted)
+    weight_files.check(converted, pipeline_folder.read_index(converted))
     for path in tiny_pipeline.folder().rglob("*.safetensors"):
         expected, actual = load_file(path), load_file(converted / path.relative_to(tiny_pipeline.folder()))
         assert expected.keys() == actual.keys()
@@ -66,7 +66,7 @@ def test_an_unknown_source_is_refused(tmp_path):
 def test_a_path_is_never_taken_for_a_hub_id(tmp_path, name):
     """A path of a file or of a missing folder is refused, and is not looked for on the hub."""
     with pytest.raises(ConfigurationError, match="neither a folder nor a model"):
-        sources.resolve(name, "abc123", tmp_path, lambda _: None)
+        sources.locate(name, "abc123", lambda _: None)
 
 
 @pytest.mark.parametrize("name", ["x.safetensors", "x.ckpt", "model"])
@@ -77,7 +77,7 @@ def test_a_file_is_refused(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     for source in (f"src/{name}", tmp_path / "src" / name):
         with pytest.raises(ModelError, match="is a file, and only folders that diffusers saved can be baked"):
-            sources.resolve(source, "abc123", tmp_path, lambda _: None)
+            sources.locate(source, "abc123", lambda _: None)
 
 
 def test_an_unreachable_hub_is_a_clear_error(tmp_path, monkeypatch):
@@ -93,6 +93,7 @@ def test_an_unreachable_hub_is_a_clear_error(tmp_path, monkeypatch):
 def test_a_catalogue_model_gets_the_catalogues_values(source, tmp_path, monkeypatch):
     """A downloaded model gets the catalogue's name, license and defaults; its pickles are converted."""
     tiny_pipeline.as_pickles(source)
+    monkeypatch.setattr(sources, "_list_files", lambda *_: None)
     monkeypatch.setattr(sources, "_download", lambda *_: source)
     manifest = bake("tiny-sd", tmp_path / "out", engine="diffusers")
     entry = catalogue.CATALOGUE["tiny-sd"]

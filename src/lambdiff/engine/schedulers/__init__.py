@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lambdiff.engine.manifest import Diffusion
     from lambdiff.protocol.contract import Generation, SchedulerName, SigmaSchedule
 
-__all__ = ["TCD", "Scheduler", "for_request", "make"]
+__all__ = ["Scheduler", "for_request", "make"]
 
 
 def for_request(generation: Generation, diffusion: Diffusion) -> Scheduler:

@@ -103,6 +103,20 @@ class SchedulerBase:
         limit = self.diffusion.clip_sample_range
         return clean if limit is None else clean.clip(-limit, limit)
 
+    def thresholded(self, clean: Array) -> Array:
+        """Return the clean sample limited to a quantile of its magnitudes, if the model asks for it."""
+        diffusion = self.diffusion
+        if not diffusion.thresholding:
+            return clean
+        # As in diffusers, where the lower limit of 1 gives way to a smaller `sample_max_value`.
+        quantile = max(1.0, float(np.quantile(np.abs(clean), diffusion.dynamic_thresholding_ratio)))
+        limit = min(quantile, diffusion.sample_max_value)
+        return clean.clip(-limit, limit) / limit
+
+    def limited(self, clean: Array) -> Array:
+        """Return the clean sample thresholded or, if the model does not ask for that, clipped."""
+        return self.thresholded(clean) if self.diffusion.thresholding else self.clipped(clean)
+
     def noise(self, output: Array, sample: Array, alpha: float) -> Array:
         """Return the noise that the output implies."""
         match self.diffusion.prediction_type:
@@ -209,7 +223,7 @@ class MultistepScheduler(SigmaScheduler):
 
     def clean_sample(self, output: Array, sample: Array) -> Array:
         """Return the clean sample that the output at this step implies."""
-        return self.clean(output, sample, 1 / (self.sigmas[self.done] ** 2 + 1))
+        return self.thresholded(self.clean(output, sample, 1 / (self.sigmas[self.done] ** 2 + 1)))
 
     def keep(self, clean: Array) -> None:
         """Keep the newest clean sample and drop those that no step combines any more."""

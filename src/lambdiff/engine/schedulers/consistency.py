@@ -66,7 +66,7 @@ class LCM(_TeacherSchedule):
         timestep = float(self.timesteps[self.done])
         scaled = timestep * self.diffusion.timestep_scaling
         variance = scaled**2 + self.SIGMA_DATA**2
-        clean = self.clipped(self.clean(output, sample, self.alpha(timestep)))
+        clean = self.limited(self.clean(output, sample, self.alpha(timestep)))
         denoised = scaled / math.sqrt(variance) * clean + self.SIGMA_DATA**2 / variance * sample
         if self.done + 1 < self.steps:
             denoised = self.with_noise(denoised, 1.0, self.alpha(self.timesteps[self.done + 1]))
@@ -78,18 +78,16 @@ class TCD(_TeacherSchedule):
     """Strategic stochastic sampling: jump below the next timestep, then add noise up to it."""
 
     NAME = "tcd"
-    GAMMA: Final = 0.3
-    """How far below: 0 is deterministic, 1 is LCM's sampling. 0.3 is the paper's value, and diffusers' default."""
 
     def step(self, output: Array, sample: Array) -> Array:
         """Mix the clean sample and the noise again for a lower timestep, then add fresh noise."""
         alpha = self.alpha(self.timesteps[self.done])
         is_last = self.done + 1 == self.steps
         next_timestep = 0.0 if is_last else float(self.timesteps[self.done + 1])
-        lower_alpha = self.alpha(math.floor((1 - self.GAMMA) * next_timestep))
+        lower_alpha = self.alpha(math.floor((1 - self.diffusion.eta) * next_timestep))
         clean, noise = self.clean(output, sample, alpha), self.noise(output, sample, alpha)
         moved: Array = math.sqrt(lower_alpha) * clean + math.sqrt(1 - lower_alpha) * noise
-        if not is_last:
+        if not is_last and self.diffusion.eta > 0:
             moved = self.with_noise(moved, lower_alpha, self.alpha(next_timestep))
         self.done += 1
         return moved

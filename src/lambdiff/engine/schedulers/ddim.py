@@ -20,5 +20,5 @@ class DDIM(SchedulerBase):
         alpha = self.alpha(timestep)
         next_alpha = self.alpha(timestep - self.diffusion.num_train_timesteps // self.steps)
         self.done += 1
-        clean, noise = self.clipped(self.clean(output, sample, alpha)), self.noise(output, sample, alpha)
+        clean, noise = self.limited(self.clean(output, sample, alpha)), self.noise(output, sample, alpha)
         return math.sqrt(next_alpha) * clean + math.sqrt(1 - next_alpha) * noise

@@ -33,7 +33,7 @@ class DDPM(SchedulerBase):
         is_last = self.done + 1 == len(self.timesteps)
         next_alpha = 1.0 if is_last else self.alpha(self.timesteps[self.done + 1])
         beta = 1 - alpha / next_alpha
-        clean = self.clipped(self.clean(output, sample, alpha))
+        clean = self.limited(self.clean(output, sample, alpha))
         mean: Array = (
             math.sqrt(next_alpha) * beta * clean + math.sqrt(alpha / next_alpha) * (1 - next_alpha) * sample
         ) / (1 - alpha)

@@ -32,6 +32,8 @@ def alphas_cumprod(diffusion: Diffusion) -> Array:
 
 def _betas(diffusion: Diffusion) -> Array:
     count = diffusion.num_train_timesteps
+    if diffusion.trained_betas is not None:
+        return np.array(diffusion.trained_betas)
     match diffusion.beta_schedule:
         case "linear":
             return np.linspace(diffusion.beta_start, diffusion.beta_end, count)

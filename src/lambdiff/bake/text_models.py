@@ -1,0 +1,95 @@
+"""A pipeline's text encoders, and whether its UNet can be called with their output alone.
+
+Checked before any weights are loaded: a UNet that needs more, such as an image or a mask, would fail at each request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from lambdiff.bake import pipeline_folder
+from lambdiff.bake.pipeline_folder import PipelineConfig
+from lambdiff.errors import ModelError
+
+_DEFAULTS: Final[dict[str, Any]] = {"hidden_size": 512, "vocab_size": 49408, "max_position_embeddings": 77}
+"""The values of transformers' CLIPTextConfig for keys that a configuration leaves out."""
+_UNET_DEFAULTS: Final[dict[str, Any]] = {"in_channels": 4, "out_channels": 4, "cross_attention_dim": 1280}
+"""The values of diffusers' UNet2DConditionModel."""
+_ALLOWED: Final[dict[str, tuple[str | None, ...]]] = {
+    "class_embed_type": (None,),
+    "num_class_embeds": (None,),
+    "encoder_hid_dim_type": (None, "text_proj"),
+}
+"""Settings of the UNet that add inputs -> the values that do not."""
+_POOLED: Final[dict[str, tuple[str | None, ...]]] = {"StableDiffusionXLPipeline": ("text_time",)}
+"""Class of a pipeline -> the addition embeddings that it computes. Others compute none; `text` needs no input."""
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The configuration of a text encoder.
+
+    Attributes:
+        width: of the embedding of a token.
+        vocabulary: the number of different tokens.
+        max_length: the largest number of tokens.
+    """
+
+    width: int
+    vocabulary: int
+    max_length: int
+
+
+def read_config(folder: Path) -> TextConfig:
+    """Read the configuration of a CLIP text encoder.
+
+    Raises:
+        ModelError: it is missing, or sets something that is not supported.
+    """
+    config = _DEFAULTS | pipeline_folder.read_json(folder / "config.json")
+    if config.get("use_attention_mask"):
+        raise ModelError(f"{folder} sets use_attention_mask, which is not supported.", fix="Bake another model.")
+    sizes = [config[key] for key in _DEFAULTS]
+    if not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise ModelError(f"{folder / 'config.json'} has sizes that are no numbers.", fix="Save the model again.")
+    return TextConfig(*sizes)
+
+
+def check_unet(pipeline: PipelineConfig, folder: Path) -> None:
+    """Reject a UNet that needs other inputs than noisy latents, a timestep and embedded text.
+
+    Args:
+        pipeline: the pipeline's configuration.
+        folder: its folder.
+
+    Raises:
+        ModelError: the UNet needs more, or does not fit the other parts.
+    """
+    config = _UNET_DEFAULTS | pipeline.unet
+    allowed = {"addition_embed_type": _POOLED.get(pipeline.pipeline_class, (None, "text")), **_ALLOWED}
+    for key, values in allowed.items():
+        if config.get(key) not in values:
+            raise ModelError(
+                f"The UNet has the {key} {config.get(key)!r}, which is not supported.",
+                fix="Bake a model that generates from a prompt alone.",
+            )
+    encoders = [name for name in pipeline_folder.required_components(pipeline.index) if name.startswith("text_encoder")]
+    width = sum(read_config(folder / name).width for name in encoders)
+    channels = pipeline.latents.channels
+    projected = config.get("encoder_hid_dim") is not None
+    expectations = {
+        "in_channels": (channels, "the decoder reads latents with a different number of channels"),
+        "out_channels": (channels, "the model does not generate images from text"),
+        "encoder_hid_dim" if projected else "cross_attention_dim": (
+            width,
+            "the text encoder returns embeddings of a different width",
+        ),
+    }
+    for key, (expected, reason) in expectations.items():
+        if config[key] != expected:
+            raise ModelError(
+                f"The UNet's {key} is {config[key]}, not {expected}: {reason}.",
+                fix="Bake a text-to-image model whose parts fit together.",
+            )
