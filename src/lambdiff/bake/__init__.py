@@ -6,6 +6,10 @@ Never imports AWS or the client; apart from the diffusers engine, this is the on
     parameters.py         the types of its parameters, and the checks that need no model
     catalogue.py          the models that have a name, each pinned to one commit
     sources.py            a catalogue name, hub id or path -> a local folder
+    checkpoint.py         one .safetensors file -> a folder; what it is: families_by_keys.py, checkpoint_configs.py
+    safetensors_file.py   the header of a file of weights, and its tensors
+    clip_tokenizer.py     CLIP's tokenizer, which no checkpoint contains
+    additions.py          LoRAs (lora.py), few-step weights (few_steps.py) and embeddings (embedding.py)
     pipeline_folder.py    read, check or copy a folder saved by diffusers
     scheduler_config.py   the noise process and the default scheduler
     families.py           pipeline class -> the module that converts it (`stable_diffusion.py`)

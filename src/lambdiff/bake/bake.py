@@ -1,6 +1,7 @@
 """Turn a diffusion model into a folder that an endpoint can serve.
 
-    source (folder or hub id) --> torch modules --> OpenVINO models --> compared with torch --> model folder
+    source (folder, one file or hub id) + LoRAs, embeddings
+        --> torch modules --> OpenVINO models --> compared with torch --> model folder
 
 Weights are read from safetensors (pickles only for the catalogue, and then without code), every parameter must be in
 the files, and every converted part must reproduce the output of the original. No safety checker is baked or run; the
@@ -8,12 +9,14 @@ manifest says so.
 """
 
 # Annotations are evaluated here, so that `help()` shows the values of a Literal and not the name of its alias.
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from lambdiff.bake import (
+    additions,
     catalogue,
     families,
     manifest_builder,
@@ -28,9 +31,12 @@ from lambdiff.bake import (
     unconverted,
     weight_files,
 )
+from lambdiff.bake.additions import Additions
 from lambdiff.bake.defaults import choose as choose_defaults
 from lambdiff.bake.manifest_builder import Choices
-from lambdiff.bake.parameters import DefaultOverrides, Precision, Progress
+from lambdiff.bake.parameters import DefaultOverrides, EmbeddingFile, LoraFile, Precision, Prediction, Progress
+from lambdiff.bake.pipeline_folder import PipelineConfig
+from lambdiff.bake.sources import Source
 from lambdiff.engine import manifest as manifests
 from lambdiff.engine.manifest import EngineName, InferencePrecision, Manifest
 
@@ -49,6 +55,9 @@ def bake(
     inference_precision: InferencePrecision = "auto",
     native_size: tuple[int, int] | None = None,
     defaults: DefaultOverrides | None = None,
+    prediction: Prediction | None = None,
+    loras: Sequence[LoraFile] = (),
+    embeddings: Sequence[EmbeddingFile] = (),
     revision: str | None = None,
     name: str | None = None,
     license: str | None = None,
@@ -61,7 +70,8 @@ def bake(
     """Convert a model to a folder that an engine can load.
 
     Args:
-        source: a folder saved by diffusers, a name or hub id in the catalogue, or another hub id with `revision`.
+        source: a folder saved by diffusers, a `.safetensors` checkpoint of Stable Diffusion 1, 2 or XL, a name or hub
+            id in the catalogue, or another hub id with `revision`.
         out: the folder to create. It appears only when everything in it is complete and checked.
         engine: `openvino`, or `diffusers` to keep the files as they are.
         precision: how weights are stored: `f32`, `f16`, `int8` (the decoder stays f16), `w8a8` (eight-bit activations
@@ -79,6 +89,11 @@ def bake(
         inference_precision: the arithmetic: `auto` (bf16 where the processor supports it) or `f32`.
         native_size: (width, height) in pixels of a model that can only generate one size.
         defaults: fields of the contract's `Defaults` that differ from the model's own.
+        prediction: what the UNet of a checkpoint predicts, `epsilon` (the noise) or `v`, if the file does not say:
+            required for Stable Diffusion 2.
+        loras: LoRAs that are merged into the weights: (`.safetensors` file, weight) for each.
+        embeddings: textual inversion embeddings: (word, `.safetensors` file) for each. None as the word takes the
+            file's name without its suffix.
         revision: the hub's commit; required for a hub id outside the catalogue.
         name: the model's name in replies; by default the catalogue's or the folder's.
         license: the license of the weights; by default the catalogue's, else `unknown`.
@@ -121,10 +136,10 @@ def bake(
     )
 
     with output_folder.scratch_folder(out) as scratch:
-        model = sources.locate(source, revision, progress)
+        model = sources.locate(source, revision, scratch, progress, prediction=prediction)
         # 1. Everything that can be refused, from the configuration files alone.
         index = pipeline_folder.read_index(model.folder)
-        families.check_engine(model.folder, index, engine)
+        families.check_engine(model.path, index, engine)
         pipeline = pipeline_folder.read(model.folder)
         text_models.check_unet(pipeline, model.folder)
         pipeline_folder.check_native_size(pipeline, native_size)
@@ -132,12 +147,22 @@ def bake(
         if tiny_decoder:
             pipeline_folder.check_tiny_decoder(pipeline, model.folder, tiny_decoder)
         scheduler = scheduler_config.read(model.folder, index)
+        added = additions.read(loras, embeddings, model.folder, pipeline)
+        said = [*(model.checkpoint.notes if model.checkpoint else ()), *added.notes]
+        if few_steps := added.few_steps or model.few_steps:
+            said.append(few_steps.note(overrides))
+            scheduler, overrides = few_steps.apply(scheduler), {**few_steps.defaults, **overrides}
         inferred = choose_defaults(model.entry, pipeline, scheduler, native_size, overrides)
-        for note in (*scheduler.replaced, *inferred.notes):
+        said += [*scheduler.replaced, *inferred.notes]
+        for note in said:
             progress(f"note: {note}")
         # 2. The files of the model.
         model = sources.fetch(model, scratch, progress)
-        weight_files.check(model.folder, index)
+        if not model.checkpoint:
+            weight_files.check(model.folder, index)
+        files = [*model.describe(), *added.describe()]
+        model = _prepare(model, added, scratch, pipeline, progress)
+        pipeline = pipeline_folder.read(model.folder)
         folder = scratch / "model"
         folder.mkdir()
         if engine == "diffusers":
@@ -153,9 +178,9 @@ def bake(
                 progress=progress,
             )
         # 3. The manifest.
-        facts = provenance.complete(model, name, revision, license, origin, decoder)
+        facts = provenance.complete(model, name, revision, license, origin, decoder, files)
         provenance.write_notice(facts, model, folder)
-        manifest = manifest_builder.build_manifest(facts, pipeline, traits, scheduler, inferred, choices)
+        manifest = manifest_builder.build_manifest(facts, pipeline, traits, scheduler, inferred, said, choices)
         _warn_if_unguided(manifest, progress)
         if precision == "w8a8":
             _quantize(folder, manifest, calibration, progress)
@@ -173,6 +198,16 @@ def _fetch_tiny_decoder(decoder: str | Path, scratch: Path, progress: Progress) 
     if decoder == "tiny":
         return sources.download(catalogue.TINY_DECODER, scratch, progress)
     return Path(decoder)
+
+
+def _prepare(model: Source, added: Additions, scratch: Path, pipeline: PipelineConfig, progress: Progress) -> Source:
+    """Return the model as a folder with all weights: those of a checkpoint, and with LoRAs and embeddings merged."""
+    if model.checkpoint:
+        model.checkpoint.write_weights(model.folder, progress)
+    elif added:
+        model = dataclasses.replace(model, folder=additions.copy(model.folder, scratch / "copy", pipeline, progress))
+    added.merge(model.folder, pipeline, progress)
+    return model
 
 
 def _warn_if_unguided(manifest: Manifest, progress: Progress) -> None:

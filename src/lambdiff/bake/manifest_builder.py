@@ -37,6 +37,7 @@ def build_manifest(
     traits: ModelTraits,
     scheduler: SchedulerConfig,
     inferred: InferredDefaults,
+    notes: Sequence[str],
     choices: Choices,
 ) -> Manifest:
     """Return the manifest, with an empty list of files because the folder is not final yet."""
@@ -61,8 +62,9 @@ def build_manifest(
         approximations=choices.approximations,
         guidance_embedding=pipeline.guidance_embedding,
         tiny_decoder=traits.tiny_decoder,
+        sources=list(provenance.files),
         origin=list(provenance.origin),
-        notes=" ".join(filter(None, (choices.notes, *scheduler.replaced, *inferred.notes, NO_SAFETY_CHECKER))),
+        notes=" ".join(filter(None, (choices.notes, *notes, NO_SAFETY_CHECKER))),
         baked_by=BAKED_BY,
         baked_on=datetime.now(UTC).date().isoformat(),
     )

@@ -83,4 +83,6 @@ def trace(module: nn.Module, inputs: dict[str, Tensor]) -> Any:
         # The tracer warns about every Python branch that it freezes. `convert.py` compares the result with the
         # original on inputs of another size, which catches the branches that matter.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        # It also reads the deprecated attributes of transformers' models.
+        warnings.simplefilter("ignore", FutureWarning)
         return torch.jit.trace(module, tuple(inputs.values()), check_trace=False)

@@ -18,14 +18,20 @@ StoragePrecision = Literal["f32", "f16", "int8", "w8a8"]
 """How weights are stored."""
 Precision = Literal["auto", "f32", "f16", "int8", "w8a8"]
 """`StoragePrecision`, or `auto`, which is f16."""
+Prediction = Literal["epsilon", "v"]
+"""What a UNet predicts: the noise, or v."""
+LoraFile = tuple[str | Path, float]
+"""A LoRA and the factor of its changes."""
+EmbeddingFile = tuple[str | None, str | Path]
+"""The word that stands for an embedding, or None for the name of the file; and the file."""
 Progress = Callable[[str], None]
 """Called with a short message, such as `comparing unet`, when a step begins."""
 
 MIN_CALIBRATION_PROMPTS: Final = 8
 
 _REQUIRED_MODULES: Final[dict[EngineName, tuple[str, ...]]] = {
-    "openvino": ("torch", "diffusers", "transformers", "safetensors", "nncf", "openvino"),
-    "diffusers": ("torch", "diffusers", "transformers", "safetensors"),
+    "openvino": ("torch", "diffusers", "transformers", "safetensors", "peft", "nncf", "openvino"),
+    "diffusers": ("torch", "diffusers", "transformers", "safetensors", "peft"),
 }
 
 
@@ -139,7 +145,7 @@ def find_libraries(engine: EngineName) -> None:
 
 
 def check_libraries(engine: EngineName) -> None:
-    """Import the libraries that baking needs, so that a missing one is reported before any work.
+    """Import the libraries that baking needs, so that a missing one is reported before any work, and silence them.
 
     Raises:
         MissingExtra: the `bake` extra is not installed.
@@ -147,7 +153,10 @@ def check_libraries(engine: EngineName) -> None:
     # OpenVINO and NNCF send usage statistics unless this package cannot be imported.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
-        for module in _REQUIRED_MODULES[engine]:
-            importlib.import_module(module)
+        modules = [importlib.import_module(module) for module in _REQUIRED_MODULES[engine]]
     except ImportError:
         raise MissingExtra("A library that `lambdiff bake` needs", "bake") from None
+    for module in modules:
+        if module.__name__ in ("diffusers", "transformers"):
+            module.utils.logging.disable_progress_bar()
+            module.utils.logging.set_verbosity_error()

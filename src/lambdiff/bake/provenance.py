@@ -11,6 +11,7 @@ from typing import Final
 from lambdiff._version import __version__
 from lambdiff.bake.catalogue import TINY_DECODER, CatalogueEntry
 from lambdiff.bake.sources import Source
+from lambdiff.engine.manifest import SourceFile
 
 BAKED_BY: Final = f"lambdiff {__version__}"
 NO_SAFETY_CHECKER: Final = "No safety checker is run: images are returned as the model generates them."
@@ -22,11 +23,12 @@ class Provenance:
 
     Attributes:
         name: the model's name in replies.
-        revision: the commit, or `local`.
+        revision: the commit, the beginning of the checkpoint's hash, or `local`; then each file that was added.
         license: SPDX identifier or name, or `unknown`.
         license_url: the address of the license's text, if known.
         origin: where the weights and their training data come from, one line each.
         tiny_decoder: the catalogue entry of the decoder that replaces the model's own, if any.
+        files: the checkpoint, LoRAs and embeddings that the model was made from.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Provenance:
     license_url: str | None
     origin: tuple[str, ...]
     tiny_decoder: CatalogueEntry | None
+    files: tuple[SourceFile, ...] = ()
 
 
 def complete(
@@ -44,18 +47,27 @@ def complete(
     license: str | None,
     origin: Sequence[str],
     decoder: str | Path,
+    files: Sequence[SourceFile] = (),
 ) -> Provenance:
-    """Fill in missing values from the catalogue, or from the folder."""
+    """Fill in missing values from the catalogue, or from the files.
+
+    The revision names every file that was added, since the model changes with it.
+    """
     entry = source.entry
+    first = next((file.sha256[:12] for file in files if file.kind == "checkpoint"), "local")
+    base = revision or (entry.revision if entry else first)
+    added = [file.short for file in files if file.kind != "checkpoint"]
+    stated = source.checkpoint.file.metadata.get("modelspec.license") if source.checkpoint else None
     tiny_decoder = TINY_DECODER if decoder == "tiny" else None
     places = tuple(origin) or ((entry.url,) if entry else ())
     return Provenance(
-        name=name or (entry.name if entry else source.folder.resolve().name),
-        revision=revision or (entry.revision if entry else "local"),
-        license=license or (entry.license if entry else "unknown"),
+        name=name or source.name,
+        revision="+".join((base, *added)),
+        license=license or (entry.license if entry else stated) or "unknown",
         license_url=entry.license_url if entry else None,
         origin=(*places, tiny_decoder.url) if tiny_decoder else places,
         tiny_decoder=tiny_decoder,
+        files=tuple(files),
     )
 
 
@@ -71,5 +83,6 @@ def write_notice(provenance: Provenance, source: Source, destination: Path) -> N
     ]
     if decoder := provenance.tiny_decoder:
         lines.append(f"Decoder: {decoder.name}, license {decoder.license}, {decoder.license_url}")
+    lines += [f"Made with: {file.name}, sha256 {file.sha256}" for file in provenance.files]
     lines += [f"Baked by {BAKED_BY}; the weights were not trained further.", NO_SAFETY_CHECKER]
     (destination / "NOTICE.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lambdiff.bake import catalogue, pipeline_folder, weight_files
+from lambdiff.bake import catalogue, checkpoint, few_steps, pipeline_folder, weight_files
 from lambdiff.bake.catalogue import CatalogueEntry
-from lambdiff.bake.parameters import Progress
-from lambdiff.errors import ConfigurationError, ModelError, OutputError, did_you_mean
+from lambdiff.bake.checkpoint import Checkpoint
+from lambdiff.bake.few_steps import FewSteps
+from lambdiff.bake.parameters import Prediction, Progress
+from lambdiff.engine.manifest import SourceFile
+from lambdiff.errors import ConfigurationError, InvalidRequest, OutputError, did_you_mean
 
 _HUB_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _INDEX: Final = "model_index.json"
@@ -42,41 +45,80 @@ class HubModel:
 
 @dataclass(frozen=True)
 class Source:
-    """A model's folder.
+    """Where the model is.
 
     Attributes:
-        folder: contains at least the configuration files.
+        folder: a folder as diffusers saves it; of a checkpoint, only the configuration.
         entry: the model's entry, if it is in the catalogue.
         hub: where the weights come from, if they are not in the folder yet.
+        checkpoint: the one file that the weights are in, if it is not a folder.
     """
 
     folder: Path
     entry: CatalogueEntry | None = None
     hub: HubModel | None = None
+    checkpoint: Checkpoint | None = None
+
+    @property
+    def path(self) -> Path:
+        """The checkpoint or the folder, for messages."""
+        return self.checkpoint.file.path if self.checkpoint else self.folder
+
+    @property
+    def name(self) -> str:
+        """The name of the catalogue's entry, the checkpoint or the folder."""
+        if self.entry:
+            return self.entry.name
+        return self.checkpoint.name if self.checkpoint else self.folder.resolve().name
+
+    @property
+    def few_steps(self) -> FewSteps | None:
+        """How to generate with a checkpoint that is made for a few steps."""
+        return few_steps.of_checkpoint(self.path) if self.checkpoint else None
+
+    def describe(self) -> list[SourceFile]:
+        """Return the manifest's entry of a checkpoint, with its hash; none for a folder."""
+        if self.checkpoint is None:
+            return []
+        return [SourceFile(kind="checkpoint", name=self.path.name, sha256=self.checkpoint.file.sha256())]
 
 
-def locate(source: str | Path, revision: str | None, progress: Progress) -> Source:
-    """Return the folder of a pipeline. Of a model on the hub, only the configuration is downloaded.
+def locate(
+    source: str | Path,
+    revision: str | None,
+    scratch: Path,
+    progress: Progress,
+    *,
+    prediction: Prediction | None = None,
+) -> Source:
+    """Return the folder of a pipeline. Of a model on the hub and of a checkpoint, it has only the configuration.
 
     Args:
-        source: a folder, a name or hub id in the catalogue, or another hub id.
+        source: a folder, a `.safetensors` checkpoint, a name or hub id in the catalogue, or another hub id.
         revision: the hub's commit; optional for catalogue models.
+        scratch: the folder for a checkpoint's configuration.
         progress: called when a download begins.
+        prediction: what the UNet of a checkpoint predicts, if the file does not say.
 
     Raises:
         ConfigurationError: `source` is neither a folder nor a model, the revision is missing, or the download failed.
-        ModelError: `source` is a file.
+        ModelError: `source` is a file that cannot be baked.
+        InvalidRequest: `prediction` is given for something else than a checkpoint.
     """
-    if os.path.isdir(source):  # unlike Path.is_dir, it accepts any text
+    if os.path.isfile(source):  # unlike Path.is_file, it accepts any text
+        opened = checkpoint.read(Path(source), prediction)
+        opened.write_configuration(scratch / "checkpoint")
+        return Source(scratch / "checkpoint", checkpoint=opened)
+    if prediction:
+        raise InvalidRequest(
+            f"{source} is not a checkpoint file, and its configuration says what it predicts.",
+            fix="Leave out `prediction=`.",
+        )
+    if os.path.isdir(source):
         return Source(Path(source))
     if entry := catalogue.find(str(source)):
         return _configuration(entry.hub_id, revision or entry.revision, entry, progress)
     hub_id = str(source)
-    if os.path.exists(source):
-        raise ModelError(
-            f"{hub_id} is a file, and only folders that diffusers saved can be baked.",
-            fix="Save the model as a folder: `StableDiffusionPipeline.from_single_file(...).save_pretrained(...)`.",
-        )
     if not _HUB_ID.fullmatch(hub_id) or hub_id.endswith(_WEIGHTS):
         nearest = did_you_mean(hub_id, catalogue.CATALOGUE) or "."
         raise ConfigurationError(

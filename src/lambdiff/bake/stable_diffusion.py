@@ -12,7 +12,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from lambdiff.bake import graph_rewrites, modules, pipeline_folder, text_models
+from lambdiff.bake import embedding, graph_rewrites, modules, pipeline_folder, text_models
 from lambdiff.bake.convert import WeightFormat, convert_module
 from lambdiff.bake.parameters import Progress, StoragePrecision
 from lambdiff.bake.pipeline_folder import ModelTraits, PipelineConfig
@@ -74,10 +74,11 @@ def convert(
     Raises:
         ModelError: a part cannot be loaded, is not supported, or differs from the original once converted.
     """
-    _silence_libraries()
+    nncf.set_log_level(logging.ERROR)
     autoencoder = tiny_decoder or folder / "vae"
     configuration = _read_configuration(folder, autoencoder, pipeline.unet)
-    max_length = _write_tokenizer(folder, destination, configuration.text.max_length)
+    tokenizer_class = str((pipeline.index.get("tokenizer") or [None, None])[1])
+    max_length = _write_tokenizer(folder, destination, configuration.text.max_length, tokenizer_class)
     weights = _WEIGHTS[precision]
     examples = _ExampleInputs(configuration, max_length)
 
@@ -156,13 +157,6 @@ class _ExampleInputs:
         return torch.randn(shape, generator=self._random)
 
 
-def _silence_libraries() -> None:
-    for library in (diffusers, transformers):
-        library.utils.logging.disable_progress_bar()
-        library.utils.logging.set_verbosity_error()
-    nncf.set_log_level(logging.ERROR)
-
-
 def _read_configuration(folder: Path, autoencoder: Path, unet: dict[str, Any]) -> _Configuration:
     latents, is_tiny = pipeline_folder.read_latents(autoencoder, folder / "unet")
     return _Configuration(text_models.read_config(folder / "text_encoder"), unet, latents, is_tiny)
@@ -179,10 +173,13 @@ def _check_deepcache(unet: Path) -> None:
         raise ModelError(str(error), fix="Leave out `deepcache_interval=`.") from None
 
 
-def _write_tokenizer(folder: Path, destination: Path, positions: int) -> int:
+def _write_tokenizer(folder: Path, destination: Path, positions: int, class_name: str) -> int:
     """Write the tokenizer as one file, padding included, and return the number of tokens of a prompt."""
     try:
-        tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        # The tokenizer of a model with embeddings must be read as it is; see `embedding.py`.
+        as_it_is = class_name == embedding.TOKENIZER_CLASS
+        tokenizer_class = transformers.PreTrainedTokenizerFast if as_it_is else transformers.CLIPTokenizer
+        tokenizer = tokenizer_class.from_pretrained(folder / "tokenizer", local_files_only=True)
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(
             f"{folder / 'tokenizer'} cannot be read: {str(error).splitlines()[0][:200]}",

@@ -7,11 +7,11 @@ from typing import cast
 
 import click
 
-from lambdiff.bake.parameters import DefaultOverrides, Precision
+from lambdiff.bake.parameters import DefaultOverrides, EmbeddingFile, LoraFile, Precision, Prediction
 from lambdiff.cli import completion, echo_json
 from lambdiff.cli.inputs import decode
 from lambdiff.cli.options import json_option, scheduler_option, sigma_schedule_option
-from lambdiff.cli.value_types import Size, Value, number, whole
+from lambdiff.cli.value_types import NamedFile, Size, Value, WeightedFile, number, whole
 from lambdiff.engine.manifest import EngineName, InferencePrecision
 from lambdiff.printable import printable
 from lambdiff.protocol import contract
@@ -104,9 +104,32 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
 @click.option("--size", type=Size(), metavar="WxH", help="Size of requests that do not say.  [default: the model's]")
 @scheduler_option
 @sigma_schedule_option
+@click.option(
+    "--prediction",
+    type=Value(Prediction),
+    help="What the UNet of a one-file checkpoint predicts, if the file does not say: the noise (epsilon) or v.",
+)
+@click.option(
+    "--lora",
+    "loras",
+    multiple=True,
+    type=WeightedFile(),
+    metavar="FILE[:WEIGHT]",
+    help="Merge a LoRA into the weights; repeatable. The weight is 1 by default.",
+)
+@click.option(
+    "--embedding",
+    "embeddings",
+    multiple=True,
+    type=NamedFile(),
+    metavar="[NAME=]FILE",
+    help="Add a textual inversion embedding; repeatable. NAME stands for it in prompts.  [default: the file's name]",
+)
 @click.option("--revision", metavar="COMMIT", help="Commit on the hub; required for models outside the catalogue.")
 @click.option(
-    "--name", metavar="NAME", help="Name of the model in replies.  [default: the catalogue's, or the folder's]"
+    "--name",
+    metavar="NAME",
+    help="Name of the model in replies.  [default: the catalogue's, the folder's or the file's]",
 )
 @click.option("--license", metavar="LICENSE", help="License of the weights, for a model outside the catalogue.")
 @click.option("--force", is_flag=True, help="Replace the output folder if it is a baked model.")
@@ -128,6 +151,9 @@ def bake(
     size: tuple[int, int] | None,
     scheduler: SchedulerName | None,
     sigma_schedule: SigmaSchedule | None,
+    prediction: Prediction | None,
+    loras: tuple[LoraFile, ...],
+    embeddings: tuple[EmbeddingFile, ...],
     revision: str | None,
     name: str | None,
     license: str | None,
@@ -136,15 +162,16 @@ def bake(
 ) -> None:
     """Convert a diffusion model to a folder that an endpoint can serve.
 
-    SOURCE is a name from `lambdiff models`, a model id on the Hugging Face hub, or a folder saved by diffusers. Each
-    part is converted and compared with the original. The folder can be passed to `lambdiff deploy --model` and to
-    `lambdiff generate --local --model-dir`.
+    SOURCE is a name from `lambdiff models`, a model id on the Hugging Face hub, a folder saved by diffusers, or one
+    .safetensors file with a checkpoint of Stable Diffusion 1, 2 or XL. Each part is converted and compared with the
+    original. The folder can be passed to `lambdiff deploy --model` and to `lambdiff generate --local --model-dir`.
 
     Examples:
 
     \b
         lambdiff bake tiny-sd -o tiny-sd --precision int8 --decoder tiny
         lambdiff bake ./my-pipeline -o my-model --license MIT --steps 20 --scheduler "DPM++ 2M Karras"
+        lambdiff bake dreamshaper.safetensors --lora detail.safetensors:0.7 -o my-model
         lambdiff bake owner/model --revision 0123abc -o model
     """
     from lambdiff.bake import bake as baking
@@ -170,6 +197,9 @@ def bake(
         static_shapes=static_shapes,
         inference_precision=inference_precision,
         defaults=cast(DefaultOverrides, {key: value for key, value in given.items() if value is not None}),
+        prediction=prediction,
+        loras=loras,
+        embeddings=embeddings,
         revision=revision,
         name=name,
         license=license,

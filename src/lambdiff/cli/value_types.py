@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NoReturn, get_args, get_origin
 
 import click
@@ -125,6 +126,43 @@ class Size(_Type):
             except BadValue as error:
                 refuse(f"{value}: the {name} {error}", param, ctx)
         return sides[0], sides[1]
+
+
+class WeightedFile(_Type):
+    """A file and a weight, such as `detail.safetensors:0.8`; the weight is 1 by default."""
+
+    name = "FILE[:WEIGHT]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        """Return (file, weight)."""
+        file, _, weight = str(value).rpartition(":")
+        if not file or Path(value).exists():
+            return str(value), 1.0
+        try:
+            return file, float(weight)
+        except ValueError:
+            if Path(file).exists():
+                refuse(f"must end in a weight such as 0.8, not {weight!r}", param, ctx)
+            return str(value), 1.0  # a colon of the path
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete the file."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+class NamedFile(_Type):
+    """A file, with or without a name for it, such as `style=my-style-v2.safetensors`."""
+
+    name = "[NAME=]FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str | None, str]:
+        """Return (name, file); the name is None if there is none."""
+        name, equals, file = str(value).partition("=")
+        return (name, file) if equals and not Path(value).exists() else (None, str(value))
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete the file."""
+        return [CompletionItem(incomplete, type="file")]
 
 
 class CommaSeparated(_Type):

@@ -40,6 +40,31 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sha256: str
 
 
+class SourceFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One of the files that the model was made from.
+
+    Attributes:
+        kind: what it is.
+        name: its name, without the folder.
+        sha256: in hexadecimal.
+        weight: the factor of a LoRA's changes.
+        word: what stands for an embedding in a prompt.
+    """
+
+    kind: Literal["checkpoint", "lora", "embedding"]
+    name: str
+    sha256: str
+    weight: float | None = None
+    word: str | None = None
+
+    @property
+    def short(self) -> str:
+        """A short text that changes with the file and its weight, for the model's revision."""
+        stem = self.name.rpartition(".")[0]
+        weight = "" if self.weight is None else f":{self.weight:g}"
+        return f"{stem}{weight}@{self.sha256[:10]}"
+
+
 class Diffusion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The noise process that the weights were trained with, in the terms of diffusers' scheduler configurations."""
 
@@ -158,6 +183,8 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     unconditional pass."""
     tiny_decoder: bool = False
     """Whether `decoder` belongs to a tiny autoencoder: faster than the model's own, and slightly softer."""
+    sources: list[SourceFile] = []
+    """The checkpoint, LoRAs and embeddings that the model was made from, if it was made from such files."""
     origin: list[str] = []
     notes: str = ""
     baked_by: str = ""

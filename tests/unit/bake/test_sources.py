@@ -66,18 +66,18 @@ def test_an_unknown_source_is_refused(tmp_path):
 def test_a_path_is_never_taken_for_a_hub_id(tmp_path, name):
     """A path of a file or of a missing folder is refused, and is not looked for on the hub."""
     with pytest.raises(ConfigurationError, match="neither a folder nor a model"):
-        sources.locate(name, "abc123", lambda _: None)
+        sources.locate(name, "abc123", tmp_path, lambda _: None)
 
 
 @pytest.mark.parametrize("name", ["x.safetensors", "x.ckpt", "model"])
-def test_a_file_is_refused(tmp_path, monkeypatch, name):
-    """A single file is refused as such, also by a relative path that looks like a hub id."""
+def test_a_file_is_read_as_a_checkpoint(tmp_path, monkeypatch, name):
+    """A single file is checked as such, also by a relative path that looks like a hub id."""
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / name).write_bytes(b"weights")
     monkeypatch.chdir(tmp_path)
     for source in (f"src/{name}", tmp_path / "src" / name):
-        with pytest.raises(ModelError, match="is a file, and only folders that diffusers saved can be baked"):
-            sources.locate(source, "abc123", lambda _: None)
+        with pytest.raises(ModelError, match=r"is not a complete safetensors file|is a pickle"):
+            sources.locate(source, "abc123", tmp_path, lambda _: None)
 
 
 def test_an_unreachable_hub_is_a_clear_error(tmp_path, monkeypatch):

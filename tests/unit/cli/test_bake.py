@@ -40,3 +40,34 @@ def test_the_result_goes_to_stdout_and_progress_to_stderr(tmp_path):
     assert "hashing" in result.stderr
     result = CliRunner().invoke(command, [source, "-o", str(tmp_path / "b"), "--engine", "diffusers", "--json"])
     assert json.loads(result.stdout)["name"] == "source"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--lora", "detail.safetensors", "('detail.safetensors', 1.0)"),
+        ("--lora", "detail.safetensors:0.7", "('detail.safetensors', 0.7)"),
+        ("--lora", "detail.safetensors:-1", "('detail.safetensors', -1.0)"),
+        ("--lora", "a:b.safetensors", "('a:b.safetensors', 1.0)"),
+        ("--lora", "C:\\loras\\detail.safetensors", "('C:\\\\loras\\\\detail.safetensors', 1.0)"),
+        ("--embedding", "style.safetensors", "(None, 'style.safetensors')"),
+        ("--embedding", "<my style>=style.safetensors", "('<my style>', 'style.safetensors')"),
+    ],
+)
+def test_files_have_weights_and_names(tmp_path, monkeypatch, option, value, expected):
+    """A LoRA's weight follows its path, and an embedding's name comes before; a file with such a name is a file."""
+    monkeypatch.setattr(
+        "lambdiff.bake.bake.bake", lambda *_, **settings: (_ for _ in ()).throw(OutputError(str(settings)))
+    )
+    monkeypatch.chdir(tmp_path)
+    arguments = ["model.safetensors", "-o", "out", option, value]
+    assert expected in str(CliRunner().invoke(command, arguments).exception)
+
+
+def test_a_weight_must_be_a_number(tmp_path):
+    """What follows the path of an existing file must be a number."""
+    (tmp_path / "detail.safetensors").touch()
+    arguments = ["model.safetensors", "-o", str(tmp_path / "out"), "--lora", f"{tmp_path}/detail.safetensors:much"]
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 2
+    assert "--lora must end in a weight such as 0.8, not 'much'." in result.output
