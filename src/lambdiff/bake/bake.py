@@ -152,7 +152,7 @@ def bake(
         if few_steps := added.few_steps or model.few_steps:
             said.append(few_steps.note(overrides))
             scheduler, overrides = few_steps.apply(scheduler), {**few_steps.defaults, **overrides}
-        inferred = choose_defaults(model.entry, pipeline, scheduler, native_size, overrides)
+        inferred = choose_defaults(model.entry, pipeline, scheduler, native_size, overrides, vocabulary)
         said += [*scheduler.replaced, *inferred.notes]
         for note in said:
             progress(f"note: {note}")

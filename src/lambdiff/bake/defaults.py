@@ -6,11 +6,13 @@ scheduler, its UNet or its decoder; the rules follow the cards of the models tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
 
+from lambdiff.bake import families
 from lambdiff.bake.catalogue import CatalogueEntry
 from lambdiff.bake.parameters import DefaultOverrides
 from lambdiff.bake.pipeline_folder import PipelineConfig
@@ -28,10 +30,12 @@ class InferredDefaults:
 
     Attributes:
         defaults: the parameters.
+        limits: what requests may ask for instead.
         notes: one sentence for each value that was inferred or changed.
     """
 
     defaults: Defaults
+    limits: Limits = field(default_factory=Limits)
     notes: tuple[str, ...] = ()
 
 
@@ -50,6 +54,7 @@ def choose(
     scheduler: SchedulerConfig,
     native_size: tuple[int, int] | None,
     overrides: DefaultOverrides,
+    vocabulary: Collection[str] = (),
 ) -> InferredDefaults:
     """Return the catalogue's defaults, or those that the model's own files suggest, with the caller's overrides.
 
@@ -59,15 +64,19 @@ def choose(
         scheduler: its scheduler.
         native_size: (width, height) in pixels of a model that can only generate one size.
         overrides: the caller's values.
+        vocabulary: the words that the model knows; empty if unknown.
 
     Raises:
         InvalidRequest: the model does not support the values.
     """
+    syntaxes = families.prompt_syntaxes(pipeline.pipeline_class, vocabulary)
+    limits = Limits(schedulers=scheduler.supported, prompt_syntaxes=syntaxes)
+    overrides = {"prompt_syntax": syntaxes[-1], **overrides}
     inferred = _of_entry(entry, overrides) if entry else _infer(pipeline, scheduler, native_size, overrides)
     generation = GenerateRequest(prompt="a cat in a top hat", seed=0).resolve(inferred.defaults)
-    Limits(schedulers=scheduler.supported).check(generation)
+    limits.check(generation)
     schedulers.for_request(generation, scheduler.diffusion)  # checks the number of steps
-    return inferred
+    return replace(inferred, limits=limits)
 
 
 def _of_entry(entry: CatalogueEntry, overrides: DefaultOverrides) -> InferredDefaults:
@@ -96,7 +105,7 @@ def _infer(
     if overrides.get("scheduler", scheduler.default_scheduler) != scheduler.default_scheduler:
         fields["sigma_schedule"] = "normal"
     return InferredDefaults(
-        msgspec.convert(fields | dict(overrides), Defaults), _notes(pipeline, fields, few_steps, overrides)
+        msgspec.convert(fields | dict(overrides), Defaults), notes=_notes(pipeline, fields, few_steps, overrides)
     )
 
 

@@ -5,6 +5,7 @@ To add a family, add a module with a `convert` function, and its pipeline classe
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -22,11 +23,11 @@ ENGINES: Final[dict[str, tuple[EngineName, ...]]] = {
 }
 """diffusers' class of a pipeline -> the engines that run it. Other classes need more than a prompt, or have no UNet."""
 
-PROMPT_SYNTAXES: Final[dict[str, tuple[PromptSyntax, ...]]] = {
+_PROMPT_SYNTAXES: Final[dict[str, tuple[PromptSyntax, ...]]] = {
     "StableDiffusionPipeline": ("plain", "a1111"),
     "LatentConsistencyModelPipeline": ("plain", "a1111"),
 }
-"""diffusers' class of a pipeline -> the syntaxes of prompts that it reads, the default last. Others read plain text."""
+"""diffusers' class of a pipeline -> the syntaxes of prompts that it reads, the default last."""
 
 _STABLE_DIFFUSION: Final = {
     "scheduler": (),  # see `scheduler_config.py`
@@ -90,6 +91,14 @@ def check_engine(folder: Path, index: dict[str, Any], engine: EngineName) -> Non
                 f"The {component} of {folder} is a {found}, which is not supported.",
                 fix=f"Bake a model with one of {', '.join(known[component])}.",
             )
+
+
+def prompt_syntaxes(pipeline_class: str, vocabulary: Collection[str]) -> tuple[PromptSyntax, ...]:
+    """Return the syntaxes of prompts that a model reads, the default last.
+
+    A model with a list of the words that it knows was trained on short plain texts.
+    """
+    return ("plain",) if vocabulary else _PROMPT_SYNTAXES.get(pipeline_class, ("plain",))
 
 
 def converter(pipeline_class: str) -> Converter:

@@ -6,16 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import msgspec
-
 from lambdiff.bake.defaults import InferredDefaults
-from lambdiff.bake.families import PROMPT_SYNTAXES
 from lambdiff.bake.pipeline_folder import ModelTraits, PipelineConfig
 from lambdiff.bake.provenance import BAKED_BY, NO_SAFETY_CHECKER, Provenance
 from lambdiff.bake.scheduler_config import SchedulerConfig
 from lambdiff.engine import manifest as manifests
 from lambdiff.engine.manifest import Approximations, EngineName, InferencePrecision, Manifest, Text
-from lambdiff.protocol.contract import Limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +37,6 @@ def build_manifest(
     choices: Choices,
 ) -> Manifest:
     """Return the manifest, with an empty list of files because the folder is not final yet."""
-    # A model with a list of its words was trained on short texts of these.
-    syntaxes = ("plain",) if choices.vocabulary else PROMPT_SYNTAXES.get(pipeline.pipeline_class, ("plain",))
     return Manifest(
         format=manifests.FORMAT,
         name=provenance.name,
@@ -50,8 +44,8 @@ def build_manifest(
         license=provenance.license,
         engine=choices.engine,
         precision=traits.precision,
-        defaults=msgspec.structs.replace(inferred.defaults, prompt_syntax=syntaxes[-1]),
-        limits=Limits(schedulers=scheduler.supported, prompt_syntaxes=syntaxes),
+        defaults=inferred.defaults,
+        limits=inferred.limits,
         files=[],
         diffusion=scheduler.diffusion,
         latents=traits.latents,

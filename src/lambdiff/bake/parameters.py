@@ -11,7 +11,7 @@ from typing import Final, Literal, TypedDict, cast
 
 from lambdiff.engine.manifest import Approximations, EngineName
 from lambdiff.errors import InvalidRequest, MissingExtra, ModelError
-from lambdiff.protocol.contract import Defaults, SchedulerName, SigmaSchedule
+from lambdiff.protocol.contract import Defaults, PromptSyntax, SchedulerName, SigmaSchedule
 from lambdiff.protocol.validation import raise_for, validate_fields
 
 StoragePrecision = Literal["f32", "f16", "int8", "w8a8"]
@@ -44,6 +44,7 @@ class DefaultOverrides(TypedDict, total=False):
     height: int
     scheduler: SchedulerName
     sigma_schedule: SigmaSchedule
+    prompt_syntax: PromptSyntax
     negative_prompt: str
 
 

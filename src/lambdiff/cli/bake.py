@@ -10,12 +10,12 @@ import click
 from lambdiff.bake.parameters import DefaultOverrides, EmbeddingFile, LoraFile, Precision, Prediction
 from lambdiff.cli import completion, echo_json
 from lambdiff.cli.inputs import decode
-from lambdiff.cli.options import json_option, scheduler_option, sigma_schedule_option
+from lambdiff.cli.options import json_option, prompt_syntax_option, scheduler_option, sigma_schedule_option
 from lambdiff.cli.value_types import NamedFile, Size, Value, WeightedFile, number, whole
 from lambdiff.engine.manifest import EngineName, InferencePrecision
 from lambdiff.printable import printable
 from lambdiff.protocol import contract
-from lambdiff.protocol.contract import SchedulerName, SigmaSchedule
+from lambdiff.protocol.contract import PromptSyntax, SchedulerName, SigmaSchedule
 
 
 def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Path | None) -> tuple[str, ...] | None:
@@ -104,6 +104,7 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
 @click.option("--size", type=Size(), metavar="WxH", help="Size of requests that do not say.  [default: the model's]")
 @scheduler_option
 @sigma_schedule_option
+@prompt_syntax_option
 @click.option(
     "--prediction",
     type=Value(Prediction),
@@ -151,6 +152,7 @@ def bake(
     size: tuple[int, int] | None,
     scheduler: SchedulerName | None,
     sigma_schedule: SigmaSchedule | None,
+    prompt_syntax: PromptSyntax | None,
     prediction: Prediction | None,
     loras: tuple[LoraFile, ...],
     embeddings: tuple[EmbeddingFile, ...],
@@ -184,6 +186,7 @@ def bake(
         "height": height,
         "scheduler": scheduler,
         "sigma_schedule": sigma_schedule,
+        "prompt_syntax": prompt_syntax,
     }
     manifest = baking.bake(
         source,

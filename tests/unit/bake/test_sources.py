@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -98,6 +99,6 @@ def test_a_catalogue_model_gets_the_catalogues_values(source, tmp_path, monkeypa
     manifest = bake("tiny-sd", tmp_path / "out", engine="diffusers")
     entry = catalogue.CATALOGUE["tiny-sd"]
     assert (manifest.name, manifest.revision, manifest.license) == (entry.name, entry.revision, entry.license)
-    assert manifest.defaults == entry.defaults
+    assert manifest.defaults == msgspec.structs.replace(entry.defaults, prompt_syntax="a1111")
     assert manifest.origin == [entry.url]
     assert not list((tmp_path / "out").rglob("*.bin"))

@@ -80,7 +80,7 @@ def spoil_schedule(source):
 
 def spoil_scheduler(source):
     """Name a scheduler that diffusers does not have."""
-    tiny_pipeline.edit_json(source / "scheduler" / "scheduler_config.json", _class_name="NoSuchScheduler")
+    tiny_pipeline.edit_json(source / "model_index.json", scheduler=["diffusers", "NoSuchScheduler"])
 
 
 def spoil_unet(source):
@@ -124,9 +124,9 @@ def remove_index(source):
     [
         (spoil_index, "is a StableDiffusionXLPipeline"),
         (spoil_prediction, "cannot generate with this noise process"),
-        (spoil_schedule, "sets trained_betas"),
+        (spoil_schedule, "has 2 trained_betas for 1000 timesteps"),
         (spoil_scheduler, "is not supported"),
-        (spoil_unet, "has class_embed_type"),
+        (spoil_unet, "has the class_embed_type"),
         (spoil_weights, "cannot be read"),
         (spoil_json, "is not JSON"),
         (spoil_vae, "lacks the key latent_channels"),
