@@ -42,7 +42,7 @@ def info(file: Path, as_json: bool) -> None:
             # Further lines are indented, so that none can pass for another parameter.
             shown = printable(value, _MAX_VALUE, multiline=True).replace("\n", f"\n{'':21}")
             click.echo(f"{name:20} {shown}")
-    for name in ("model", "revision", "version", "tool"):
+    for name in ("model", "revision", "version", "engine", "precision", "threads", "tool"):
         if value := getattr(stored, name):
             click.echo(f"{name:20} {printable(value)}")
     for note in stored.notes:

@@ -163,7 +163,7 @@ class App:
         call.timings |= output.timings
         # 3. Encode them.
         with timed(call.timings, "compress"):
-            body = encode_image(output, generation, identity)
+            body = encode_image(output, generation, engine)
         call.log_entry["timings"] = {phase: round(seconds, 4) for phase, seconds in call.timings.items()}
         # 4. Reply, unless the image exceeds Lambda's limit.
         response = image_response(

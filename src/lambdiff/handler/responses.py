@@ -8,7 +8,7 @@ from lambdiff._version import __version__
 from lambdiff.engine import cpu
 from lambdiff.engine.base import Engine, EngineOutput
 from lambdiff.handler.refusal import Refusal
-from lambdiff.protocol.contract import Generation, Health, ModelIdentity
+from lambdiff.protocol.contract import Generation, Health
 from lambdiff.protocol.headers import (
     ENGINE_HEADER,
     JSON,
@@ -28,13 +28,20 @@ from lambdiff.protocol.problems import make_problem
 _MAX_HEADER = 200
 
 
-def encode_image(output: EngineOutput, generation: Generation, identity: ModelIdentity) -> bytes:
-    """Encode the pixels in the requested format, with the generation's parameters as metadata."""
+def encode_image(output: EngineOutput, generation: Generation, engine: Engine) -> bytes:
+    """Encode the pixels in the requested format, with the parameters and what has computed them as metadata."""
     from PIL import Image
 
     from lambdiff.protocol import metadata
 
-    return metadata.encode(Image.fromarray(output.pixels), metadata.ImageMetadata.of(generation, identity))
+    recorded = metadata.ImageMetadata.of(
+        generation,
+        engine.manifest.identity,
+        engine=engine.name,
+        precision=engine.precision,
+        threads=engine.threads,
+    )
+    return metadata.encode(Image.fromarray(output.pixels), recorded)
 
 
 def image_response(

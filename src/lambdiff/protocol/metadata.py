@@ -35,6 +35,8 @@ class ImageMetadata(Struct, frozen=True, kw_only=True):
         request: the parameters as they are recorded; None for those that another tool does not record. Those of another
             tool may be out of lambdiff's range: see `reusable`.
         model, revision, version: the weights' name and revision, and lambdiff's version; empty if unknown.
+        engine, precision, threads: what computed the pixels. With the same values, model, version and processor, the
+            same request gives the same bytes. Empty or 0 if unknown.
         exact: whether the parameters come from lambdiff's own record.
         tool: the program that generated the image.
         settings: every setting that another tool recorded, as text.
@@ -45,19 +47,27 @@ class ImageMetadata(Struct, frozen=True, kw_only=True):
     model: str = ""
     revision: str = ""
     version: str = ""
+    engine: str = ""
+    precision: str = ""
+    threads: int = 0
     exact: bool = False
     tool: str = KEY
     settings: dict[str, str] = {}
     notes: list[str] = []
 
     @classmethod
-    def of(cls, generation: Generation, model: ModelIdentity) -> ImageMetadata:
+    def of(
+        cls, generation: Generation, model: ModelIdentity, *, engine: str = "", precision: str = "", threads: int = 0
+    ) -> ImageMetadata:
         """Describe an image that has just been generated."""
         return cls(
             request=GenerateRequest(**msgspec.structs.asdict(generation)),
             model=model.name,
             revision=model.revision,
             version=__version__,
+            engine=engine,
+            precision=precision,
+            threads=threads,
             exact=True,
         )
 
@@ -102,6 +112,13 @@ class _Record(Struct, frozen=True, kw_only=True):
     model: str
     revision: str
     version: str
+    engine: str = ""
+    precision: str = ""
+    threads: int = 0
+
+
+_DESCRIPTION: Final = ("model", "revision", "version", "engine", "precision", "threads")
+"""What a record has besides the generation."""
 
 
 def encode(image: Image, metadata: ImageMetadata, image_format: ImageFormat | None = None) -> bytes:
@@ -119,7 +136,7 @@ def encode(image: Image, metadata: ImageMetadata, image_format: ImageFormat | No
     if image_format:
         generation = msgspec.structs.replace(generation, image_format=image_format)
     text = a1111.to_text(generation, metadata.model, metadata.version)
-    record = _Record(generation=generation, model=metadata.model, revision=metadata.revision, version=metadata.version)
+    record = _Record(generation=generation, **{name: getattr(metadata, name) for name in _DESCRIPTION})
     return containers.write(image, generation.image_format, text, msgspec.json.encode(record))
 
 
@@ -152,4 +169,4 @@ def from_texts(texts: ImageTexts) -> ImageMetadata | None:
         request = GenerateRequest.from_fields(msgspec.to_builtins(found.generation))
     except (*NOT_JSON, InvalidRequest):
         return None
-    return ImageMetadata(request=request, model=found.model, revision=found.revision, version=found.version, exact=True)
+    return ImageMetadata(request=request, exact=True, **{name: getattr(found, name) for name in _DESCRIPTION})

@@ -69,8 +69,10 @@ def test_every_parameter_reads_back_exactly(image_format: str, prompt: str) -> N
     """Parameters read back exactly, even prompts that make the web UI's text ambiguous, and the longest ones."""
     prompt = prompt if prompt.strip() else prompt + "x"
     original = generation(prompt=prompt[: contract.MAX_PROMPT], negative_prompt=prompt[: contract.MAX_PROMPT])
-    content = metadata.encode(IMAGE, metadata.ImageMetadata.of(original, MODEL), image_format)
+    computed: dict[str, Any] = {"engine": "openvino", "precision": "f32", "threads": 2}
+    content = metadata.encode(IMAGE, metadata.ImageMetadata.of(original, MODEL, **computed), image_format)
     recorded = metadata.read(content)
+    assert {name: getattr(recorded, name) for name in computed} == computed
     assert recorded.exact
     assert recorded.generation.prompt == original.prompt
     assert recorded.generation.negative_prompt == original.negative_prompt
