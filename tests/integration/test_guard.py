@@ -116,11 +116,14 @@ def request_with(manifest: Manifest, **fields: Any) -> Generation:
 def test_each_step_is_one_unet_call(
     engine: OpenVinoEngine, calls: ObservedCalls, scheduler: str, guidance_scale: float
 ) -> None:
-    """Each step is one UNet call, with two samples if guided (PNDM has one more call), and the decoder runs once."""
+    """Each step is one UNet call, with two samples if guided, and the decoder runs once.
+
+    PNDM has one more call, and Heun two for each step but the last.
+    """
     engine.generate(request_with(engine.manifest, scheduler=scheduler, guidance_scale=guidance_scale))
     guided = guidance_scale > 1 and not engine.manifest.guidance_embedding
     assert [call for call in calls if call[0] != "text_encoder"] == [
-        *[("unet", 2 if guided else 1)] * (4 if scheduler == "pndm" else 3),
+        *[("unet", 2 if guided else 1)] * {"pndm": 4, "heun": 5}.get(scheduler, 3),
         ("decoder", 1),
     ]
 

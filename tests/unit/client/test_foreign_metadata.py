@@ -226,8 +226,8 @@ IMAGES: dict[str, tuple[bytes, dict[str, Any]]] = {
     "RuinedFooocus": (
         png_with({"parameters": RUINED_FOOOCUS}),
         {"tool": "RuinedFooocus", "prompt": "a cat", "negative_prompt": "blurry", "num_inference_steps": 30,
-         "guidance_scale": 8.0, "seed": 5, "width": 896, "height": 640, "scheduler": "dpmpp_2m", "sigma_schedule": "karras",
-         "model": "crystalClearXL.safetensors"},
+         "guidance_scale": 8.0, "seed": 5, "width": 896, "height": 640, "scheduler": "dpmpp_2m",
+         "sigma_schedule": "karras", "model": "crystalClearXL.safetensors"},
     ),
     "InvokeAI 3": (
         png_with({"invokeai_metadata": INVOKE_3, "invokeai_graph": {"nodes": {}}}),

@@ -48,12 +48,13 @@ class Run:
         rng = np.random.default_rng(7)
         sample = rng.standard_normal((1, 4, 6, 9)) * ours.init_noise_sigma
         expected = torch.from_numpy(sample)
+        arguments = {"eta": self.diffusion.eta} if self.name == "tcd" else {}
         with seeded_steps(theirs, step_noise(5)):
             for timestep in theirs.timesteps:
                 output = rng.standard_normal(sample.shape)
                 assert_close(ours.scale_model_input(sample), theirs.scale_model_input(expected, timestep))
                 sample = ours.step(output, sample)
-                expected = theirs.step(torch.from_numpy(output), timestep, expected).prev_sample
+                expected = theirs.step(torch.from_numpy(output), timestep, expected, **arguments).prev_sample
                 assert_close(sample, expected)
 
 
@@ -98,9 +99,12 @@ def test_sigma_schedules_agree_with_diffusers(name, spacing, sigma_schedule):
         {"final_sigmas_type": "sigma_min"},
         {"prediction_type": "sample"},
         {"beta_schedule": "squaredcos_cap_v2"},
+        {"eta": 0.3},
+        {"trained_betas": np.linspace(0.001, 0.02, 1000).tolist()},
+        {"thresholding": True, "sample_max_value": 1.5},
         {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"},
     ],
-    ids=lambda changes: ",".join(f"{key}={value}" for key, value in changes.items()),
+    ids=lambda changes: ",".join(f"{key}={value}"[:40] for key, value in changes.items()),
 )
 @pytest.mark.parametrize("name", NAMES)
 def test_settings_of_the_models_scheduler_agree_with_diffusers(name, changes):

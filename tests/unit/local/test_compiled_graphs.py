@@ -71,7 +71,7 @@ def run(folder: Path, manifest: Manifest, shape: Shape | None = DEFAULT, **optio
     runtime = Runtime(folder, cache=graphs, **{"precision": "f32", "threads": 1, **options})  # type: ignore[arg-type]
     needed = [shape or DEFAULT]
     runtime.load([Part("conv")], {"conv": needed}, is_static=lambda *_: shape is not None)
-    batch, height, width = needed[0]
+    batch, height, width, _ = needed[0]
     latents = np.random.default_rng(0).standard_normal((batch, 2, height, width)).astype(np.float32)
     (output,) = runtime.serve("conv", needed)({"latents": latents})
     if graphs is not None:
