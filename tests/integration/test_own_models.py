@@ -58,7 +58,12 @@ def images(folder: Path, pipeline: Any, prompt: str) -> tuple[np.ndarray, np.nda
 
 @pytest.mark.parametrize(
     ("family", "engine", "names"),
-    [("sd1", "openvino", "kohya"), ("sd2", "openvino", "diffusers"), ("sdxl", "diffusers", "kohya-sgm")],
+    [
+        ("sd1", "openvino", "kohya"),
+        ("sd2", "openvino", "diffusers"),
+        ("sdxl", "openvino", "kohya"),
+        ("sdxl", "diffusers", "kohya-sgm"),
+    ],
 )
 def test_a_checkpoint_with_a_lora_and_embeddings_agrees(family: Any, engine: Any, names: Any, tmp_path: Path) -> None:
     """The image agrees to 40 dB, and each file changes it: without them, diffusers gives another image."""

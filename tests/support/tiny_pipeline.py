@@ -37,7 +37,8 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 @functools.cache
-def _scratch() -> Path:
+def scratch() -> Path:
+    """Return a folder for models, which is removed at the end of the session."""
     path = tempfile.mkdtemp(prefix="lambdiff-tests-")
     atexit.register(shutil.rmtree, path, ignore_errors=True)
     return Path(path)
@@ -45,7 +46,7 @@ def _scratch() -> Path:
 
 def folder(*, name: str = "tiny", tiny_decoder: bool = False, **changes: Any) -> Path:
     """Return a saved pipeline. Each set of changes needs its own name."""
-    path = _scratch() / name
+    path = scratch() / name
     return path if path.exists() else save(path, tiny_decoder=tiny_decoder, **changes)
 
 
@@ -53,7 +54,7 @@ def baked(engine: str = "openvino", *, precision: str = "auto", name: str = "tin
     """Return a model folder baked from `folder(name=name, **changes)`; the first call takes about ten seconds."""
     from lambdiff.bake.bake import bake
 
-    out = _scratch() / f"{name}-{engine}-{precision}"
+    out = scratch() / f"{name}-{engine}-{precision}"
     if not out.exists():
         bake(folder(name=name, **changes), out, engine=engine, precision=precision, name=name, license="MIT")
     return out
@@ -130,7 +131,7 @@ def save(folder: Path, *, seed: int = 0, tiny_decoder: bool = False, **changes: 
     return folder
 
 
-def make_tokenizer() -> Any:
+def make_tokenizer(*, pad_token: str = END) -> Any:
     """Return CLIP's tokenizer with a vocabulary of single letters and the words in `WORDS`."""
     from transformers import CLIPTokenizer
 
@@ -148,7 +149,7 @@ def make_tokenizer() -> Any:
             vocab.setdefault(parts[0], len(vocab))
     for token in (START, END):
         vocab.setdefault(token, len(vocab))
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=16)
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=16, pad_token=pad_token)
 
 
 def as_pickles(folder: Path) -> None:

@@ -54,13 +54,16 @@ def convert_module(
     part = path.stem
     progress(f"converting {part}")
     other_inputs = comparison.resize_inputs(inputs)
-    expected = module.eval()(*other_inputs.values()).numpy()
+    expected = _outputs(module.eval(), other_inputs)
     if rewrites:
         for rewrite in rewrites:
             rewrite(module)
-        rewritten = module(*other_inputs.values()).numpy()
         comparison.check_close(
-            f"The rewritten {part}", rewritten, expected, bound=_REWRITE_BOUND, fix="Report this model as a bug."
+            f"The rewritten {part}",
+            _outputs(module, other_inputs),
+            expected,
+            bound=_REWRITE_BOUND,
+            fix="Report this model as a bug.",
         )
     _save(_to_openvino(module, inputs), path, weights)
     progress(f"comparing {part}")
@@ -72,6 +75,11 @@ def convert_module(
         fix="Choose a higher `precision=`, or report this model as a bug.",
     )
     progress(f"{part}: relative error {error:.1e}")
+
+
+def _outputs(module: nn.Module, inputs: dict[str, Tensor]) -> list[NDArray[np.float32]]:
+    output = module(*inputs.values())
+    return [value.numpy() for value in ((output,) if isinstance(output, Tensor) else output)]
 
 
 def _to_openvino(module: nn.Module, inputs: dict[str, Tensor]) -> openvino.Model:
@@ -102,11 +110,10 @@ def _save(model: openvino.Model, path: Path, weights: WeightFormat) -> None:
     openvino.save_model(model, path, compress_to_fp16=weights != "f32")
 
 
-def _run(path: Path, inputs: dict[str, Tensor]) -> NDArray[np.float32]:
+def _run(path: Path, inputs: dict[str, Tensor]) -> list[NDArray[np.float32]]:
     """Run a stored model in f32 arithmetic, so that only its conversion and its weights can differ."""
     compiled = core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    output: NDArray[np.float32] = compiled({name: value.numpy() for name, value in inputs.items()})[0]
-    return output
+    return list(compiled({name: value.numpy() for name, value in inputs.items()}).to_tuple())
 
 
 def _split_modulated_norms(model: openvino.Model) -> None:

@@ -19,7 +19,7 @@ from lambdiff.protocol.contract import PromptSyntax
 ENGINES: Final[dict[str, tuple[EngineName, ...]]] = {
     "StableDiffusionPipeline": ("openvino", "diffusers"),
     "LatentConsistencyModelPipeline": ("openvino", "diffusers"),
-    "StableDiffusionXLPipeline": ("diffusers",),
+    "StableDiffusionXLPipeline": ("openvino", "diffusers"),
 }
 """diffusers' class of a pipeline -> the engines that run it. Other classes need more than a prompt, or have no UNet."""
 
@@ -108,5 +108,9 @@ def converter(pipeline_class: str) -> Converter:
             from lambdiff.bake import stable_diffusion  # imports torch
 
             return stable_diffusion.convert
+        case "StableDiffusionXLPipeline":
+            from lambdiff.bake import stable_diffusion_xl  # imports torch
+
+            return stable_diffusion_xl.convert
         case _:
             raise ValueError(pipeline_class)

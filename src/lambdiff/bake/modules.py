@@ -25,6 +25,23 @@ class TextEncoder(nn.Module):  # type: ignore[misc]
         return self.model(input_ids, return_dict=False)[0]
 
 
+class InnerTextEncoder(TextEncoder):
+    """input_ids (b, tokens) -> hidden states before the last layer (b, tokens, width)."""
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Return the hidden states before the last layer, without the final norm."""
+        return self.model(input_ids, output_hidden_states=True).hidden_states[-2]
+
+
+class PooledTextEncoder(TextEncoder):
+    """input_ids (b, tokens) -> hidden states before the last layer (b, tokens, width), pooled and projected (b, n)."""
+
+    def forward(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the hidden states before the last layer, and the projected output of the last layer."""
+        outputs = self.model(input_ids, output_hidden_states=True)
+        return outputs.hidden_states[-2], outputs.text_embeds
+
+
 class UNet(nn.Module):  # type: ignore[misc]
     """sample (b, channels, h, w), timestep (1,), text embeddings (b, tokens, width) -> (b, channels, h, w)."""
 
@@ -37,6 +54,33 @@ class UNet(nn.Module):  # type: ignore[misc]
     ) -> Tensor:
         """Return the model's prediction; `timestep_cond` (b, n) embeds the guidance scale, for models that need it."""
         return self.model(sample, timestep, encoder_hidden_states, timestep_cond=timestep_cond, return_dict=False)[0]
+
+
+class ConditionedUNet(nn.Module):  # type: ignore[misc]
+    """A UNet that also takes pooled text (b, n) and sizes (b, 6), as that of Stable Diffusion XL."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        text_embeds: Tensor,
+        time_ids: Tensor,
+        timestep_cond: Tensor | None = None,
+    ) -> Tensor:
+        """Return the model's prediction."""
+        return self.model(
+            sample,
+            timestep,
+            encoder_hidden_states,
+            timestep_cond=timestep_cond,
+            added_cond_kwargs={"text_embeds": text_embeds, "time_ids": time_ids},
+            return_dict=False,
+        )[0]
 
 
 class Decoder(nn.Module):  # type: ignore[misc]

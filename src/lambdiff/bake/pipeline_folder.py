@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lambdiff.engine.manifest import Latents
+from lambdiff.engine.manifest import Family, Latents
 from lambdiff.errors import InvalidRequest, ModelError
 
 UNUSED_COMPONENTS: Final = ("safety_checker", "feature_extractor", "image_encoder")
@@ -51,12 +51,16 @@ class ModelTraits:
         latents: shape and scale of the latents.
         max_length: tokens of a prompt, padding included.
         tiny_decoder: whether the decoder is that of an AutoencoderTiny.
+        family: which pipeline of the OpenVINO engine runs them.
+        zeros_for_empty_negative: see `manifest.Text`.
     """
 
     precision: str
     latents: Latents
     max_length: int
     tiny_decoder: bool
+    family: Family = "stable_diffusion"
+    zeros_for_empty_negative: bool = False
 
 
 def read_index(folder: Path) -> dict[str, Any]:

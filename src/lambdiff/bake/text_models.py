@@ -14,6 +14,7 @@ from lambdiff.bake.pipeline_folder import PipelineConfig
 from lambdiff.errors import ModelError
 
 _DEFAULTS: Final[dict[str, Any]] = {"hidden_size": 512, "vocab_size": 49408, "max_position_embeddings": 77}
+_PROJECTION: Final = 512
 """The values of transformers' CLIPTextConfig for keys that a configuration leaves out."""
 _UNET_DEFAULTS: Final[dict[str, Any]] = {"in_channels": 4, "out_channels": 4, "cross_attention_dim": 1280}
 """The values of diffusers' UNet2DConditionModel."""
@@ -25,6 +26,9 @@ _ALLOWED: Final[dict[str, tuple[str | None, ...]]] = {
 """Settings of the UNet that add inputs -> the values that do not."""
 _POOLED: Final[dict[str, tuple[str | None, ...]]] = {"StableDiffusionXLPipeline": ("text_time",)}
 """Class of a pipeline -> the addition embeddings that it computes. Others compute none; `text` needs no input."""
+_SIZES: Final = 6
+"""How many numbers a Stable Diffusion XL UNet reads besides the pooled prompt: height and width before and after
+cropping, and the position of the crop. The refiner reads an aesthetic score instead of the size after cropping."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,11 @@ def read_config(folder: Path) -> TextConfig:
     return TextConfig(*sizes)
 
 
+def read_projection(folder: Path) -> int:
+    """Return the width of the pooled vector of a CLIP text encoder with a projection."""
+    return int(pipeline_folder.read_json(folder / "config.json").get("projection_dim", _PROJECTION))
+
+
 def check_unet(pipeline: PipelineConfig, folder: Path) -> None:
     """Reject a UNet that needs other inputs than noisy latents, a timestep and embedded text.
 
@@ -87,9 +96,24 @@ def check_unet(pipeline: PipelineConfig, folder: Path) -> None:
             "the text encoder returns embeddings of a different width",
         ),
     }
+    if config.get("addition_embed_type") == "text_time":
+        _check_refiner(pipeline.index)
+        conditions = _SIZES * config.get("addition_time_embed_dim", 0) + read_projection(folder / "text_encoder_2")
+        expectations["projection_class_embeddings_input_dim"] = (
+            conditions,
+            "it does not fit the size conditions and the second text encoder's pooled vector",
+        )
     for key, (expected, reason) in expectations.items():
-        if config[key] != expected:
+        if config.get(key) != expected:
             raise ModelError(
-                f"The UNet's {key} is {config[key]}, not {expected}: {reason}.",
+                f"The UNet's {key} is {config.get(key)}, not {expected}: {reason}.",
                 fix="Bake a text-to-image model whose parts fit together.",
             )
+
+
+def _check_refiner(index: dict[str, Any]) -> None:
+    if index.get("requires_aesthetics_score"):
+        raise ModelError(
+            "This is a refiner of Stable Diffusion XL, which only improves images of another model.",
+            fix="Bake the base model.",
+        )

@@ -32,6 +32,13 @@ def combine(output: NDArray[np.float32], guidance_scale: float) -> NDArray[np.fl
     return unconditional + np.float32(guidance_scale) * (conditional - unconditional)
 
 
+def embedded_scale(generation: Generation, manifest: Manifest) -> dict[str, NDArray[np.float32]]:
+    """Return the input of a UNet that embeds the guidance scale; nothing for others."""
+    if not manifest.guidance_embedding:
+        return {}
+    return {"timestep_cond": guidance_embedding(generation.guidance_scale, manifest.guidance_embedding)}
+
+
 def guidance_embedding(guidance_scale: float, width: int) -> NDArray[np.float32]:
     """Return the guidance scale as a sinusoidal embedding of shape (1, width), an input of guidance-distilled UNets.
 

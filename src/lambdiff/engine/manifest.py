@@ -22,7 +22,7 @@ FORMAT: Final = 1
 EngineName = Literal["openvino", "diffusers"]
 InferencePrecision = Literal["auto", "f32"]
 """The arithmetic: `auto` is bf16 if the processor has it, otherwise f32."""
-Family = Literal["stable_diffusion"]
+Family = Literal["stable_diffusion", "stable_diffusion_xl"]
 """The families that the OpenVINO engine has a pipeline for; see `pipelines/`."""
 
 
@@ -115,15 +115,18 @@ class Latents(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Text(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How prompts become tokens.
+    """How prompts become tokens and embeddings.
 
     Attributes:
         max_length: the number of tokens of a prompt, including start and end.
         vocabulary: every word that the model was trained on; empty if unknown.
+        zeros_for_empty_negative: whether the unconditional pass gets zeros instead of embeddings if the negative prompt
+            is empty (`force_zeros_for_empty_prompt` of Stable Diffusion XL).
     """
 
     max_length: int = 77
     vocabulary: list[str] = []
+    zeros_for_empty_negative: bool = False
 
 
 class Approximations(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -12,9 +12,9 @@ import common
 
 def disable_prompt_cache(job: common.Job) -> None:
     """Encode the prompt and the empty negative prompt for every request."""
-    from lambdiff.engine.pipelines import stable_diffusion
+    from lambdiff.engine.pipelines import clip_text
 
-    _replace(stable_diffusion, "CACHED_PROMPTS", 0)
+    _replace(clip_text, "CACHED_PROMPTS", 0)
 
 
 def repeat_prompt(job: common.Job) -> None:

@@ -244,13 +244,6 @@ def test_a_checkpoint_is_baked_under_its_own_name(saved, tmp_path: Path) -> None
     assert index["_class_name"] == "StableDiffusionPipeline"
 
 
-def test_sdxl_is_baked_for_the_diffusers_engine(saved, tmp_path: Path) -> None:
-    """The OpenVINO engine does not run SDXL yet: the error names the file and the engine that does."""
-    with pytest.raises(ModelError, match=r"sdxl.safetensors is a StableDiffusionXLPipeline") as caught:
-        bake(saved["sdxl"][1], tmp_path / "out")
-    assert caught.value.fix == 'Pass `engine="diffusers"`.'
-
-
 def test_a_prediction_is_only_for_checkpoints(saved, tmp_path: Path) -> None:
     """A folder's configuration says what its UNet predicts, so that another statement is refused."""
     with pytest.raises(InvalidRequest, match="its configuration says what it predicts"):

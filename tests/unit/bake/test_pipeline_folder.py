@@ -91,7 +91,7 @@ def test_a_native_size_must_fit_the_latents(source: Path) -> None:
 @pytest.mark.parametrize(
     ("pipeline_class", "engine", "fix"),
     [
-        ("StableDiffusionXLPipeline", "openvino", '`engine="diffusers"`'),
+        ("OnlyForDiffusersPipeline", "openvino", '`engine="diffusers"`'),
         ("StableDiffusionInpaintPipeline", "openvino", "text-to-image"),
         ("StableDiffusionInpaintPipeline", "diffusers", "text-to-image"),
         ("StableDiffusionImg2ImgPipeline", "diffusers", "text-to-image"),
@@ -100,8 +100,11 @@ def test_a_native_size_must_fit_the_latents(source: Path) -> None:
         ("None", "openvino", "text-to-image"),
     ],
 )
-def test_pipelines_that_an_engine_cannot_run_are_refused(pipeline_class: str, engine: str, fix: str) -> None:
+def test_pipelines_that_an_engine_cannot_run_are_refused(
+    pipeline_class: str, engine: str, fix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The advice names an engine only if it runs the pipeline."""
+    monkeypatch.setitem(families.ENGINES, "OnlyForDiffusersPipeline", ("diffusers",))
     with pytest.raises(ModelError, match=pipeline_class) as caught:
         families.check_engine(Path("model"), {"_class_name": pipeline_class}, engine)  # type: ignore[arg-type]
     assert fix in caught.value.fix

@@ -65,7 +65,7 @@ def test_missing_parameters_are_refused(source, tmp_path):
 
 def spoil_index(source):
     """Name another class in the index."""
-    tiny_pipeline.edit_json(source / "model_index.json", _class_name="StableDiffusionXLPipeline")
+    tiny_pipeline.edit_json(source / "model_index.json", _class_name="StableDiffusion3Pipeline")
 
 
 def spoil_prediction(source):
@@ -122,7 +122,7 @@ def remove_index(source):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (spoil_index, "is a StableDiffusionXLPipeline"),
+        (spoil_index, "is a StableDiffusion3Pipeline"),
         (spoil_prediction, "cannot generate with this noise process"),
         (spoil_schedule, "has 2 trained_betas for 1000 timesteps"),
         (spoil_scheduler, "is not supported"),

@@ -10,7 +10,9 @@ from typing import Final
 from lambdiff.engine.manifest import Family
 from lambdiff.engine.pipelines.base import Pipeline
 from lambdiff.engine.pipelines.stable_diffusion import StableDiffusionPipeline
+from lambdiff.engine.pipelines.stable_diffusion_xl import StableDiffusionXLPipeline
 
 PIPELINES: Final[dict[Family, type[Pipeline]]] = {
     "stable_diffusion": StableDiffusionPipeline,
+    "stable_diffusion_xl": StableDiffusionXLPipeline,
 }
