@@ -29,7 +29,7 @@ UNET: Final[dict[str, Any]] = {
     "projection_class_embeddings_input_dim": 6 * 8 + 40,
 }
 VEGA: Final[dict[str, Any]] = {
-    "mid_block_type": None,
+    "mid_block_type": "UNetMidBlock2D",
     "transformer_layers_per_block": (1, (2,), (1,)),
     "reverse_transformer_layers_per_block": ((1, 2), (2, 1), 1),
 }

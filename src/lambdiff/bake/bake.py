@@ -17,7 +17,6 @@ import msgspec
 
 from lambdiff.bake import (
     additions,
-    catalogue,
     families,
     manifest_builder,
     output_folder,
@@ -27,6 +26,7 @@ from lambdiff.bake import (
     scheduler_config,
     sources,
     text_models,
+    tiny_decoders,
     trial,
     unconverted,
     weight_files,
@@ -79,7 +79,7 @@ def bake(
             the diffusers engine, only `auto`.
         calibration: for `w8a8`, at least 8 distinct prompts like those that the endpoint will receive; by default
             `quantization.PROMPTS`.
-        decoder: `full` (the model's own), `tiny` (TAESD, downloaded from the hub), or the folder of an
+        decoder: `full` (the model's own), `tiny` (TAESD or TAESDXL, downloaded from the hub), or the folder of an
             AutoencoderTiny.
         guidance_interval: the part of the steps that use guidance, as two fractions; see `Approximations`.
         deepcache_interval: run the whole UNet only on every n-th step; see `Approximations`.
@@ -143,9 +143,10 @@ def bake(
         pipeline = pipeline_folder.read(model.folder)
         text_models.check_unet(pipeline, model.folder)
         pipeline_folder.check_native_size(pipeline, native_size)
-        tiny_decoder = _fetch_tiny_decoder(decoder, scratch, progress)
-        if tiny_decoder:
-            pipeline_folder.check_tiny_decoder(pipeline, model.folder, tiny_decoder)
+        pipeline_folder.check_normalization(pipeline, model.folder, engine)
+        tiny_entry = tiny_decoders.choose(pipeline, decoder)
+        tiny_decoder = sources.download(tiny_entry, scratch, progress) if tiny_entry else _folder_of(decoder)
+        pipeline_folder.check_tiny_decoder(pipeline, model.folder, tiny_decoder)
         scheduler = scheduler_config.read(model.folder, index)
         added = additions.read(loras, embeddings, model.folder, pipeline)
         said = [*(model.checkpoint.notes if model.checkpoint else ()), *added.notes]
@@ -178,7 +179,7 @@ def bake(
                 progress=progress,
             )
         # 3. The manifest.
-        facts = provenance.complete(model, name, revision, license, origin, decoder, files)
+        facts = provenance.complete(model, name, revision, license, origin, tiny_entry, files)
         provenance.write_notice(facts, model, folder)
         manifest = manifest_builder.build_manifest(facts, pipeline, traits, scheduler, inferred, said, choices)
         _warn_if_unguided(manifest, progress)
@@ -191,13 +192,8 @@ def bake(
     return manifest
 
 
-def _fetch_tiny_decoder(decoder: str | Path, scratch: Path, progress: Progress) -> Path | None:
-    """Return the folder of the AutoencoderTiny that replaces the model's own decoder, or None."""
-    if decoder == "full":
-        return None
-    if decoder == "tiny":
-        return sources.download(catalogue.TINY_DECODER, scratch, progress)
-    return Path(decoder)
+def _folder_of(decoder: str | Path) -> Path | None:
+    return None if decoder == "full" else Path(decoder)
 
 
 def _prepare(model: Source, added: Additions, scratch: Path, pipeline: PipelineConfig, progress: Progress) -> Source:

@@ -81,17 +81,6 @@ CATALOGUE: Final = {
     )
 }
 
-TINY_DECODER: Final = CatalogueEntry(
-    name="taesd",
-    hub_id="madebyollin/taesd",
-    revision="614f76814bbe30edbe2e627ace1c2234c81a2c0e",
-    license="MIT",
-    license_url="https://github.com/madebyollin/taesd/blob/main/LICENSE",
-    about="A tiny decoder for every model with the latents of Stable Diffusion 1 or 2.",
-    defaults=CATALOGUE[DEFAULT].defaults,
-)
-"""The decoder that `decoder="tiny"` uses instead of a model's own."""
-
 
 def find(name: str) -> CatalogueEntry | None:
     """Return the entry with this name or hub id, or None."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lambdiff.engine.manifest import Family, Latents
+from lambdiff.engine.manifest import EngineName, Family, Latents
 from lambdiff.errors import InvalidRequest, ModelError
 
 UNUSED_COMPONENTS: Final = ("safety_checker", "feature_extractor", "image_encoder")
@@ -122,6 +122,23 @@ def required_components(index: dict[str, Any]) -> list[str]:
     return [name for name in present if name not in UNUSED_COMPONENTS]
 
 
+def check_normalization(pipeline: PipelineConfig, folder: Path, engine: EngineName) -> None:
+    """Reject latents that the OpenVINO engine cannot decode because they need more than a scaling factor.
+
+    Of diffusers' classes, only that of Stable Diffusion XL reads their mean and standard deviation.
+
+    Raises:
+        ModelError: the model has such latents.
+    """
+    config = read_json(folder / "vae" / "config.json")
+    normalized = config.get("latents_mean") is not None and config.get("latents_std") is not None
+    if normalized and engine == "openvino" and pipeline.pipeline_class == "StableDiffusionXLPipeline":
+        raise ModelError(
+            f"The latents of {folder} have a mean and a standard deviation, which the engine openvino does not run.",
+            fix='Pass `engine="diffusers"`.',
+        )
+
+
 def check_native_size(pipeline: PipelineConfig, native_size: tuple[int, int] | None) -> None:
     """Reject a native size that the model's latents cannot have.
 
@@ -138,17 +155,19 @@ def check_native_size(pipeline: PipelineConfig, native_size: tuple[int, int] | N
         )
 
 
-def check_tiny_decoder(pipeline: PipelineConfig, folder: Path, tiny_decoder: Path) -> None:
+def check_tiny_decoder(pipeline: PipelineConfig, folder: Path, tiny_decoder: Path | None) -> None:
     """Reject a tiny decoder for other latents than the pipeline's.
 
     Args:
         pipeline: the pipeline's configuration.
         folder: the pipeline's folder.
-        tiny_decoder: the folder of an AutoencoderTiny.
+        tiny_decoder: the folder of an AutoencoderTiny; None if the pipeline keeps its own decoder.
 
     Raises:
         ModelError: it is not an AutoencoderTiny, or its latents have other channels or another scale.
     """
+    if tiny_decoder is None:
+        return
     latents, is_tiny = read_latents(tiny_decoder, folder / "unet")
     if not is_tiny:
         raise ModelError(f"{tiny_decoder} is not an AutoencoderTiny.", fix="Pass the folder of an AutoencoderTiny.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from lambdiff._version import __version__
-from lambdiff.bake.catalogue import TINY_DECODER, CatalogueEntry
+from lambdiff.bake.catalogue import CatalogueEntry
 from lambdiff.bake.sources import Source
 from lambdiff.engine.manifest import SourceFile
 
@@ -46,7 +46,7 @@ def complete(
     revision: str | None,
     license: str | None,
     origin: Sequence[str],
-    decoder: str | Path,
+    tiny_decoder: CatalogueEntry | None = None,
     files: Sequence[SourceFile] = (),
 ) -> Provenance:
     """Fill in missing values from the catalogue, or from the files.
@@ -58,7 +58,6 @@ def complete(
     base = revision or (entry.revision if entry else first)
     added = [file.short for file in files if file.kind != "checkpoint"]
     stated = source.checkpoint.file.metadata.get("modelspec.license") if source.checkpoint else None
-    tiny_decoder = TINY_DECODER if decoder == "tiny" else None
     places = tuple(origin) or ((entry.url,) if entry else ())
     return Provenance(
         name=name or source.name,

@@ -61,7 +61,7 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
     default="full",
     show_default=True,
     metavar="full|tiny|FOLDER",
-    help="Decoder: the model's own, TAESD (faster, slightly softer images), or a folder with an AutoencoderTiny.",
+    help="Decoder: the model's own, TAESD or TAESDXL (faster, slightly softer images), or an AutoencoderTiny's folder.",
 )
 @click.option(
     "--guidance-interval",

@@ -7,10 +7,13 @@ import re
 import pytest
 
 from lambdiff.bake import catalogue
+from lambdiff.bake.tiny_decoders import TINY_DECODERS
 from lambdiff.errors import ConfigurationError
 
 
-@pytest.mark.parametrize("entry", [*catalogue.CATALOGUE.values(), catalogue.TINY_DECODER], ids=lambda entry: entry.name)
+@pytest.mark.parametrize(
+    "entry", [*catalogue.CATALOGUE.values(), *TINY_DECODERS.values()], ids=lambda entry: entry.name
+)
 def test_entries_are_pinned_and_licensed(entry):
     """Each entry is pinned to a commit, never a branch, and names a license and the URL of its text."""
     assert re.fullmatch("[0-9a-f]{40}", entry.revision)

@@ -56,3 +56,12 @@ def test_unusable_pipelines_are_refused(source: Path, tmp_path: Path, engine, fi
         bake(source, tmp_path / "out", engine=engine)
     assert caught.value.fix
     assert list(tmp_path.iterdir()) == [source]
+
+
+def test_normalized_latents_need_the_diffusers_engine(source: Path, tmp_path: Path) -> None:
+    """Latents with a mean and a standard deviation are refused for the OpenVINO engine, and the other one bakes."""
+    tiny_pipeline.edit_json(source / "vae" / "config.json", latents_mean=[0.1] * 4, latents_std=[1.5] * 4)
+    with pytest.raises(ModelError, match="mean and a standard deviation") as caught:
+        bake(source, tmp_path / "out")
+    assert caught.value.fix == 'Pass `engine="diffusers"`.'
+    bake(source, tmp_path / "out", engine="diffusers")
