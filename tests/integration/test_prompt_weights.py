@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from lambdiff.bake.bake import bake
 from lambdiff.engine import latents
 from lambdiff.engine import manifest as manifests
 from lambdiff.engine.base import Engine
@@ -21,7 +23,7 @@ from lambdiff.engine.diffusers import DiffusersEngine
 from lambdiff.engine.openvino import OpenVinoEngine
 from lambdiff.engine.pixels import to_pixels
 from lambdiff.protocol.contract import Generation
-from support import tiny_pipeline
+from support import tiny_pipeline, tiny_xl
 
 pytestmark = pytest.mark.engine
 
@@ -62,44 +64,88 @@ def request_with(prompt: str, negative_prompt: str, **changes: Any) -> Generatio
     return msgspec.structs.replace(request, **changes)
 
 
-def embed(pipeline: Any, pieces: Pieces) -> torch.Tensor:
+def embed(pipeline: Any, pieces: Pieces, suffix: str = "") -> torch.Tensor:
     """Return the embeddings of pieces: each is encoded, multiplied with its weights, and gets its old mean."""
     embedded = []
     for piece in pieces:
-        ids = pipeline.tokenizer(" ".join(word for word, _ in piece), padding="max_length", max_length=16).input_ids
         weights = [1.0, *(weight for _, weight in piece)]
         weights += [1.0] * (16 - len(weights))
-        hidden = pipeline.text_encoder(torch.tensor([ids]))[0]
+        output = run(pipeline, piece, suffix)
+        hidden = output.hidden_states[-2] if hasattr(pipeline, "text_encoder_2") else output.last_hidden_state
         weighted = hidden * torch.tensor(weights)[None, :, None]
         embedded.append(weighted * (hidden.mean() / weighted.mean()))
     return torch.cat(embedded, dim=1)
 
 
+def run(pipeline: Any, piece: list[tuple[str, float]], suffix: str) -> Any:
+    """Return the output of a text encoder for one piece."""
+    tokenizer = getattr(pipeline, f"tokenizer{suffix}")
+    ids = tokenizer(" ".join(word for word, _ in piece), padding="max_length", max_length=16).input_ids
+    return getattr(pipeline, f"text_encoder{suffix}")(torch.tensor([ids]), output_hidden_states=True)
+
+
+def prompt_arguments(pipeline: Any, pieces: Pieces, negative: Pieces) -> dict[str, torch.Tensor]:
+    """Return the arguments of diffusers' pipeline: the pooled vector is that of the first piece, without weights.
+
+    With two text encoders, zeros stand for an empty negative prompt.
+    """
+    if not hasattr(pipeline, "text_encoder_2"):
+        return {"prompt_embeds": embed(pipeline, pieces), "negative_prompt_embeds": embed(pipeline, negative)}
+    arguments = {}
+    for prefix, each in (("", pieces), ("negative_", negative)):
+        scale = 0 if prefix and not any(negative) else 1
+        hidden = torch.cat([embed(pipeline, each, suffix) for suffix in ("", "_2")], dim=2)
+        arguments[f"{prefix}prompt_embeds"] = hidden * scale
+        arguments[f"{prefix}pooled_prompt_embeds"] = run(pipeline, each[0], "_2").text_embeds * scale
+    return arguments
+
+
 @functools.cache
-def folder() -> Path:
+def folder(family: str) -> Path:
     """Return a pipeline whose embeddings have a mean, as those of trained models do."""
-    folder = tiny_pipeline.folder(name=NAME)
-    weights = folder / "text_encoder" / "model.safetensors"
-    tensors = load_file(weights)
-    (bias,) = (name for name in tensors if name.endswith("final_layer_norm.bias"))
-    tensors[bias] += 0.2
-    save_file(tensors, weights, {"format": "pt"})
+    if family == "sd":
+        folder = tiny_pipeline.folder(name=NAME)
+        parts = {"text_encoder": "final_layer_norm.bias"}
+    else:
+        folder = Path(shutil.copytree(tiny_xl.folder(), tiny_pipeline.scratch() / f"xl-{NAME}"))
+        parts = dict.fromkeys(("text_encoder", "text_encoder_2"), "position_embedding.weight")
+    for part, ending in parts.items():
+        weights = folder / part / "model.safetensors"
+        tensors = load_file(weights)
+        (shifted,) = (name for name in tensors if name.endswith(ending))
+        tensors[shifted] += 0.2
+        save_file(tensors, weights, {"format": "pt"})
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Use one thread, because in networks this small additional threads only wait for each other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lambdiff.engine.cpu.threads", lambda: 1)
+        yield
+
+
+@pytest.fixture(scope="module", params=["sd", "xl"])
+def family(request: pytest.FixtureRequest) -> str:
+    """Stable Diffusion with one text encoder, or XL with two."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def pipeline() -> Any:
+def pipeline(family: str) -> Any:
     """diffusers' own pipeline."""
-    pipeline = StableDiffusionPipeline.from_pretrained(folder(), safety_checker=None)
+    pipeline_class = StableDiffusionPipeline if family == "sd" else StableDiffusionXLPipeline
+    pipeline = pipeline_class.from_pretrained(folder(family))
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
 @pytest.fixture(scope="module", params=["openvino", "diffusers"])
-def engine(request: pytest.FixtureRequest) -> Engine:
+def engine(request: pytest.FixtureRequest, family: str) -> Engine:
     """Each engine with the same weights."""
-    folder()
-    baked = tiny_pipeline.baked(request.param, precision="f32" if request.param == "openvino" else "auto", name=NAME)
+    baked = tiny_pipeline.scratch() / f"{family}-{NAME}-{request.param}"
+    bake(folder(family), baked, engine=request.param, precision="f32" if request.param == "openvino" else "auto")
     classes = {"openvino": OpenVinoEngine, "diffusers": DiffusersEngine}
     engine: Engine = classes[request.param](baked, manifests.read(baked), precision="f32")
     return engine
@@ -113,8 +159,7 @@ def expected(pipeline: Any, engine: Engine, generation: Generation, pieces: Piec
     )
     with torch.inference_mode():
         images = pipeline(
-            prompt_embeds=embed(pipeline, pieces),
-            negative_prompt_embeds=embed(pipeline, negative),
+            **prompt_arguments(pipeline, pieces, negative),
             num_inference_steps=generation.num_inference_steps,
             guidance_scale=generation.guidance_scale,
             width=64,

@@ -26,6 +26,7 @@ ENGINES: Final[dict[str, tuple[EngineName, ...]]] = {
 _PROMPT_SYNTAXES: Final[dict[str, tuple[PromptSyntax, ...]]] = {
     "StableDiffusionPipeline": ("plain", "a1111"),
     "LatentConsistencyModelPipeline": ("plain", "a1111"),
+    "StableDiffusionXLPipeline": ("plain", "a1111"),
 }
 """diffusers' class of a pipeline -> the syntaxes of prompts that it reads, the default last."""
 

@@ -76,6 +76,34 @@ _REFERENCES: Final[dict[SchedulerName, _Reference]] = {
 }
 
 
+class _Text(NamedTuple):
+    """A text encoder with its tokenizer.
+
+    Attributes:
+        tokenizer: our own, on the vocabulary of the pipeline's.
+        encoder: a model of transformers.
+        inner: whether the UNet reads the hidden states before the last layer, and not the output.
+    """
+
+    tokenizer: PromptTokenizer
+    encoder: Any
+    inner: bool = False
+
+    def embed(self, pieces: list[Piece], count: int) -> torch.Tensor:
+        """Return the weighted hidden states of pieces, followed by empty ones up to `count`, (1, tokens, width)."""
+        return torch.cat([self._embed(piece) for piece in self.tokenizer.padded(pieces, count)], dim=1)
+
+    def pool(self, pieces: list[Piece]) -> torch.Tensor:
+        """Return the pooled vector of the first piece, (1, n), without its weights, as the web UI does."""
+        pooled: torch.Tensor = self.encoder(torch.from_numpy(pieces[0].ids)).text_embeds
+        return pooled
+
+    def _embed(self, piece: Piece) -> torch.Tensor:
+        output = self.encoder(torch.from_numpy(piece.ids), output_hidden_states=True)
+        hidden = output.hidden_states[-2] if self.inner else output.last_hidden_state
+        return torch.from_numpy(piece.weigh(hidden.float().numpy()))
+
+
 _RANDOM_NUMBERS: Final = threading.Lock()
 """Held while the random numbers of a scheduler's module, which all engines of the process share, are replaced."""
 
@@ -178,7 +206,7 @@ class DiffusersEngine:
             pipeline = self._read_pipeline()
             pipeline.to(torch.bfloat16 if self.precision == "bf16" else torch.float32)
             pipeline.set_progress_bar_config(disable=True)
-            self._tokenizer = self._copy_tokenizer(pipeline.tokenizer)
+            self._texts = self._read_texts(pipeline)
             self._pipeline = pipeline
 
     def generate(self, generation: Generation, on_step: OnStep | None = None) -> EngineOutput:
@@ -194,7 +222,7 @@ class DiffusersEngine:
         sample = latents.initial_latents(generation, self.manifest)
         self._pipeline.scheduler = make_scheduler(generation.scheduler, diffusion, generation.sigma_schedule)
         guided = guidance.is_guided(generation, self.manifest)
-        warnings = self._tokenizer.warnings_for(generation, guided=guided)
+        warnings = self._texts[0].tokenizer.warnings_for(generation, guided=guided)
         # 2. Encode, denoise and decode, which a pipeline does in one call.
         times = [time.perf_counter()]
 
@@ -236,17 +264,19 @@ class DiffusersEngine:
         negative = generation.negative_prompt or None if guided else None
         if generation.prompt_syntax == "plain":
             return {"prompt": generation.prompt, "negative_prompt": negative}
-        prompts = [generation.prompt, generation.negative_prompt] if guided else [generation.prompt]
-        pieces = [self._tokenizer.pieces(prompt, generation.prompt_syntax) for prompt in prompts]
-        longest = max(map(len, pieces))
-        embeddings = [self._embed(self._tokenizer.padded(each, longest)) for each in pieces]
-        return dict(zip(("prompt_embeds", "negative_prompt_embeds"), embeddings, strict=False))
-
-    def _embed(self, pieces: list[Piece]) -> torch.Tensor:
-        """Return the pieces' embeddings side by side, (1, tokens, width), for pipelines with one text encoder."""
-        encoder = self._pipeline.text_encoder
-        embedded = [piece.weigh(encoder(torch.from_numpy(piece.ids))[0].float().numpy()) for piece in pieces]
-        return torch.from_numpy(np.concatenate(embedded, axis=1)).to(encoder.dtype)
+        # Left out, the pipeline makes the zeros itself.
+        zeros = negative is None and getattr(self._pipeline.config, "force_zeros_for_empty_prompt", False)
+        prompts = [generation.prompt, generation.negative_prompt] if guided and not zeros else [generation.prompt]
+        pieces = [[text.tokenizer.pieces(each, generation.prompt_syntax) for text in self._texts] for each in prompts]
+        longest = max(len(each) for own in pieces for each in own)
+        arguments = {}
+        for prefix, own in zip(("", "negative_"), pieces, strict=False):
+            texts = list(zip(self._texts, own, strict=True))
+            hidden = torch.cat([text.embed(each, longest) for text, each in texts], dim=2)
+            arguments[f"{prefix}prompt_embeds"] = hidden.to(self._pipeline.dtype)
+            if len(texts) > 1:
+                arguments[f"{prefix}pooled_prompt_embeds"] = self._texts[-1].pool(own[-1])
+        return arguments
 
     def _read_pipeline(self) -> Any:
         try:
@@ -260,6 +290,17 @@ class DiffusersEngine:
                 f"The model in {self.folder} cannot be loaded: {first_line(error)}",
                 fix='Bake the model again with `engine="diffusers"`.',
             ) from error
+
+    def _read_texts(self, pipeline: Any) -> list[_Text]:
+        suffixes = ("", "_2") if hasattr(pipeline, "text_encoder_2") else ("",)
+        return [
+            _Text(
+                self._copy_tokenizer(getattr(pipeline, f"tokenizer{suffix}")),
+                getattr(pipeline, f"text_encoder{suffix}"),
+                inner=len(suffixes) > 1,
+            )
+            for suffix in suffixes
+        ]
 
     def _copy_tokenizer(self, tokenizer: Any) -> PromptTokenizer:
         """Return our tokenizer on a copy of the pipeline's, which stays unchanged."""
