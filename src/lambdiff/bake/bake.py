@@ -148,7 +148,7 @@ def bake(
         tiny_decoder = sources.download(tiny_entry, scratch, progress) if tiny_entry else _folder_of(decoder)
         pipeline_folder.check_tiny_decoder(pipeline, model.folder, tiny_decoder)
         scheduler = scheduler_config.read(model.folder, index)
-        added = additions.read(loras, embeddings, model.folder, pipeline)
+        added = additions.read([*sources.fetch_loras(model, progress), *loras], embeddings, model.folder, pipeline)
         said = [*(model.checkpoint.notes if model.checkpoint else ()), *added.notes]
         if few_steps := added.few_steps or model.few_steps:
             said.append(few_steps.note(overrides))

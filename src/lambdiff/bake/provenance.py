@@ -58,7 +58,7 @@ def complete(
     base = revision or (entry.revision if entry else first)
     added = [file.short for file in files if file.kind != "checkpoint"]
     stated = source.checkpoint.file.metadata.get("modelspec.license") if source.checkpoint else None
-    places = tuple(origin) or ((entry.url,) if entry else ())
+    places = tuple(origin) or tuple(each.url for each in (entry, entry and entry.lora) if each)
     return Provenance(
         name=name or source.name,
         revision="+".join((base, *added)),

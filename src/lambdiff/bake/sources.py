@@ -17,7 +17,7 @@ from lambdiff.bake import catalogue, checkpoint, few_steps, pipeline_folder, wei
 from lambdiff.bake.catalogue import CatalogueEntry
 from lambdiff.bake.checkpoint import Checkpoint
 from lambdiff.bake.few_steps import FewSteps
-from lambdiff.bake.parameters import Prediction, Progress
+from lambdiff.bake.parameters import LoraFile, Prediction, Progress
 from lambdiff.engine.manifest import SourceFile
 from lambdiff.errors import ConfigurationError, InvalidRequest, OutputError, did_you_mean
 
@@ -152,6 +152,19 @@ def fetch(source: Source, scratch: Path, progress: Progress) -> Source:
     if source.entry and source.entry.pickled:
         folder = convert_pickles(folder, scratch / hub.hub_id.replace("/", "--"))
     return Source(folder, source.entry)
+
+
+def fetch_loras(source: Source, progress: Progress) -> list[LoraFile]:
+    """Return the LoRAs that a catalogue model needs, downloaded if necessary.
+
+    Raises:
+        ConfigurationError: the download failed.
+    """
+    lora = source.entry.lora if source.entry else None
+    if lora is None:
+        return []
+    progress(f"downloading {lora.file} of {lora.hub_id} at {lora.revision[:12]}")
+    return [(_download(lora.hub_id, lora.revision, [lora.file]) / lora.file, 1.0)]
 
 
 def download(entry: CatalogueEntry, scratch: Path, progress: Progress) -> Path:

@@ -108,7 +108,7 @@ def _catalogue_model(
 
 
 def _baked_folder(entry: CatalogueEntry, engine: EngineName) -> Path:
-    return config.home() / "models" / f"{entry.name}-{entry.revision[:12]}-{engine}"
+    return config.home() / "models" / f"{entry.name}-{entry.commits}-{engine}"
 
 
 def _read_baked(folder: Path) -> Manifest | None:

@@ -7,12 +7,13 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from lambdiff.bake import catalogue, pipeline_folder, sources, weight_files
 from lambdiff.bake.bake import bake
 from lambdiff.errors import ConfigurationError, ModelError
-from support import tiny_pipeline
+from support import tiny_lora, tiny_pipeline
 
 pytestmark = pytest.mark.engine
 
@@ -102,3 +103,20 @@ def test_a_catalogue_model_gets_the_catalogues_values(source, tmp_path, monkeypa
     assert manifest.defaults == msgspec.structs.replace(entry.defaults, prompt_syntax="a1111")
     assert manifest.origin == [entry.url]
     assert not list((tmp_path / "out").rglob("*.bin"))
+
+
+def test_a_catalogue_model_gets_its_lora(source, tmp_path, monkeypatch):
+    """The LoRA of an entry is downloaded, merged and named; its sampler and steps are the entry's."""
+    entry = catalogue.CATALOGUE["sd15-lcm"]
+    snapshot = tmp_path / f"models--{entry.lora.hub_id.replace('/', '--')}" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    tiny_lora.save(tiny_lora.make(StableDiffusionPipeline.from_pretrained(source)), snapshot / entry.lora.file)
+    folders = {entry.hub_id: source, entry.lora.hub_id: snapshot}
+    monkeypatch.setattr(sources, "_list_files", lambda *_: None)
+    monkeypatch.setattr(sources, "_download", lambda hub_id, *_: folders[hub_id])
+    manifest = bake("sd15-lcm", tmp_path / "out", engine="diffusers")
+    assert [(file.kind, file.name, file.weight) for file in manifest.sources] == [("lora", entry.lora.file, 1.0)]
+    assert manifest.defaults == msgspec.structs.replace(entry.defaults, prompt_syntax="a1111")
+    assert manifest.origin == [entry.url, entry.lora.url]
+    assert entry.lora.url in (tmp_path / "out" / "NOTICE.txt").read_text()
+    assert "made for LCM" in manifest.notes
