@@ -102,7 +102,9 @@ def check_connections() -> None:
     """
     if key_log := os.environ.get("SSLKEYLOGFILE"):
         try:
-            open(key_log, "ab").close()
+            # Without O_NONBLOCK, opening a pipe would wait for its reader.
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
+            os.close(os.open(key_log, flags, 0o600))
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise ConfigurationError(

@@ -482,7 +482,7 @@ def test_an_interrupted_deployment_leaves_no_trace(
         assert process.stderr is not None
         while "Stopping the CDK CLI and the build" not in process.stderr.readline():
             assert process.poll() is None
-        assert time.monotonic() - sent < 2
+        assert time.monotonic() - sent < (2 if os.environ.get("STRICT_TIMING") else 10)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == status, errors
     if number != signal.SIGKILL:

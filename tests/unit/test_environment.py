@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import string
 from pathlib import Path
 
@@ -120,11 +121,13 @@ def test_the_address_of_a_proxy_is_accepted(monkeypatch: pytest.MonkeyPatch, val
     environment.check_connections()
 
 
+@pytest.mark.linux
 def test_a_file_of_tls_keys_must_be_writable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Python's `ssl` opens it for each connection; its error would be taken for a problem with the AWS identity."""
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys.log"))
     environment.check_connections()
-    for value in (str(tmp_path), str(tmp_path / "no" / "keys.log")):
-        monkeypatch.setenv("SSLKEYLOGFILE", value)
+    os.mkfifo(tmp_path / "pipe")  # opening it would wait for a reader
+    for value in (tmp_path, tmp_path / "no" / "keys.log", tmp_path / "pipe"):
+        monkeypatch.setenv("SSLKEYLOGFILE", str(value))
         with pytest.raises(ConfigurationError, match="SSLKEYLOGFILE names a file that cannot be written"):
             environment.check_connections()

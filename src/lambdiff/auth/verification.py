@@ -167,6 +167,7 @@ class _Signer(SigV4Auth):
     """botocore's signer, except that it signs exactly the headers that the request lists as signed."""
 
     def headers_to_sign(self, request: Any) -> Any:
+        """Return the listed headers; botocore would omit some of them."""
         return request.headers
 
 

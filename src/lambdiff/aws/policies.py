@@ -8,7 +8,7 @@ from lambdiff.errors import ConfigurationError
 
 
 def check_boundary(account: Account, policy: str) -> list[str]:
-    """Check that a permissions boundary exists, which IAM would find out when it creates the first role.
+    """Check that a permissions boundary exists, which IAM would otherwise notice only at the first role.
 
     Args:
         account: the account.

@@ -101,7 +101,7 @@ def _recognize(file: str, name: str) -> FewSteps | None:
         # 100 steps of the teacher give the card's timesteps 999, 749, 499 and 249.
         return FewSteps(file, "DMD2", "lcm", steps, diffusion={"original_inference_steps": 100})
     if _word("tcd", name):
-        return FewSteps(file, "TCD", "tcd", steps)
+        return FewSteps(file, "TCD", "tcd", steps, diffusion={"eta": 0.3})
     return FewSteps(file, "LCM", "lcm", steps, 1.0) if _word("lcm", name) else None
 
 

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
+from lambdiff import byte_order_marks
 from lambdiff.cli.flags import with_flags
 from lambdiff.printable import printable
 from lambdiff.protocol import contract
-
-_BOMS: Final = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # starts with the mark of UTF-16, hence before it
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
 
 
 def read_prompt(argument: str | None) -> str | None:
@@ -57,11 +49,11 @@ def decode(content: bytes, source: str) -> str:
         >>> decode(b"\\xff\\xfea\\0 \\0c\\0a\\0t\\0\\r\\0\\n\\0", "stdin")
         'a cat'
     """
-    bom, encoding = next(((bom, name) for bom, name in _BOMS if content.startswith(bom)), (b"", "utf-8"))
+    encoding, content = byte_order_marks.split(content)
     try:
-        text = content[len(bom) :].decode(encoding)
+        text = content.decode(encoding or "utf-8")
     except UnicodeDecodeError:
-        raise click.UsageError(f"{source} is not {encoding.upper()} text.") from None
+        raise click.UsageError(f"{source} is not {(encoding or 'utf-8').upper()} text.") from None
     return text.replace("\r\n", "\n").strip()
 
 

@@ -1,6 +1,6 @@
 """Progress and warnings below a notebook's cell.
 
-A notebook hides what a library says otherwise: nobody looks at `image.warnings` of an image that looks right.
+Warnings would go unseen otherwise: nobody looks at `image.warnings` of an image that looks right.
 """
 
 from __future__ import annotations

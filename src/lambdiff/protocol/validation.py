@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _MAX_SHOWN = 24
 """Longer texts are not repeated in messages: they may be a prompt in the wrong place."""
+_MAX_SUGGESTIONS = 20
+"""How many unknown fields are compared with the known ones."""
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -58,7 +60,9 @@ def validate_fields(kind: type[Struct], fields: dict[str, Any]) -> tuple[dict[st
     known = _types(kind)
     for name, value in fields.items():
         if name not in known:
-            problems.append((_printable(str(name)), _unknown(str(name), known)))
+            # Looking for similar names takes time, and nobody corrects hundreds of them.
+            candidates = known if len(problems) < _MAX_SUGGESTIONS else ()
+            problems.append((_printable(str(name)), _unknown(str(name), candidates)))
             continue
         try:
             values[name] = convert(value, known[name])
@@ -195,7 +199,8 @@ def _unknown(name: str, known: Iterable[str]) -> str:
     # `steps` and `guidance` are too short to resemble the field that they are part of.
     parts = [field for field in known if f"_{name}_" in f"_{field}_"]
     suggestion = f"; did you mean {parts[0]}?" if len(parts) == 1 else did_you_mean(name, known)
-    return "is not a parameter" + (suggestion or f"; the parameters are {', '.join(known)}")
+    parameters = f"; the parameters are {', '.join(known)}" if known else ""
+    return f"is not a parameter{suggestion or parameters}"
 
 
 def _plain(value: Any) -> Any:

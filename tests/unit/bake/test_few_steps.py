@@ -66,6 +66,13 @@ def test_a_note_names_what_the_caller_has_not_chosen() -> None:
     assert every == "Hyper-SD15-1step-lora.safetensors is made for Hyper-SD."
 
 
+def test_tcd_adds_the_noise_of_its_card() -> None:
+    """The card of TCD generates with eta 0.3; diffusers' own default is 0."""
+    found = few_steps.of_lora(Path("TCD-SDXL-LoRA.safetensors"), {})
+    assert found is not None
+    assert found.apply(SchedulerConfig(Diffusion(), "euler")) == SchedulerConfig(Diffusion(eta=0.3), "tcd")
+
+
 def test_dmd2_uses_the_timesteps_of_its_card() -> None:
     """Four steps are 999, 749, 499 and 249, on which it was trained."""
     found = few_steps.of_lora(Path("dmd2_sdxl_4step_lora.safetensors"), {})

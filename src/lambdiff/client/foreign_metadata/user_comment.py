@@ -8,19 +8,13 @@ tries the next.
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 from collections.abc import Iterator
 from typing import Final, Literal
 
+from lambdiff import byte_order_marks
+
 _PREFIX: Final = 8
-_BOMS: Final = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # starts with the mark of UTF-16, hence before it
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
 _JIS: Final = ("iso2022_jp", "iso2022_jp_2004", "utf-8", "euc_jp", "cp932")
 
 
@@ -49,10 +43,9 @@ def decodings(value: bytes, byte_order: Literal["little", "big"]) -> Iterator[st
         # NUL between characters is a sign of UTF-16, which can be valid UTF-8.
         encodings = (*utf16, "utf-8") if b"\0" in content.rstrip(b"\0") else ("utf-8", *utf16)
         encodings = (*encodings, "cp1252", "latin-1")
-    for bom, encoding in _BOMS:
-        if content.startswith(bom):
-            content, encodings = content[len(bom) :], (encoding, *encodings)
-            break
+    marked, content = byte_order_marks.split(content)
+    if marked:
+        encodings = (marked, *encodings)
     encodings = (*_utf32(content), *encodings)
     seen = set()
     for encoding in encodings:
