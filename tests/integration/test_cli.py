@@ -19,7 +19,7 @@ from lambdiff import config
 from lambdiff.cli import COMMANDS
 from lambdiff.protocol import metadata
 from support.cli_runner import SECRET, Run
-from support.stub_engine import StubEngine
+from support.stub_engine import WITH_PICTURES, StubEngine
 
 
 def test_a_prompt_becomes_a_file(url: str, run: Run) -> None:
@@ -100,6 +100,74 @@ def test_info_and_like_reproduce_an_image(url: str, run: Run) -> None:
     assert Path("again.png").read_bytes() == Path("cat.png").read_bytes()
     run("generate", "--like", "cat.png", "-o", "other.png", "--seed", "1")
     assert metadata.read(Path("other.png")).request.seed == 1
+
+
+@pytest.fixture
+def takes_pictures(engine: StubEngine) -> None:
+    """Let the endpoint's model take start images and masks."""
+    engine.manifest = WITH_PICTURES
+
+
+def test_an_image_is_generated_from_another(takes_pictures: None, url: str, run: Run) -> None:
+    """`--image`, `--strength` and `--mask` reach the image; its size follows from the start image."""
+    Image.new("RGB", (192, 96), "red").save("cat.png")
+    Image.new("L", (192, 96), 255).save("mask.webp")
+    arguments = ("generate", "a", "--image", "cat.png", "--strength", "0.6", "--mask", "mask.webp", "--seed", "1")
+    assert run(*arguments, "-o", "out.png").code == 0
+    recorded = metadata.read(Path("out.png"))
+    assert recorded.request.strength == 0.6
+    assert len(recorded.image_sha256) == len(recorded.mask_sha256) == 64
+    assert Image.open("out.png").size == (128, 64)
+    assert f"image_sha256         {recorded.image_sha256}" in run("info", "out.png").out.decode()
+    assert run("generate", "a", "--image", "cat.png", "-n", "2", "-o", "many.png").code == 0
+
+
+def test_a_start_image_can_be_read_from_stdin(
+    takes_pictures: None, url: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--image -` reads the picture from stdin, unless the prompt comes from there."""
+    content = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(content, "JPEG")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.getvalue())))
+    assert run("generate", "a", "--image", "-", "-o", "out.png").code == 0
+    assert metadata.read(Path("out.png")).image_sha256
+    result = run("generate", "-", "--image", "-", "-o", "other.png")
+    assert (result.code, "stdin is either" in result.err) == (2, True)
+
+
+def test_like_asks_for_the_start_image(takes_pictures: None, url: str, run: Run) -> None:
+    """`--like` needs the pictures that an image was made from, repeats it with them, and notes other ones."""
+    Image.effect_noise((192, 96), 64).convert("RGB").save("cat.png")
+    Image.new("L", (192, 96), 255).save("mask.png")
+    pictures = ("--image", "cat.png", "--mask", "mask.png")
+    run("generate", "a", *pictures, "--strength", "0.6", "-o", "out.png")
+    result = run("generate", "--like", "out.png", "-o", "again.png")
+    assert (result.code, "add --image FILE" in result.err) == (2, True)
+    result = run("generate", "--like", "out.png", "--image", "cat.png", "-o", "again.png")
+    assert (result.code, "add --mask FILE" in result.err) == (2, True)
+    result = run("generate", "--like", "out.png", *pictures, "-o", "again.png")
+    assert (result.code, result.err) == (0, "")
+    assert Path("again.png").read_bytes() == Path("out.png").read_bytes()
+    result = run("generate", "--like", "out.png", "--image", "mask.png", "--mask", "mask.png", "-o", "other.png")
+    assert (result.code, "another start image" in result.err) == (0, True)
+    assert metadata.read(Path("other.png")).request.strength == 0.6
+
+
+def test_pictures_that_cannot_be_used_are_named(url: str, run: Run) -> None:
+    """A missing or damaged picture is named by its flag; so is a model that takes none."""
+    Path("text.png").write_text("no picture")
+    Image.new("RGB", (64, 64)).save("cat.png")
+    for arguments, code, message in [
+        (("--image", "nowhere.png"), 2, "--image is not usable: nowhere.png cannot be read"),
+        (("--image", "text.png"), 2, "--image is not a PNG, JPEG or WebP image"),
+        (("--image", "cat.png", "--mask", "text.png"), 2, "--mask is not a PNG, JPEG or WebP image"),
+        (("--strength", "0.5"), 2, "--strength needs a start image"),
+        (("--mask", "cat.png"), 2, "--mask needs a start image"),
+        (("--image", "cat.png", "--strength", "2"), 2, "--strength must be a number in 0..1, not 2"),
+        (("--image", "cat.png"), 4, "--image is not taken by this model"),
+    ]:
+        result = run("generate", "a", *arguments, "-o", "out.png")
+        assert (result.code, message in result.err) == (code, True), result.err
 
 
 def test_info_of_a_hostile_image_prints_no_control_characters(url: str, run: Run) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 
 from lambdiff.protocol import contract
 from lambdiff.protocol.contract import GenerateRequest
+from support.hostile_images import SIGNATURE, ZEROS, chunk, frame, ihdr, jpeg, png
+from support.hostile_images import encoded as encoded_image
 
 Case = tuple[str, Any]
 FIELDS = list(GenerateRequest.__struct_fields__)
-NUMBERS = ("num_inference_steps", "guidance_scale", "width", "height", "seed")
+NUMBERS = ("num_inference_steps", "guidance_scale", "width", "height", "seed", "strength")
 JUNK: list[Any] = [None, True, False, 0, -1, 1.5, 10**30, -(10**30), 1e308, "", " ", "x", "1", "\0", "\ud800", "\u202e"]
 JUNK += [
     [],
@@ -57,6 +59,65 @@ def corpus() -> Iterator[Case]:
     yield from other_events()
 
 
+def pictures() -> Iterator[Case]:
+    """Yield events with bad pictures, for a model that takes some: bombs, other formats, and damaged files."""
+    good = base64.b64encode(encoded_image("png")).decode()
+    files = {
+        "bomb in the header": SIGNATURE + ihdr(60_000, 60_000) + chunk(b"IDAT", ZEROS) + chunk(b"IEND"),
+        "one pixel too many": SIGNATURE + ihdr(2048, 2049) + chunk(b"IDAT", ZEROS) + chunk(b"IEND"),
+        "one line of many pixels": SIGNATURE + ihdr(2**31 - 1, 1) + chunk(b"IEND"),
+        "no pixels": SIGNATURE + ihdr(64, 64) + chunk(b"IEND"),
+        "only a header": SIGNATURE + ihdr(64, 64),
+        "width 0": SIGNATURE + ihdr(0, 64) + chunk(b"IEND"),
+        "animated PNG": png(chunk(b"acTL", bytes(8))),
+        "two headers": png(ihdr(8, 8)),
+        "many chunks": png(*[chunk(b"tEXt", b"a\0b")] * 20_000),
+        "large JPEG": jpeg(frame(65_535, 65_535)),
+        "JPEG without pixels": b"\xff\xd8" + frame(64, 64) + b"\xff\xd9",
+        "truncated PNG": encoded_image("png", (200, 200))[:-40],
+        "truncated JPEG": encoded_image("jpeg", (200, 200))[:700],
+        "truncated WebP": encoded_image("webp", (200, 200))[:60],
+        "GIF": b"GIF89a" + bytes(50),
+        "SVG": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        "EPS": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        "TIFF": b"II*\0" + bytes(50),
+        "PDF": b"%PDF-1.7",
+        "zip": b"PK\3\4" + bytes(50),
+        "zeros": bytes(1000),
+    }
+    texts = {name: base64.b64encode(content).decode() for name, content in files.items()}
+    texts |= {
+        "not base64": "a cat",
+        "base64 with a line break": good[:60] + "\n" + good[60:],
+        "URL-safe base64": base64.urlsafe_b64encode(b"\xff" * 99).decode(),
+        "data URL": "data:image/png;base64," + good,
+        "a URL": "http://169.254.169.254/latest/meta-data/",
+        "a path": "/etc/passwd",
+        "too long": "A" * 7_000_000,
+        "as long as possible": "A" * 6_000_000,
+    }
+    for name, text in texts.items():
+        yield f"image: {name}", event(json.dumps({"prompt": "a cat", "image": text}))
+        yield f"mask: {name}", event(json.dumps({"prompt": "a cat", "image": good, "mask": text}))
+    long = "A" * 2_000_000
+    others: dict[str, Any] = {
+        "a mask without an image": {"mask": good},
+        "strength without an image": {"strength": 0.5},
+        "too little strength": {"image": good, "strength": 0.1, "num_inference_steps": 9},
+        "strength 0": {"image": good, "strength": 0},
+        "strength beyond 1": {"image": good, "strength": 1.001},
+        "negative strength": {"image": good, "strength": -0.001},
+        "three long texts": {"image": long, "mask": long, "prompt": long},
+        "megabytes of lists beside an image": {"image": good, "mask": [[]] * 1_000_000},
+        "megabytes of spaces": {"image": good, "seed": " " * 3_000_000},
+        "megabytes of names": {"image": good} | {f"f{index}": 1 for index in range(200_000)},
+    }
+    for name, fields in others.items():
+        yield f"pictures: {name}", event(json.dumps({"prompt": "a cat", **fields}))
+    yield "pictures: deep lists", event('{"prompt":"a","image":' + "[" * 5_000_000)
+    yield "pictures: a long number", event('{"prompt":"a","seed":' + "1" * 5_000_000 + "}")
+
+
 def wrong_types() -> Iterator[Case]:
     """Yield events with invalid values for every field, and with fields that do not exist."""
     for name in FIELDS:
@@ -79,6 +140,7 @@ def out_of_range() -> Iterator[Case]:
         "prompt": ["p" * 2_001],
         "negative_prompt": ["n" * 2_001],
         "scheduler": ["EULER", "lcm", "euler "],
+        "strength": [-0.001, 1.001],
         "image_format": ["PNG", "jpg", "gif", "image/png"],
     }
     for name, each in values.items():
@@ -228,6 +290,8 @@ def _valid(name: str, value: Any) -> bool:
     if name in ("prompt", "negative_prompt"):
         fits = isinstance(value, str) and len(value) <= contract.MAX_PROMPT and not set(value) & {"\0", "\ud800"}
         return fits and (name == "negative_prompt" or bool(value.strip()))
+    if name in ("image", "mask", "strength"):
+        return False  # a number is a valid strength, but needs an image
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if name == "guidance_scale":
         return number and 0 <= value <= 30

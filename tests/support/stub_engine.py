@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 
 from lambdiff.engine.base import EngineOutput
@@ -24,6 +25,10 @@ MANIFEST = Manifest(
     files=[],
     limits=Limits(min_size=64, max_size=512, schedulers=("euler", "ddim")),
 )
+WITH_PICTURES = msgspec.structs.replace(
+    MANIFEST, limits=msgspec.structs.replace(MANIFEST.limits, image="optional", mask="optional")
+)
+"""The manifest of a model that takes start images and masks."""
 
 
 def pattern(seed: int, width: int, height: int) -> np.ndarray:

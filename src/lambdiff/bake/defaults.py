@@ -18,7 +18,7 @@ from lambdiff.bake.parameters import DefaultOverrides
 from lambdiff.bake.pipeline_folder import PipelineConfig
 from lambdiff.bake.scheduler_config import SchedulerConfig
 from lambdiff.engine import schedulers
-from lambdiff.protocol.contract import MAX_SIZE, MIN_SIZE, Defaults, GenerateRequest, Limits
+from lambdiff.protocol.contract import MAX_SIZE, MIN_SIZE, Defaults, Limits
 
 _STEPS: Final = 25
 _GUIDANCE_SCALE: Final = 7.5
@@ -73,7 +73,7 @@ def choose(
     limits = Limits(schedulers=scheduler.supported, prompt_syntaxes=syntaxes)
     overrides = {"prompt_syntax": syntaxes[-1], **overrides}
     inferred = _of_entry(entry, overrides) if entry else _infer(pipeline, scheduler, native_size, overrides)
-    generation = GenerateRequest(prompt="a cat in a top hat", seed=0).resolve(inferred.defaults)
+    generation = inferred.defaults.sample_request("a cat in a top hat", limits).resolve(inferred.defaults)
     limits.check(generation)
     schedulers.for_request(generation, scheduler.diffusion)  # checks the number of steps
     return replace(inferred, limits=limits)

@@ -27,7 +27,6 @@ from lambdiff.engine.core import core
 from lambdiff.engine.manifest import Approximations, Manifest
 from lambdiff.engine.openvino import OpenVinoEngine
 from lambdiff.errors import ModelError
-from lambdiff.protocol.contract import GenerateRequest
 
 PROMPTS: Final = (
     "a cat in a top hat",
@@ -132,7 +131,9 @@ def _calibrate(
 
 
 def _generate(engine: OpenVinoEngine, prompt: str) -> NDArray[np.uint8]:
-    return engine.generate(GenerateRequest(prompt=prompt, seed=0).resolve(engine.manifest.defaults)).pixels
+    manifest = engine.manifest
+    request = manifest.defaults.sample_request(prompt, manifest.limits)
+    return engine.generate(request.resolve(manifest.defaults)).pixels
 
 
 def _psnr(image: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:

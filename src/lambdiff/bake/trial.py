@@ -11,7 +11,6 @@ from lambdiff.bake.parameters import Progress
 from lambdiff.engine.base import Engine
 from lambdiff.engine.manifest import Manifest
 from lambdiff.errors import LambdiffError, ModelError
-from lambdiff.protocol.contract import GenerateRequest
 
 _STEPS: Final = 2
 
@@ -32,7 +31,7 @@ def generate(folder: Path, manifest: Manifest, progress: Progress) -> None:
     defaults = msgspec.structs.replace(manifest.defaults, num_inference_steps=_STEPS, width=side, height=side)
     # Graphs with static shapes would be compiled for this size only.
     small = msgspec.structs.replace(manifest, defaults=defaults, static_shapes=False)
-    generation = GenerateRequest(prompt="a cat in a top hat", seed=0).resolve(defaults)
+    generation = defaults.sample_request("a cat in a top hat", manifest.limits).resolve(defaults)
     try:
         _engine(folder, small).generate(generation)
     except Exception as error:  # the libraries share no narrower class

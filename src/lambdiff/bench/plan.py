@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from lambdiff.client.client import Client
 from lambdiff.errors import EndpointRefused, InvalidRequest
 from lambdiff.protocol.contract import GenerateRequest, Generation, Health
@@ -70,7 +72,7 @@ def make_plan(
     if not steps:
         default = health.defaults.num_inference_steps
         requests = _requests([max(1, default // 2), default], sizes, shared)
-    generations = [request.resolve(health.defaults) for request in requests]
+    generations = [_completed(request, health).resolve(health.defaults) for request in requests]
     try:
         for generation in generations:
             health.limits.check(generation)
@@ -79,6 +81,13 @@ def make_plan(
             f"The endpoint's model does not support this: {error.message}", fix="Change that parameter.", status=422
         ) from None
     return BenchPlan(health, seconds, generations)
+
+
+def _completed(request: GenerateRequest, health: Health) -> GenerateRequest:
+    """Return a request with the pictures that the model needs, which do not change its size."""
+    defaults = health.defaults
+    size = {"width": request.width or defaults.width, "height": request.height or defaults.height}
+    return msgspec.structs.replace(request, **size, **health.limits.sample_pictures)
 
 
 def _requests(

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from lambdiff.cli import completion, output
-from lambdiff.cli.inputs import in_unicode, parameters_of, read_prompt
+from lambdiff.cli.inputs import in_unicode, parameters_of, read_picture, read_prompt
 from lambdiff.cli.options import (
     endpoint_options,
     force_option,
@@ -27,7 +27,8 @@ from lambdiff.cli.value_types import Size, Value, whole
 from lambdiff.client.batch import Failure
 from lambdiff.client.client import Client
 from lambdiff.client.image import GeneratedImage
-from lambdiff.client.parameters import consecutive_seeds
+from lambdiff.client.parameters import build_request, consecutive_seeds
+from lambdiff.client.pictures import encode_pictures
 from lambdiff.client.progress import expected_load_seconds, expected_seconds, remember_image
 from lambdiff.protocol import contract
 
@@ -64,6 +65,18 @@ _MAX_IMAGES = 1_000
 @scheduler_option
 @sigma_schedule_option
 @prompt_syntax_option
+@click.option(
+    "--image", metavar="FILE", shell_complete=completion.files,
+    help="Start image to change towards the prompt: a PNG, JPEG or WebP file; - reads it from stdin.",
+)  # fmt: skip
+@click.option(
+    "--strength", type=Value(contract.Strength), metavar="SHARE",
+    help="How much the start image may change, 0 to 1; as many of the steps run.  [default: 0.75]",
+)  # fmt: skip
+@click.option(
+    "--mask", metavar="FILE", shell_complete=completion.files,
+    help="Picture in which the part of the start image that is redrawn is white.",
+)  # fmt: skip
 @click.option(
     "--format", "image_format", type=Value(contract.ImageFormat),
     help="File format.  [default: by the suffix of -o, otherwise png]",
@@ -103,12 +116,13 @@ def generate(
         lambdiff generate "a cat in a top hat" -o cat.png
         lambdiff generate "a fox" -n 4 --seed 7 -o "fox-{seed}.webp"
         lambdiff generate --like cat.png --steps 20 -o again.png
+        lambdiff generate "a cat in the snow" --image cat.jpg --strength 0.6 -o snow.png
         echo "a red apple" | lambdiff generate - -o - > apple.png
     """
     if out == "-" and (as_json or open_it or count > 1):
         raise click.UsageError("-o - writes a single image to stdout: omit --json, --open and -n.")
     out = output.check_target(out, force=force)
-    request = _complete(_request(read_prompt(prompt), size, like, parameters, quiet=quiet), out)
+    request = _complete(_request(prompt, size, like, parameters, quiet=quiet), out)
     seeds = consecutive_seeds(request["seed"], count)
     plan = output.OutputPlan(out, request["prompt"], request["image_format"], count, force=force)
     plan.check(seeds)
@@ -131,9 +145,10 @@ def generate(
 
 
 def _request(
-    prompt: str | None, size: tuple[int, int] | None, like: Path | None, options: dict[str, Any], *, quiet: bool
+    argument: str | None, size: tuple[int, int] | None, like: Path | None, options: dict[str, Any], *, quiet: bool
 ) -> dict[str, Any]:
     """The given parameters: options override the parameters stored in the image of --like."""
+    prompt, stdin_is_prompt = read_prompt(argument), argument == "-"
     given = {name: value for name, value in options.items() if value is not None}
     if "negative_prompt" in given:
         given["negative_prompt"] = in_unicode(given["negative_prompt"])
@@ -143,14 +158,16 @@ def _request(
         given["width"], given["height"] = size
     if prompt is not None:
         given["prompt"] = prompt
+    if "image" in given:
+        given["image"] = read_picture(given["image"], stdin_is_prompt=stdin_is_prompt)
     if like:
-        stored = parameters_of(like, quiet=quiet)
+        stored = parameters_of(like, given, quiet=quiet)
         if given.get("scheduler", stored.get("scheduler")) != stored.get("scheduler"):
             stored.pop("sigma_schedule", None)  # belongs to the other sampler
         given = {**stored, **given}
     if "prompt" not in given:
         raise click.UsageError('The prompt is missing. Example: lambdiff generate "a cat in a top hat" -o cat.png')
-    return given
+    return encode_pictures(given)
 
 
 def _complete(request: dict[str, Any], out: str | None) -> dict[str, Any]:
@@ -162,7 +179,7 @@ def _complete(request: dict[str, Any], out: str | None) -> dict[str, Any]:
     image_format = output.choose_format(out, request.get("image_format"))
     (seed,) = consecutive_seeds(None, 1)
     request = {"seed": seed, **request, "image_format": image_format}
-    contract.GenerateRequest.from_fields(request)
+    build_request(**request)
     return request
 
 

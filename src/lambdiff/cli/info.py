@@ -42,7 +42,17 @@ def info(file: Path, as_json: bool) -> None:
             # Further lines are indented, so that none can pass for another parameter.
             shown = printable(value, _MAX_VALUE, multiline=True).replace("\n", f"\n{'':21}")
             click.echo(f"{name:20} {shown}")
-    for name in ("model", "revision", "version", "engine", "precision", "threads", "tool"):
+    for name in (
+        "model",
+        "revision",
+        "version",
+        "engine",
+        "precision",
+        "threads",
+        "image_sha256",
+        "mask_sha256",
+        "tool",
+    ):
         if value := getattr(stored, name):
             click.echo(f"{name:20} {printable(value)}")
     for note in stored.notes:

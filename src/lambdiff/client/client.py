@@ -15,6 +15,7 @@ from lambdiff.client.batch import Batch, Failure, OnResult, run_batch
 from lambdiff.client.error_mapping import raise_for_problem
 from lambdiff.client.image import GeneratedImage
 from lambdiff.client.parameters import GenerationParameters, build_request, build_requests
+from lambdiff.client.pictures import PictureSource
 from lambdiff.client.replies import read_health
 from lambdiff.client.transport import Transport
 from lambdiff.errors import ConfigurationError
@@ -107,6 +108,9 @@ class Client:
         scheduler: SchedulerName | None = None,
         sigma_schedule: SigmaSchedule | None = None,
         prompt_syntax: PromptSyntax | None = None,
+        image: PictureSource | None = None,
+        strength: float | None = None,
+        mask: PictureSource | None = None,
         image_format: ImageFormat = "png",
         on_step: OnStep | None = None,
     ) -> GeneratedImage:
@@ -126,6 +130,10 @@ class Client:
                 take `normal` only.
             prompt_syntax: how the prompts are read: `plain`, or `a1111` with `(weighted:1.2)` words and `BREAK`; see
                 "Prompts" in the documentation.
+            image: a start image that is changed towards the prompt: a path, the bytes of a file, a PIL image, a numpy
+                array or a `GeneratedImage`. Without a size, the image gets its shape.
+            strength: 0 to 1, with `image` only: how much it may change, 0.75 by default. As many of the steps run.
+            mask: which part of `image` is redrawn, in white; the rest stays as it is. Given like `image`.
             image_format: the encoding of the reply.
             on_step: called with (steps done, steps in total) after each step, on this machine only; return True to
                 cancel.
@@ -146,12 +154,13 @@ class Client:
         request = build_request(
             prompt=prompt, negative_prompt=negative_prompt, num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale, width=width, height=height, seed=seed, scheduler=scheduler,
-            sigma_schedule=sigma_schedule, prompt_syntax=prompt_syntax, image_format=image_format,
+            sigma_schedule=sigma_schedule, prompt_syntax=prompt_syntax, image=image, strength=strength, mask=mask,
+            image_format=image_format,
         )  # fmt: skip
         with notebook.display(self.transport) as cell:
-            image = self._generate(request, on_step or cell.on_step)
-            cell.finished(image.warnings)
-            return image
+            generated = self._generate(request, on_step or cell.on_step)
+            cell.finished(generated.warnings)
+            return generated
 
     def generate_many(
         self,
@@ -169,6 +178,9 @@ class Client:
         scheduler: SchedulerName | None = None,
         sigma_schedule: SigmaSchedule | None = None,
         prompt_syntax: PromptSyntax | None = None,
+        image: PictureSource | None = None,
+        strength: float | None = None,
+        mask: PictureSource | None = None,
         image_format: ImageFormat = "png",
     ) -> Batch:
         """Generate many images in parallel, one request each.
@@ -184,7 +196,7 @@ class Client:
             max_workers: how many requests run at once. On this machine they run one after the other.
             on_result: called with (index, result) as each request ends, in the calling thread.
             negative_prompt, num_inference_steps, guidance_scale, width, height, seed, scheduler, sigma_schedule,
-                prompt_syntax, image_format: as for `generate`, for all images.
+                prompt_syntax, image, strength, mask, image_format: as for `generate`, for all images.
 
         Raises:
             InvalidRequest: a request is not valid, and the message has its index; nothing was sent.
@@ -206,6 +218,9 @@ class Client:
             "scheduler": scheduler,
             "sigma_schedule": sigma_schedule,
             "prompt_syntax": prompt_syntax,
+            "image": image,
+            "strength": strength,
+            "mask": mask,
             "image_format": image_format,
         }
         requests = build_requests(prompts, shared, n)

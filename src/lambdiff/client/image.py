@@ -149,6 +149,7 @@ class GeneratedImage:
         )
         with contextlib.suppress(MetadataError):  # a proxy may have removed it
             generated._metadata = recorded = metadata.read(reply.body)
+            replies.check_pictures(request, {"image": recorded.image_sha256, "mask": recorded.mask_sha256})
             generated.warnings += replies.check_parameters(request, msgspec.structs.asdict(recorded.request))
         try:
             generated._image = decode(reply.body, request.image_format, header)

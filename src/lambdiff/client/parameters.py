@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Required, TypedDict, Unpack, cast
 
 from msgspec import Meta
 
+from lambdiff.client.pictures import EncodedPicture, PictureSource, encode_pictures
 from lambdiff.errors import InvalidRequest
 from lambdiff.protocol.contract import (
     MAX_SEED,
@@ -46,6 +47,9 @@ class GenerationParameters(TypedDict, total=False):
     scheduler: SchedulerName | None
     sigma_schedule: SigmaSchedule | None
     prompt_syntax: PromptSyntax | None
+    image: PictureSource | None
+    strength: float | None
+    mask: PictureSource | None
     image_format: ImageFormat
 
 
@@ -59,7 +63,7 @@ def build_request(**parameters: Unpack[GenerationParameters]) -> GenerateRequest
         >>> build_request(prompt="a cat in a top hat", seed=None).to_json()
         b'{"prompt":"a cat in a top hat"}'
     """
-    return GenerateRequest.from_fields({name: value for name, value in parameters.items() if value is not None})
+    return _validated(encode_pictures(parameters))
 
 
 def build_requests(
@@ -80,7 +84,8 @@ def build_requests(
         [7, 8, 7, 8]
     """
     count = checked("n", n, Annotated[int, Meta(ge=1, le=_MAX_N)])
-    build_request(**{"prompt": "any", **shared})  # a mistake in these is not that of the first prompt
+    shared = encode_pictures(shared)  # once, and not for each prompt
+    _check_shared(shared)
     requests: list[GenerationParameters] = []
     failed: list[tuple[int, InvalidRequest]] = []
     for index, prompt in enumerate(_checked_list(prompts)):
@@ -88,8 +93,8 @@ def build_requests(
             given = {"prompt": prompt} if isinstance(prompt, str) else prompt
             if not isinstance(given, Mapping):
                 raise_for([("prompt", f"must be text or a mapping, not {type(prompt).__name__}")])
-            fields = {**shared, **given}
-            request = GenerateRequest.from_fields({name: value for name, value in fields.items() if value is not None})
+            fields = encode_pictures({**shared, **given})
+            request = _validated(fields)
         except InvalidRequest as error:
             failed.append((index, error))
             continue
@@ -104,6 +109,18 @@ def build_requests(
             problems=[(f"prompts[{index}].{name}", detail) for index, each in failed for name, detail in each.problems],
         )
     return requests
+
+
+def _validated(fields: Mapping[str, Any]) -> GenerateRequest:
+    texts = {name: value.text if isinstance(value, EncodedPicture) else value for name, value in fields.items()}
+    return GenerateRequest.from_fields({name: value for name, value in texts.items() if value is not None})
+
+
+def _check_shared(shared: Mapping[str, Any]) -> None:
+    """Check the parameters for all images: a mistake in these is not that of the first prompt."""
+    # Without a shared start image, each prompt may have one of its own.
+    needs_image = ("strength", "mask") if shared.get("image") is None else ()
+    _validated({"prompt": "any", **{name: value for name, value in shared.items() if name not in needs_image}})
 
 
 def consecutive_seeds(seed: int | None, n: int) -> list[int]:

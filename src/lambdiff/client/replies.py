@@ -13,6 +13,7 @@ from lambdiff.protocol.contract import GenerateRequest, Health, Limits
 from lambdiff.protocol.headers import JSON, MEDIA_TYPES
 from lambdiff.protocol.http import HttpResponse
 from lambdiff.protocol.image_decoding import BadImage, ImageHeader, read_header
+from lambdiff.protocol.pictures import KINDS, Kind, Picture
 
 MAX_HEALTH: Final = 64 * 1024
 """Maximum bytes of a health report."""
@@ -72,13 +73,30 @@ def check_parameters(request: GenerateRequest, used: Mapping[str, Any]) -> list[
     warnings = []
     for name, value in used.items():
         asked = getattr(request, name)
-        if asked in (None, value):
+        if asked in (None, value) or name in KINDS:  # a reply does not repeat pictures
             continue
         if name in _IDENTITY:
             difference = f"its seed is {value}, not {asked}" if name == "seed" else f"its `{name}=` is another one"
             raise EndpointFailed(f"The endpoint sent the image of another request: {difference}.", fix=_NOT_REPEATED)
         warnings.append(f"The endpoint used `{name}={value}` instead of {asked}.")
     return warnings
+
+
+def check_pictures(request: GenerateRequest, recorded: Mapping[Kind, str]) -> None:
+    """Compare the start image and the mask that were sent with those that a reply was made from.
+
+    Args:
+        request: what was asked for.
+        recorded: the hashes in the reply by field; empty if there was no such picture.
+
+    Raises:
+        EndpointFailed: it is the image of another request.
+    """
+    for kind, sha256 in recorded.items():
+        sent = getattr(request, kind)
+        if sha256 != (Picture(sent, kind).sha256 if sent else ""):
+            difference = f"its `{kind}=` is another one"
+            raise EndpointFailed(f"The endpoint sent the image of another request: {difference}.", fix=_NOT_REPEATED)
 
 
 def read_health(reply: HttpResponse, url: str) -> Health:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from lambdiff import config, forks
 from lambdiff.client.client import Client
 from lambdiff.client.image import GeneratedImage
+from lambdiff.client.pictures import PictureSource
 from lambdiff.protocol.contract import ImageFormat, OnStep, PromptSyntax, SchedulerName, SigmaSchedule
 
 MAX_CLIENTS: Final = 8
@@ -27,6 +28,9 @@ def generate(
     scheduler: SchedulerName | None = None,
     sigma_schedule: SigmaSchedule | None = None,
     prompt_syntax: PromptSyntax | None = None,
+    image: PictureSource | None = None,
+    strength: float | None = None,
+    mask: PictureSource | None = None,
     image_format: ImageFormat = "png",
     on_step: OnStep | None = None,
     url: str | None = None,
@@ -52,6 +56,10 @@ def generate(
             take `normal` only.
         prompt_syntax: how the prompts are read: `plain`, or `a1111` with `(weighted:1.2)` words and `BREAK`; see
             "Prompts" in the documentation.
+        image: a start image that is changed towards the prompt: a path, the bytes of a file, a PIL image, a numpy
+            array or a `GeneratedImage`. Without a size, the image gets its shape.
+        strength: 0 to 1, with `image` only: how much it may change, 0.75 by default. As many of the steps run.
+        mask: which part of `image` is redrawn, in white; the rest stays as it is. Given like `image`.
         image_format: the encoding of the reply.
         on_step: called with (steps done, steps in total) after each step, if this machine generates; return True
             to cancel.
@@ -76,7 +84,8 @@ def generate(
     return client.generate(
         prompt, negative_prompt=negative_prompt, num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale, width=width, height=height, seed=seed, scheduler=scheduler,
-        sigma_schedule=sigma_schedule, prompt_syntax=prompt_syntax, image_format=image_format, on_step=on_step,
+        sigma_schedule=sigma_schedule, prompt_syntax=prompt_syntax, image=image, strength=strength, mask=mask,
+        image_format=image_format, on_step=on_step,
     )  # fmt: skip
 
 

@@ -23,7 +23,8 @@ from lambdiff.handler import event, request_log
 from lambdiff.handler.call import Call
 from lambdiff.handler.refusal import Refusal
 from lambdiff.handler.responses import encode_image, health_response, image_response, problem_response
-from lambdiff.protocol.contract import MAX_BODY, MAX_PAYLOAD, GenerateRequest, Generation, OnStep
+from lambdiff.protocol import pictures
+from lambdiff.protocol.contract import MAX_BODY, MAX_PAYLOAD, NO_PICTURES, GenerateRequest, Generation, OnStep
 from lambdiff.protocol.headers import JSON
 from lambdiff.protocol.http import HttpRequest, HttpResponse, media_type
 
@@ -130,7 +131,7 @@ class App:
         defaults = engine.manifest.defaults
         if engine.manifest.approximations == Approximations():  # otherwise, different steps run different graphs
             defaults = msgspec.structs.replace(defaults, num_inference_steps=1)
-        engine.generate(GenerateRequest(prompt="warm up", seed=0).resolve(defaults))
+        engine.generate(defaults.sample_request("warm up", engine.manifest.limits).resolve(defaults))
 
     def _route(self, call: Call) -> HttpResponse:
         request = call.request
@@ -140,18 +141,32 @@ class App:
             return health_response(self.engine, request.request_id)
         if request.method != "POST":
             raise Refusal("method-not-allowed", f"Use one of {METHODS}.", headers={"allow": METHODS})
-        if len(request.body) > MAX_BODY:
-            raise Refusal("payload-too-large", f"The body has more than {MAX_BODY:,} bytes.")
+        self._check_size(request.body)
         if media_type(request.headers.get("content-type", JSON)) != JSON:
             raise Refusal("unsupported-media-type", f"Send the body as {JSON}.")
         return self._generate(call, GenerateRequest.from_json(request.body))
+
+    def _check_size(self, body: bytes) -> None:
+        """Refuse a body that is too large, before it is parsed. Only pictures may be large."""
+        if len(body) <= MAX_BODY:
+            return
+        if self.engine.manifest.limits.image == "unsupported":
+            if len(body) <= pictures.MAX_BODY and b'"image"' in body:
+                raise Refusal("invalid-value", f"image {NO_PICTURES}", [("image", NO_PICTURES)])
+            raise Refusal("payload-too-large", f"The body has more than {MAX_BODY:,} bytes.")
+        if len(body) > pictures.MAX_BODY or not pictures.check_body(body):
+            limit = f"{MAX_BODY:,} bytes, or {pictures.MAX_BODY:,} with pictures"
+            raise Refusal("payload-too-large", f"The body has more than {limit}.")
 
     def _generate(self, call: Call, request: GenerateRequest) -> HttpResponse:
         # 1. Complete the request with the model's defaults, and check it against the model's limits.
         engine = self.engine
         identity = engine.manifest.identity
-        generation = request.resolve(engine.manifest.defaults)
-        engine.manifest.limits.check(generation)
+        limits = engine.manifest.limits
+        limits.check_pictures(request)
+        generation = request.resolve(engine.manifest.defaults, limits)
+        limits.check(generation)
+        generation.decode_pictures()
         call.log_entry |= {
             "model": identity.name,
             "engine": engine.name,

@@ -13,8 +13,8 @@ import uuid
 from typing import Any, Protocol, TypeVar
 
 from lambdiff.errors import MalformedRequest
-from lambdiff.protocol.contract import MAX_BODY
 from lambdiff.protocol.http import HttpRequest, HttpResponse
+from lambdiff.protocol.pictures import MAX_BODY
 
 T = TypeVar("T")
 _JSON_TYPES = {dict: "JSON object", str: "string", bool: "boolean"}
@@ -103,7 +103,7 @@ def _part(parent: dict[str, Any], name: str, default: T) -> T:
 
 
 def _body(body: str, is_base64: bool) -> bytes:
-    if len(body) > 2 * MAX_BODY:
+    if len(body) > 4 * -(-MAX_BODY // 3):
         return body.encode("ascii", "replace")  # too large either way, so not worth decoding
     try:
         return base64.b64decode(body, validate=True) if is_base64 else body.encode()

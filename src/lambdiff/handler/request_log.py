@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any, Final, TextIO
 
+from lambdiff.protocol import pictures
 from lambdiff.protocol.contract import Generation
 
 Log = Callable[[dict[str, Any]], None]
@@ -34,10 +35,16 @@ def discard(entry: dict[str, Any]) -> None:
 
 
 def parameters(generation: Generation) -> dict[str, Any]:
-    """Return the loggable fields of a generation: all of them, but only the lengths of the prompts."""
+    """Return the loggable fields of a generation: all, but only the lengths of prompts and the sizes of pictures."""
     values = {name: getattr(generation, name) for name in generation.__struct_fields__}
     values["prompt"] = len(generation.prompt)
     values["negative_prompt"] = len(generation.negative_prompt)
+    for kind in pictures.KINDS:
+        picture = values.pop(kind)
+        if picture is not None:
+            values[kind] = "x".join(map(str, picture.size))
+    if generation.strength is None:
+        del values["strength"]
     return {f"{name}_characters" if "prompt" in name else name: value for name, value in values.items()}
 
 

@@ -32,13 +32,14 @@ def run(deployment: Deployment, settings: StackSettings, stages: Stages, notes: 
         LambdiffError: the endpoint does not work.
     """
     from lambdiff.client.client import Client
+    from lambdiff.client.pictures import required_pictures
 
     stages.stage("Checking the endpoint's health")
     try:
         with Client(deployment=deployment.name, profile=deployment.profile) as client:
             health = retry_while_denied(client.health, stages)
             stages.stage(f"Generating {PROMPT}")
-            image = client.generate(PROMPT, seed=1)
+            image = client.generate(PROMPT, seed=1, **required_pictures(health.limits))
     except CredentialsError as error:
         if settings.auth != "role":
             raise

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from lambdiff.client.batch import Failure
 from lambdiff.client.client import Client
+from lambdiff.client.pictures import required_pictures
 from lambdiff.errors import ConfigurationError
 from lambdiff.stages import Stages
 
@@ -46,7 +47,8 @@ def warm(client: Client, count: int, stages: Stages) -> WarmResult:
         )
     stages.stage(f"Warming {count} environment{'' if count == 1 else 's'}")
     start = time.monotonic()
-    results = list(client.generate_many(["warm"] * count, max_workers=count, num_inference_steps=1))
+    pictures = required_pictures(client.health().limits)
+    results = list(client.generate_many(["warm"] * count, max_workers=count, num_inference_steps=1, **pictures))
     failed = [str(each.error) for each in results if isinstance(each, Failure)]
     loaded = sum("load" in each.timings for each in results if not isinstance(each, Failure))
     stages.done()

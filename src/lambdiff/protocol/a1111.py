@@ -43,6 +43,7 @@ def to_text(generation: Generation, model: str, version: str = __version__) -> s
         "Seed": generation.seed,
         "Size": f"{generation.width}x{generation.height}",
         "Model": model,
+        **({} if generation.strength is None else {"Denoising strength": generation.strength}),
         "Version": f"lambdiff {version}",
     }
     lines = [generation.prompt]

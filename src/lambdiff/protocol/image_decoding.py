@@ -10,8 +10,7 @@ import io
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from lambdiff.protocol.contract import ImageFormat
-from lambdiff.protocol.image_texts import PNG_SIGNATURE, jpeg_segments
+from lambdiff.protocol.image_texts import PNG_SIGNATURE, ImageFormat, jpeg_segments
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -10,14 +10,15 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import Struct
 
 from lambdiff.errors import MetadataError
 from lambdiff.protocol import exif
-from lambdiff.protocol.contract import ImageFormat
 from lambdiff.protocol.exif import Exif
+
+ImageFormat = Literal["png", "jpeg", "webp"]
 
 MAX_FILE: Final = 64 * 1024 * 1024
 """Maximum bytes of a file that is read."""

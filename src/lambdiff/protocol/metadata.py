@@ -15,12 +15,12 @@ from msgspec import Struct
 
 from lambdiff._version import __version__
 from lambdiff.errors import NOT_JSON, InvalidRequest, MetadataError
-from lambdiff.protocol import a1111, containers, image_texts
+from lambdiff.protocol import a1111, containers, image_texts, pictures
 from lambdiff.protocol.containers import KEY
-from lambdiff.protocol.contract import GenerateRequest, Generation, ImageFormat, ModelIdentity
+from lambdiff.protocol.contract import GenerateRequest, Generation, ImageFormat, ModelIdentity, Strength
 from lambdiff.protocol.exif import IMAGE_HISTORY
 from lambdiff.protocol.image_texts import ImageTexts
-from lambdiff.protocol.validation import validate_fields
+from lambdiff.protocol.validation import checked, validate_fields
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,6 +37,8 @@ class ImageMetadata(Struct, frozen=True, kw_only=True):
         model, revision, version: the weights' name and revision, and lambdiff's version; empty if unknown.
         engine, precision, threads: what computed the pixels. With the same values, model, version and processor, the
             same request gives the same bytes. Empty or 0 if unknown.
+        image_sha256, mask_sha256: the hashes of the start image and the mask that were sent, see
+            `pictures.hash_pixels`; empty if there was none. The pictures themselves are not recorded.
         exact: whether the parameters come from lambdiff's own record.
         tool: the program that generated the image.
         settings: every setting that another tool recorded, as text.
@@ -50,6 +52,8 @@ class ImageMetadata(Struct, frozen=True, kw_only=True):
     engine: str = ""
     precision: str = ""
     threads: int = 0
+    image_sha256: str = ""
+    mask_sha256: str = ""
     exact: bool = False
     tool: str = KEY
     settings: dict[str, str] = {}
@@ -60,20 +64,24 @@ class ImageMetadata(Struct, frozen=True, kw_only=True):
         cls, generation: Generation, model: ModelIdentity, *, engine: str = "", precision: str = "", threads: int = 0
     ) -> ImageMetadata:
         """Describe an image that has just been generated."""
+        fields = msgspec.structs.asdict(generation)
+        sent = {kind: fields.pop(kind) for kind in pictures.KINDS}
         return cls(
-            request=GenerateRequest(**msgspec.structs.asdict(generation)),
+            request=GenerateRequest(**fields),
             model=model.name,
             revision=model.revision,
             version=__version__,
             engine=engine,
             precision=precision,
             threads=threads,
+            image_sha256=sent["image"].sha256 if sent["image"] else "",
+            mask_sha256=sent["mask"].sha256 if sent["mask"] else "",
             exact=True,
         )
 
     @property
     def generation(self) -> Generation:
-        """The complete parameters.
+        """The complete parameters, without a start image and a mask.
 
         Raises:
             MetadataError: another tool's text lacks some; the message names them.
@@ -82,7 +90,8 @@ class ImageMetadata(Struct, frozen=True, kw_only=True):
         usual = {"negative_prompt": "", "sigma_schedule": "normal", "prompt_syntax": "plain"}
         recorded = {name: value for name, value in msgspec.structs.asdict(self.request).items() if value is not None}
         fields = {**dict.fromkeys(self.request.__struct_fields__), **usual, **recorded}
-        if missing := [name for name, value in fields.items() if value is None]:
+        optional = (*pictures.KINDS, "strength")
+        if missing := [name for name, value in fields.items() if value is None and name not in optional]:
             raise MetadataError(
                 f"The image does not record all of its parameters: {', '.join(missing)} missing.",
                 fix="Use `metadata.request`, which has the others.",
@@ -91,6 +100,8 @@ class ImageMetadata(Struct, frozen=True, kw_only=True):
 
     def reusable(self) -> dict[str, Any]:
         """Return the recorded parameters that a request accepts; `notes` names the others. The prompt is always there.
+
+        With a `strength`, the request also needs the start image, which is not recorded.
 
         Example:
             >>> recorded = ImageMetadata(request=GenerateRequest(prompt="a cat", num_inference_steps=1000, seed=7))
@@ -115,9 +126,13 @@ class _Record(Struct, frozen=True, kw_only=True):
     engine: str = ""
     precision: str = ""
     threads: int = 0
+    image_sha256: str = ""
+    mask_sha256: str = ""
 
 
-_DESCRIPTION: Final = ("model", "revision", "version", "engine", "precision", "threads")
+_DESCRIPTION: Final = (
+    "model", "revision", "version", "engine", "precision", "threads", "image_sha256", "mask_sha256"
+)  # fmt: skip
 """What a record has besides the generation."""
 
 
@@ -165,8 +180,11 @@ def from_texts(texts: ImageTexts) -> ImageMetadata | None:
     record = texts.named.get(KEY, "").encode() or texts.exif.fields.get(IMAGE_HISTORY, b"").rstrip(b"\0")
     try:
         found = msgspec.json.decode(record, type=_Record)
-        # A file may contain anything, so validate it like a request.
-        request = GenerateRequest.from_fields(msgspec.to_builtins(found.generation))
+        # A file may contain anything, so validate it like a request. The start image is not in the file.
+        fields = msgspec.to_builtins(found.generation)
+        strength = fields.pop("strength")
+        request = GenerateRequest.from_fields(fields)
+        request = msgspec.structs.replace(request, strength=checked("strength", strength, Strength | None))
     except (*NOT_JSON, InvalidRequest):
         return None
     return ImageMetadata(request=request, exact=True, **{name: getattr(found, name) for name in _DESCRIPTION})

@@ -208,7 +208,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         if "\0" in value:
             raise BadValue("contains a NUL character")
-        if any("\ud800" <= character <= "\udfff" for character in value):
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
             raise BadValue("contains a lone surrogate, which is not a character")
         return str.__str__(value)  # exactly `str`: msgspec accepts no subclass, such as numpy's
     if type(value) not in (int, float, bool, list, dict, type(None)):

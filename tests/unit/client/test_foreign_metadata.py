@@ -470,6 +470,24 @@ def test_our_own_text_comes_back(prompt: str, negative: str, scheduler: Any, see
         assert (read.negative_prompt or "") == generation.negative_prompt.strip()
 
 
+def test_a_denoising_strength_is_that_of_a_start_image() -> None:
+    """The web UI's denoising strength is read, with a note; that of its upscaling is not supported."""
+    start = webui.read(f"a cat\n{SETTINGS}, Denoising strength: 0.45, Mask blur: 4", require_settings=True)
+    assert start is not None
+    assert start.request.strength == 0.45
+    assert any("start image" in note and "`image=`" in note for note in start.notes)
+    assert start.notes[-1] == "Not supported: Mask blur 4."
+    upscaled = webui.read(
+        f"a cat\n{SETTINGS}, Denoising strength: 0.45, Hires upscale: 2, Hires upscaler: Latent", require_settings=True
+    )
+    assert upscaled is not None
+    assert upscaled.request.strength is None
+    assert "Denoising strength 0.45" in upscaled.notes[-1]
+    far = webui.read(f"a cat\n{SETTINGS}, Denoising strength: 7", require_settings=True)
+    assert far is not None
+    assert "strength" not in far.reusable()
+
+
 TEMPLATE = "\nTemplate:a {red|blue} __animal__, large: yes, small: no\nSteps: 9, Sampler: X, Seed: 1, Size: 8x8\nmore"
 
 

@@ -12,10 +12,13 @@ import pytest
 
 import lambdiff
 from lambdiff.client.parameters import GenerationParameters, build_request
+from lambdiff.client.pictures import PictureSource
 from lambdiff.errors import InvalidRequest
 from lambdiff.protocol.contract import GenerateRequest, SchedulerName
+from lambdiff.protocol.pictures import KINDS
 
-CONTRACT = get_type_hints(GenerateRequest)
+CONTRACT = get_type_hints(GenerateRequest) | dict.fromkeys(KINDS, PictureSource | None)
+"""The request's fields with their types. Callers give pictures as they have them, and requests carry base64."""
 DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(GenerateRequest)}
 FUNCTIONS = [lambdiff.Client.generate, lambdiff.Client.generate_many, lambdiff.generate]
 OWN = {

@@ -30,7 +30,7 @@ from lambdiff.protocol.headers import (
     decode_warnings,
 )
 from lambdiff.protocol.http import HttpRequest, HttpResponse
-from support.stub_engine import MANIFEST, StubEngine, pattern
+from support.stub_engine import MANIFEST, WITH_PICTURES, StubEngine, pattern
 
 
 def post(app: App, body: Any = None, **changes: Any) -> HttpResponse:
@@ -327,3 +327,51 @@ def test_warming_up_with_approximations_runs_every_step() -> None:
     engine = StubEngine(manifest=msgspec.structs.replace(MANIFEST, approximations=Approximations(deepcache_interval=2)))
     App(lambda: engine).warm_up()
     assert engine.steps == MANIFEST.defaults.num_inference_steps > 1
+
+
+def with_picture(image: Image.Image, **fields: Any) -> dict[str, Any]:
+    """Return a request with a start image."""
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return {"prompt": "a cat", "image": base64.b64encode(stream.getvalue()).decode(), **fields}
+
+
+def test_pictures_are_not_logged() -> None:
+    """The log has the pictures' sizes, and neither their content nor their hashes; other requests have no entry."""
+    entries: list[dict[str, Any]] = []
+    app = App(lambda: StubEngine(manifest=WITH_PICTURES), write_log=entries.append)
+    random = Image.effect_noise((320, 200), 64).convert("RGB")
+    body = with_picture(random, strength=0.5)
+    response = post(app, body | {"mask": body["image"]})
+    assert response.status == 200
+    logged = entries[0]["parameters"]
+    assert (logged["image"], logged["mask"], logged["strength"]) == ("320x200", "320x200", 0.5)
+    sha256 = metadata.read(response.body).image_sha256
+    assert len(json.dumps(entries[0])) < 1_500
+    assert sha256 not in json.dumps(entries[0])
+    post(app, body | {"image": body["image"][:-400]})
+    assert (entries[1]["fields"], len(json.dumps(entries[1])) < 500) == (["image"], True)
+    post(app)
+    assert not {"image", "mask", "strength"} & entries[2]["parameters"].keys()
+
+
+def test_only_models_that_take_pictures_accept_large_bodies() -> None:
+    """Others answer 422 for a picture of any size; a body without one is limited as before, at all of them."""
+    engine = StubEngine(manifest=WITH_PICTURES)
+    random = with_picture(Image.effect_noise((1024, 1024), 64).convert("RGB"), width=64, height=64)
+    assert len(json.dumps(random)) > 10 * contract.MAX_BODY
+    assert post(App(lambda: engine), random).status == 200
+    refused = post(App(StubEngine), random)
+    assert (refused.status, [error["field"] for error in problem(refused)["errors"]]) == (422, ["image"])
+    for app in (App(StubEngine), App(lambda: engine)):
+        assert post(app, {"prompt": "a cat", "negative_prompt": " " * contract.MAX_BODY}).status == 413
+    assert engine.calls == 1
+
+
+def test_a_model_may_need_pictures() -> None:
+    """A model that fills in parts of images refuses a prompt alone, and names what is missing."""
+    limits = msgspec.structs.replace(MANIFEST.limits, image="required", mask="required")
+    app = App(lambda: StubEngine(manifest=msgspec.structs.replace(MANIFEST, limits=limits)))
+    assert [error["field"] for error in problem(post(app))["errors"]] == ["image", "mask"]
+    body = with_picture(Image.new("RGB", (64, 64)))
+    assert post(app, body | {"mask": body["image"]}).status == 200

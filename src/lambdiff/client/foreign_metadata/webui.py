@@ -170,6 +170,9 @@ def _metadata(prompt: str, negative: str, settings: dict[str, str]) -> ImageMeta
     lower = {name.lower(): value for name, value in settings.items()}
     size = re.fullmatch(r"\(?\s*(\d{1,6})\s*[x×,]\s*(\d{1,6})\s*\)?", lower.get("size", ""))  # noqa: RUF001 (a cross)
     version = lower.get("version", "")
+    # Upscaling afterwards ("Hires. fix") has a denoising strength of its own.
+    from_image = "denoising strength" in lower and not any(name.startswith("hires") for name in lower)
+    supported = _KNOWN | _WITHOUT_EFFECT | ({"denoising strength"} if from_image else set())
     return recorded(
         _tool(version),
         prompt=prompt,
@@ -181,9 +184,10 @@ def _metadata(prompt: str, negative: str, settings: dict[str, str]) -> ImageMeta
         height=size and size[2],
         sampler=lower.get("sampler"),
         schedule=lower.get("schedule type", lower.get("scheduler")),
+        strength=lower["denoising strength"] if from_image else None,
         model=lower.get("model"),
         settings=settings,
-        unsupported={name: value for name, value in settings.items() if name.lower() not in _KNOWN | _WITHOUT_EFFECT},
+        unsupported={name: value for name, value in settings.items() if name.lower() not in supported},
     )
 
 
