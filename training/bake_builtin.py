@@ -71,6 +71,7 @@ def bake_pipeline(folder: Path, out: Path, precision: Precision, card: dict) -> 
         notes="Trained from scratch by the scripts in training/ on scenes composed from the packages named as origin.",
         vocabulary=card["vocabulary"],
         native_size=(size, size),
+        image_to_image=False,
         # bf16 is hardly faster for a model this small, and compiling for it takes longer than generating an image.
         inference_precision="f32",
         defaults={

@@ -26,7 +26,7 @@ _UNET = {
     "attention_head_dim": 4,
     "addition_embed_type_num_heads": 4,
 }
-_UNET_KEYS = (*_UNET, "time_cond_proj_dim", "resnet_time_scale_shift", "addition_embed_type")
+_UNET_KEYS = (*_UNET, "in_channels", "time_cond_proj_dim", "resnet_time_scale_shift", "addition_embed_type")
 LIKE_STABLE_DIFFUSION: dict[str, Any] = {
     "name": "like-stable-diffusion",
     "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),

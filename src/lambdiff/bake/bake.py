@@ -39,6 +39,7 @@ from lambdiff.bake.pipeline_folder import PipelineConfig
 from lambdiff.bake.sources import Source
 from lambdiff.engine import manifest as manifests
 from lambdiff.engine.manifest import EngineName, InferencePrecision, Manifest
+from lambdiff.protocol.contract import Limits
 
 
 def bake(
@@ -56,6 +57,7 @@ def bake(
     native_size: tuple[int, int] | None = None,
     defaults: DefaultOverrides | None = None,
     prediction: Prediction | None = None,
+    image_to_image: bool | None = None,
     loras: Sequence[LoraFile] = (),
     embeddings: Sequence[EmbeddingFile] = (),
     revision: str | None = None,
@@ -91,6 +93,8 @@ def bake(
         defaults: fields of the contract's `Defaults` that differ from the model's own.
         prediction: what the UNet of a checkpoint predicts, `epsilon` (the noise) or `v`, if the file does not say:
             required for Stable Diffusion 2.
+        image_to_image: whether to add the image encoder that start images and masks need, which is small. None means
+            yes. A model for inpainting needs it.
         loras: LoRAs that are merged into the weights: (`.safetensors` file, weight) for each.
         embeddings: textual inversion embeddings: (word, `.safetensors` file) for each. None as the word takes the
             file's name without its suffix.
@@ -153,7 +157,15 @@ def bake(
         if few_steps := added.few_steps or model.few_steps:
             said.append(few_steps.note(overrides))
             scheduler, overrides = few_steps.apply(scheduler), {**few_steps.defaults, **overrides}
-        inferred = choose_defaults(model.entry, pipeline, scheduler, native_size, overrides, vocabulary)
+        inferred = choose_defaults(
+            model.entry,
+            pipeline,
+            scheduler,
+            native_size,
+            overrides,
+            vocabulary,
+            parameters.choose_pictures(image_to_image, pipeline),
+        )
         said += [*scheduler.replaced, *inferred.notes]
         for note in said:
             progress(f"note: {note}")
@@ -164,8 +176,7 @@ def bake(
         files = [*model.describe(), *added.describe()]
         model = _prepare(model, added, scratch, pipeline, progress)
         pipeline = pipeline_folder.read(model.folder)
-        folder = scratch / "model"
-        folder.mkdir()
+        (folder := scratch / "model").mkdir()
         if engine == "diffusers":
             traits = unconverted.copy(model.folder, folder, pipeline, progress)
         else:
@@ -178,6 +189,7 @@ def bake(
                 deepcache=approximations.deepcache_interval > 1,
                 progress=progress,
             )
+            _convert_encoder(tiny_decoder or model.folder / "vae", folder, traits.precision, inferred.limits, progress)
         # 3. The manifest.
         facts = provenance.complete(model, name, revision, license, origin, tiny_entry, files)
         provenance.write_notice(facts, model, folder)
@@ -194,6 +206,14 @@ def bake(
 
 def _folder_of(decoder: str | Path) -> Path | None:
     return None if decoder == "full" else Path(decoder)
+
+
+def _convert_encoder(autoencoder: Path, folder: Path, precision: str, limits: Limits, progress: Progress) -> None:
+    """Convert the autoencoder's other half, if requests may have start images."""
+    if limits.image != "unsupported":
+        from lambdiff.bake import image_encoder  # imports torch
+
+        image_encoder.convert(autoencoder, folder, precision=precision, progress=progress)
 
 
 def _prepare(model: Source, added: Additions, scratch: Path, pipeline: PipelineConfig, progress: Progress) -> Source:

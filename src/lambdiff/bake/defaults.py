@@ -18,7 +18,7 @@ from lambdiff.bake.parameters import DefaultOverrides
 from lambdiff.bake.pipeline_folder import PipelineConfig
 from lambdiff.bake.scheduler_config import SchedulerConfig
 from lambdiff.engine import schedulers
-from lambdiff.protocol.contract import MAX_SIZE, MIN_SIZE, Defaults, Limits
+from lambdiff.protocol.contract import MAX_SIZE, MIN_SIZE, Defaults, Limits, PictureUse
 
 _STEPS: Final = 25
 _GUIDANCE_SCALE: Final = 7.5
@@ -55,6 +55,7 @@ def choose(
     native_size: tuple[int, int] | None,
     overrides: DefaultOverrides,
     vocabulary: Collection[str] = (),
+    pictures: PictureUse = "unsupported",
 ) -> InferredDefaults:
     """Return the catalogue's defaults, or those that the model's own files suggest, with the caller's overrides.
 
@@ -65,12 +66,13 @@ def choose(
         native_size: (width, height) in pixels of a model that can only generate one size.
         overrides: the caller's values.
         vocabulary: the words that the model knows; empty if unknown.
+        pictures: whether requests may have a start image and a mask.
 
     Raises:
         InvalidRequest: the model does not support the values.
     """
     syntaxes = families.prompt_syntaxes(pipeline.pipeline_class, vocabulary)
-    limits = Limits(schedulers=scheduler.supported, prompt_syntaxes=syntaxes)
+    limits = Limits(schedulers=scheduler.supported, prompt_syntaxes=syntaxes, image=pictures, mask=pictures)
     overrides = {"prompt_syntax": syntaxes[-1], **overrides}
     inferred = _of_entry(entry, overrides) if entry else _infer(pipeline, scheduler, native_size, overrides)
     generation = inferred.defaults.sample_request("a cat in a top hat", limits).resolve(inferred.defaults)

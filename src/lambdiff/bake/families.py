@@ -21,7 +21,8 @@ ENGINES: Final[dict[str, tuple[EngineName, ...]]] = {
     "LatentConsistencyModelPipeline": ("openvino", "diffusers"),
     "StableDiffusionXLPipeline": ("openvino", "diffusers"),
 }
-"""diffusers' class of a pipeline -> the engines that run it. Other classes need more than a prompt, or have no UNet."""
+"""diffusers' class of a pipeline -> the engines that run it. Classes for image to image and inpainting have the same
+components, and count as these. Others need more than a prompt and pictures, or have no UNet."""
 
 _PROMPT_SYNTAXES: Final[dict[str, tuple[PromptSyntax, ...]]] = {
     "StableDiffusionPipeline": ("plain", "a1111"),
@@ -74,19 +75,19 @@ def check_engine(folder: Path, index: dict[str, Any], engine: EngineName) -> Non
     Raises:
         ModelError: it runs other classes only, or a component is missing or of another class.
     """
-    pipeline_class = str(index.get("_class_name"))
+    named, pipeline_class = index.get("_class_name"), pipeline_folder.text_to_image_class(index)
     engines = ENGINES.get(pipeline_class, ())
     if engine not in engines:
         others = f"Bake a text-to-image pipeline: {', '.join(ENGINES)}."
         fix = f'Pass `engine="{engines[0]}"`.' if engines else others
-        raise ModelError(f"{folder} is a {pipeline_class}, which the engine {engine} does not run.", fix=fix)
+        raise ModelError(f"{folder} is a {named}, which the engine {engine} does not run.", fix=fix)
     known = _COMPONENTS[pipeline_class]
     for component in (*known, *pipeline_folder.required_components(index)):
         found = pipeline_folder.component_class(index, component)
         if found is None or component not in known:
             which = "lacks" if found is None else "has"
             detail = f"{folder} {which} the component {component}"
-            raise ModelError(f"{detail}, unlike other {pipeline_class}s.", fix="Bake a complete text-to-image model.")
+            raise ModelError(f"{detail}, unlike other {named}s.", fix="Bake a complete text-to-image model.")
         if known[component] and found not in known[component]:
             raise ModelError(
                 f"The {component} of {folder} is a {found}, which is not supported.",

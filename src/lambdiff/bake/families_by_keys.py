@@ -59,7 +59,6 @@ _OTHER_INPUTS: Final = {
     5: "a depth-to-image checkpoint",
     7: "an upscaler's checkpoint",
     8: "an InstructPix2Pix checkpoint",
-    9: "an inpainting checkpoint",
 }
 
 
@@ -67,7 +66,8 @@ def recognize(file: SafetensorsFile) -> CheckpointFamily:
     """Return the family of a checkpoint.
 
     Raises:
-        ModelError: it is not a complete text-to-image checkpoint of a supported family; the message says what it is.
+        ModelError: it is not a complete checkpoint for text to image or inpainting of a supported family; the message
+            says what it is.
     """
     names = file.shapes
     if what := _other(names):
@@ -89,8 +89,8 @@ def recognize(file: SafetensorsFile) -> CheckpointFamily:
     channels = names.get(_FIRST_CONVOLUTION, (0, 4))[1]
     if channels in _OTHER_INPUTS:
         raise ModelError(
-            f"{file.path} is {_OTHER_INPUTS[channels]} of {NAMES[family]}, which needs more than a prompt.",
-            fix="Pass a text-to-image checkpoint.",
+            f"{file.path} is {_OTHER_INPUTS[channels]} of {NAMES[family]}, which needs other inputs.",
+            fix="Pass a checkpoint for text to image or inpainting.",
         )
     return family
 

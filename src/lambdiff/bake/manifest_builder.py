@@ -60,6 +60,7 @@ def build_manifest(
         inference_precision=choices.inference_precision,
         approximations=choices.approximations,
         guidance_embedding=pipeline.guidance_embedding,
+        inpainting=pipeline.inpainting,
         tiny_decoder=traits.tiny_decoder,
         sources=list(provenance.files),
         origin=list(provenance.origin),

@@ -95,6 +95,23 @@ class Decoder(nn.Module):  # type: ignore[misc]
         return self.model.decode(latents, return_dict=False)[0]
 
 
+class Encoder(nn.Module):  # type: ignore[misc]
+    """image (b, 3, factor * h, factor * w) in -1..1 -> (b, 2 * channels, h, w) or, if it is tiny, (b, channels, h, w).
+
+    The first half of the channels are the means of the latents, the second the logarithms of their variances. Without
+    such, they are the latents. Neither is multiplied by the scaling factor.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the latents' distribution, or the latents."""
+        (encoded,) = self.model.encode(image, return_dict=False)
+        return encoded if isinstance(encoded, Tensor) else encoded.parameters
+
+
 def load(model_class: Any, folder: Path) -> Any:
     """Load a diffusers or transformers model in f32, with every parameter read from the folder's safetensors.
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal, TypedDict, cast
 
+from lambdiff.bake.pipeline_folder import PipelineConfig
 from lambdiff.engine.manifest import Approximations, EngineName
 from lambdiff.errors import InvalidRequest, MissingExtra, ModelError
-from lambdiff.protocol.contract import Defaults, PromptSyntax, SchedulerName, SigmaSchedule
+from lambdiff.protocol.contract import Defaults, PictureUse, PromptSyntax, SchedulerName, SigmaSchedule
 from lambdiff.protocol.validation import raise_for, validate_fields
 
 StoragePrecision = Literal["f32", "f16", "int8", "w8a8"]
@@ -118,6 +119,21 @@ def check_unconverted(
         raise ModelError(
             "The diffusers engine keeps the files as they are.", fix="Leave out `precision=` and `decoder=`."
         )
+
+
+def choose_pictures(image_to_image: bool | None, pipeline: PipelineConfig) -> PictureUse:
+    """Return whether requests may, or must, have a start image and a mask.
+
+    Raises:
+        InvalidRequest: the caller does not want them, and the model needs them.
+    """
+    if not pipeline.inpainting:
+        return "unsupported" if image_to_image is False else "optional"
+    if image_to_image is False:
+        raise InvalidRequest(
+            "The model is one for inpainting, which needs a start image.", fix="Leave out `image_to_image=False`."
+        )
+    return "required"
 
 
 def choose_static_shapes(

@@ -136,7 +136,8 @@ class PartConverter:
         """
         latents = self._latents
         # The samples of one call are the same latents, see `graph_rewrites.share_guidance`.
-        sample = self.noise(1, latents.channels, 3 * latents.multiple, 5 * latents.multiple).repeat(2, 1, 1, 1)
+        channels = self._pipeline.unet.get("in_channels", latents.channels)
+        sample = self.noise(1, channels, 3 * latents.multiple, 5 * latents.multiple).repeat(2, 1, 1, 1)
         inputs = {
             "sample": sample,
             "timestep": torch.tensor([500.0]),

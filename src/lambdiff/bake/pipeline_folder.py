@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -38,8 +39,18 @@ class PipelineConfig:
 
     @property
     def pipeline_class(self) -> str:
-        """The name of diffusers' class."""
-        return str(self.index.get("_class_name"))
+        """The name of diffusers' class that generates from a prompt alone with the same components."""
+        return text_to_image_class(self.index)
+
+    @property
+    def inpainting_channels(self) -> int:
+        """The channels that a UNet for inpainting reads: latents, a mask, and the latents of what it keeps."""
+        return 2 * self.latents.channels + 1
+
+    @property
+    def inpainting(self) -> bool:
+        """Whether the UNet is one for inpainting."""
+        return bool(self.unet.get("in_channels") == self.inpainting_channels)
 
 
 @dataclass(frozen=True)
@@ -100,6 +111,16 @@ def _sample_size(unet: dict[str, Any], folder: Path) -> tuple[int, int]:
             return height, width
         case other:
             raise ModelError(f"The UNet of {folder} has the sample_size {other!r}.", fix=_FIX_DAMAGED)
+
+
+def text_to_image_class(index: dict[str, Any]) -> str:
+    """Return the class of a pipeline in its `model_index.json`; for image to image and inpainting, its counterpart.
+
+    Example:
+        >>> text_to_image_class({"_class_name": "StableDiffusionXLInpaintPipeline"})
+        'StableDiffusionXLPipeline'
+    """
+    return re.sub(r"(Img2Img|Inpaint)Pipeline$", "Pipeline", str(index.get("_class_name")))
 
 
 def component_class(index: dict[str, Any], component: str) -> str | None:

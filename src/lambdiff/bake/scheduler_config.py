@@ -130,7 +130,7 @@ def read(folder: Path, index: dict[str, Any]) -> SchedulerConfig:
     replaced = _replaced(config, class_name, name) + _replace_unstable(config, name)
     if named not in (class_name, "None"):
         replaced.append(f"The scheduler is {class_name}, as in model_index.json; scheduler_config.json says {named}.")
-    if index.get("_class_name") in _CORRECTED_PIPELINES:
+    if pipeline_folder.text_to_image_class(index) in _CORRECTED_PIPELINES:
         config |= {key: value for key, value in _CORRECTIONS.items() if key in config}
     found = SchedulerConfig(_diffusion(config, folder), name, _sigma_schedule(config, name), tuple(replaced))
     if name not in found.supported:

@@ -89,7 +89,10 @@ def check_unet(pipeline: PipelineConfig, folder: Path) -> None:
     channels = pipeline.latents.channels
     projected = config.get("encoder_hid_dim") is not None
     expectations = {
-        "in_channels": (channels, "the decoder reads latents with a different number of channels"),
+        "in_channels": (
+            pipeline.inpainting_channels if pipeline.inpainting else channels,
+            "the decoder reads latents with a different number of channels",
+        ),
         "out_channels": (channels, "the model does not generate images from text"),
         "encoder_hid_dim" if projected else "cross_attention_dim": (
             width,

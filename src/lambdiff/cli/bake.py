@@ -111,6 +111,11 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
     help="What the UNet of a one-file checkpoint predicts, if the file does not say: the noise (epsilon) or v.",
 )
 @click.option(
+    "--image-to-image/--no-image-to-image",
+    default=None,
+    help="Whether requests may have a start image and a mask, for which an image encoder is added.  [default: yes]",
+)
+@click.option(
     "--lora",
     "loras",
     multiple=True,
@@ -154,6 +159,7 @@ def bake(
     sigma_schedule: SigmaSchedule | None,
     prompt_syntax: PromptSyntax | None,
     prediction: Prediction | None,
+    image_to_image: bool | None,
     loras: tuple[LoraFile, ...],
     embeddings: tuple[EmbeddingFile, ...],
     revision: str | None,
@@ -201,6 +207,7 @@ def bake(
         inference_precision=inference_precision,
         defaults=cast(DefaultOverrides, {key: value for key, value in given.items() if value is not None}),
         prediction=prediction,
+        image_to_image=image_to_image,
         loras=loras,
         embeddings=embeddings,
         revision=revision,

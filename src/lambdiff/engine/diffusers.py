@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
+import diffusers
 import msgspec
 import numpy as np
 import torch
@@ -28,22 +29,25 @@ from diffusers import (
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    LatentConsistencyModelPipeline,
     LCMScheduler,
     PNDMScheduler,
     TCDScheduler,
     UniPCMultistepScheduler,
 )
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
 from transformers.utils import logging as transformers_logging
 
 from lambdiff import forks
-from lambdiff.engine import cpu, guidance, latents, schedulers
+from lambdiff.engine import cpu, guidance, latents, schedulers, start_image
 from lambdiff.engine.base import LOADING, EngineOutput, first_line, report_step
 from lambdiff.engine.finishing import finish
 from lambdiff.engine.manifest import Diffusion, Manifest
 from lambdiff.engine.native_library import NativeLibrary
 from lambdiff.engine.pixels import to_pixels
+from lambdiff.engine.start_image import StartImage
 from lambdiff.engine.tokenizer import Piece, PromptTokenizer
 from lambdiff.errors import ModelError
 from lambdiff.protocol.contract import Generation, OnStep, SchedulerName, SigmaSchedule
@@ -52,6 +56,10 @@ _NOT_LOADED: Final = ("safety_checker", "feature_extractor", "image_encoder")
 
 
 _torch: Final = NativeLibrary("PyTorch")
+
+
+Task = Literal["text", "image", "mask"]
+"""What an image is generated from, besides the prompt: nothing, a start image, or a start image with a mask."""
 
 
 class _Reference(NamedTuple):
@@ -125,28 +133,43 @@ def make_scheduler(name: SchedulerName, diffusion: Diffusion, sigma_schedule: Si
     return reference.scheduler(**{key: value for key, value in settings.items() if key in accepted})
 
 
+Noise = Callable[[tuple[int, ...]], NDArray[np.float32]]
+"""Returns the noise of a shape."""
+
+
 @contextlib.contextmanager
-def seeded_steps(scheduler: Any, noise: latents.StepNoise) -> Iterator[None]:
+def seeded_steps(scheduler: Any, noise: latents.StepNoise, first: int = 0) -> Iterator[None]:
     """Let diffusers' scheduler add the same noise at each step as ours, instead of torch's.
 
     A scheduler that adds noise does so from its first step on, once a step.
+
+    Args:
+        scheduler: diffusers' scheduler.
+        noise: the request's noise of each step.
+        first: the number of the first step that runs.
     """
-    module: Any = sys.modules[type(scheduler).__module__]
-    original = getattr(module, "randn_tensor", None)
-    steps = itertools.count()
-
-    def next_noise(shape: Any, **_: Any) -> torch.Tensor:
-        return torch.from_numpy(noise(next(steps), tuple(shape)))
-
-    if original is None:  # the scheduler adds no noise
+    steps = itertools.count(first)
+    with _seeded({type(scheduler): lambda shape: noise(next(steps), shape)}):
         yield
-        return
+
+
+@contextlib.contextmanager
+def _seeded(noises: Mapping[type, Noise]) -> Iterator[None]:
+    """Let the modules of some of diffusers' classes draw these noises instead of torch's, if they draw any."""
+
+    def replacement(noise: Noise) -> Callable[..., torch.Tensor]:
+        return lambda shape, *_, dtype=None, **__: torch.from_numpy(noise(tuple(shape))).to(dtype or torch.float32)
+
+    modules: dict[Any, Noise] = {sys.modules[kind.__module__]: noise for kind, noise in noises.items()}
+    originals = {module: module.randn_tensor for module in modules if hasattr(module, "randn_tensor")}
     with _RANDOM_NUMBERS:
-        module.randn_tensor = next_noise
         try:
+            for module in originals:
+                module.randn_tensor = replacement(modules[module])
             yield
         finally:
-            module.randn_tensor = original
+            for module, original in originals.items():
+                module.randn_tensor = original
 
 
 class DiffusersEngine:
@@ -207,6 +230,7 @@ class DiffusersEngine:
             pipeline.to(torch.bfloat16 if self.precision == "bf16" else torch.float32)
             pipeline.set_progress_bar_config(disable=True)
             self._texts = self._read_texts(pipeline)
+            self._pipelines: dict[Task, Any] = {}
             self._pipeline = pipeline
 
     def generate(self, generation: Generation, on_step: OnStep | None = None) -> EngineOutput:
@@ -218,11 +242,10 @@ class DiffusersEngine:
     def _generate(self, generation: Generation, on_step: OnStep | None) -> EngineOutput:
         # 1. Noise and schedule. Our own scheduler rejects what diffusers' cannot run, and knows the number of calls.
         diffusion = self.manifest.diffusion
-        calls = len(schedulers.for_request(generation, diffusion).timesteps)
-        sample = latents.initial_latents(generation, self.manifest)
-        self._pipeline.scheduler = make_scheduler(generation.scheduler, diffusion, generation.sigma_schedule)
+        calls = len(schedulers.for_request(generation, diffusion).remaining)
+        start = start_image.prepare(generation, self.manifest)
         guided = guidance.is_guided(generation, self.manifest)
-        warnings = self._texts[0].tokenizer.warnings_for(generation, guided=guided)
+        warnings = self._texts[0].tokenizer.warnings_for(generation, guided=guided) + (start.warnings if start else [])
         # 2. Encode, denoise and decode, which a pipeline does in one call.
         times = [time.perf_counter()]
 
@@ -231,32 +254,59 @@ class DiffusersEngine:
             report_step(on_step, index + 1, calls)
             return values
 
-        pixels = self._run_pipeline(generation, sample, guided=guided, after_step=after_step)
+        pixels = self._run_pipeline(generation, start, guided=guided, after_step=after_step)
         # The pipeline does not report when encoding ends, so encoding counts as denoising.
         timings = {"denoise": times[-1] - times[0], "decode": time.perf_counter() - times[-1]}
         # 3. Finish: pixels get the requested size.
         return finish(pixels, generation, self.manifest, timings=timings, warnings=warnings)
 
     def _run_pipeline(
-        self, generation: Generation, sample: NDArray[np.float32], *, guided: bool, after_step: Callable[..., Any]
+        self, generation: Generation, start: StartImage | None, *, guided: bool, after_step: Callable[..., Any]
     ) -> NDArray[np.uint8]:
+        task: Task = "text" if start is None else "image" if start.mask is None else "mask"
+        pipeline = self._pipeline_for(task)
+        pipeline.scheduler = make_scheduler(generation.scheduler, self.manifest.diffusion, generation.sigma_schedule)
         width, height = latents.generated_size(generation, self.manifest)
+        sample = latents.initial_latents(generation, self.manifest)
         arguments: dict[str, Any] = {
             **self._prompts(generation, guided=guided),
+            **(
+                _start_arguments(start, generation)
+                if start
+                else {"latents": torch.from_numpy(sample).to(self._pipeline.dtype)}
+            ),
             "num_inference_steps": generation.num_inference_steps,
             "guidance_scale": generation.guidance_scale,
             "width": width,
             "height": height,
-            "latents": torch.from_numpy(sample).to(self._pipeline.dtype),
             "output_type": "pt",
             "callback_on_step_end": after_step,
         }
         if generation.scheduler == "tcd":
             arguments["eta"] = self.manifest.diffusion.eta
-        accepted = inspect.signature(self._pipeline.__call__).parameters
-        with seeded_steps(self._pipeline.scheduler, latents.step_noise(generation.seed)):
-            images = self._pipeline(**{name: value for name, value in arguments.items() if name in accepted}).images
+        accepted = inspect.signature(pipeline.__call__).parameters
+        steps = itertools.count(generation.num_inference_steps - generation.steps)
+        step_noise = latents.step_noise(generation.seed)
+        noises: dict[type, Noise] = {
+            type(pipeline): lambda _: sample,
+            DiagonalGaussianDistribution: lambda shape: latents.posterior_noise(generation.seed, shape),
+            type(pipeline.scheduler): lambda shape: step_noise(next(steps), shape),
+        }
+        with _seeded(noises):
+            images = pipeline(**{name: value for name, value in arguments.items() if name in accepted}).images
         return to_pixels(images.float().numpy() * 2 - 1)
+
+    def _pipeline_for(self, task: Task) -> Any:
+        """Return the folder's components as the pipeline for a task."""
+        if task not in self._pipelines:
+            pipeline_class = _task_class(type(self._pipeline), task)
+            # Not `from_pipe`, which refuses a tiny autoencoder.
+            parts = {**self._pipeline.config, **self._pipeline.components}
+            accepted = inspect.signature(pipeline_class.__init__).parameters
+            pipeline = pipeline_class(**{name: part for name, part in parts.items() if name in accepted})
+            pipeline.set_progress_bar_config(disable=True)
+            self._pipelines[task] = pipeline
+        return self._pipelines[task]
 
     def _prompts(self, generation: Generation, *, guided: bool) -> dict[str, Any]:
         """Return the pipeline's arguments for the prompts: embeddings, or texts where these give the same."""
@@ -311,3 +361,17 @@ class DiffusersEngine:
             pad_id=tokenizer.pad_token_id,
             vocabulary=self.manifest.text.vocabulary,
         )
+
+
+def _task_class(pipeline_class: type, task: Task) -> Any:
+    """Return the class of a pipeline for another task with the same components."""
+    if task == "text" and "LatentConsistency" in pipeline_class.__name__:
+        return LatentConsistencyModelPipeline
+    name = "StableDiffusionXL" if "XL" in pipeline_class.__name__ else "StableDiffusion"
+    return getattr(diffusers, name + {"text": "Pipeline", "image": "Img2ImgPipeline", "mask": "InpaintPipeline"}[task])
+
+
+def _start_arguments(start: StartImage, generation: Generation) -> dict[str, Any]:
+    """Return a pipeline's arguments for a start image; its noise is drawn, see `_seeded`."""
+    arguments = {"image": torch.from_numpy((start.pixels + 1) / 2), "strength": generation.strength}
+    return arguments if start.mask is None else arguments | {"mask_image": torch.from_numpy(start.mask)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from lambdiff.engine.manifest import Manifest
     from lambdiff.protocol.contract import Generation
 
+_POSTERIOR: Final = 2**32
+"""The stream of a start image's noise, beyond those of all steps."""
 StepNoise = Callable[[int, tuple[int, ...]], "NDArray[np.float32]"]
 """Returns the standard normal noise of one call of the model: takes the call's number, counted from 0, and a shape."""
 
@@ -31,6 +33,11 @@ def step_noise(seed: int) -> StepNoise:
         return _philox(seed, step + 1).standard_normal(shape, dtype=np.float32)
 
     return noise
+
+
+def posterior_noise(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return the noise that turns an encoder's distribution into the latents of a start image."""
+    return _philox(seed, _POSTERIOR).standard_normal(shape, dtype=np.float32)
 
 
 def generated_size(generation: Generation, manifest: Manifest) -> tuple[int, int]:

@@ -184,6 +184,8 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     guidance_embedding: int | None = None
     """The width of the UNet's embedding of the guidance scale (`time_cond_proj_dim`). Models that have one need no
     unconditional pass."""
+    inpainting: bool = False
+    """Whether the UNet also reads a mask and the latents of what it keeps: 9 channels instead of 4."""
     tiny_decoder: bool = False
     """Whether `decoder` belongs to a tiny autoencoder: faster than the model's own, and slightly softer."""
     sources: list[SourceFile] = []

@@ -4,14 +4,18 @@ A model folder contains the parts of its family (see `pipelines/`) and a decoder
 
     decoder        latents (b, channels, h, w)        -> (b, 3, factor * h, factor * w) in -1..1
 
+and for start images, if the manifest's limits allow them, an encoder; see `start_image.py`. It is compiled when it is
+first used, so it does not delay the start.
+
 Batch, height and width are dynamic in the files. `runtime.py` compiles them with static or dynamic shapes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -20,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambdiff import forks
-from lambdiff.engine import cpu, latents
+from lambdiff.engine import cpu, latents, start_image
 from lambdiff.engine.base import COMPILING, LOADING, EngineOutput, first_line
 from lambdiff.engine.core import never_free
 from lambdiff.engine.finishing import finish
@@ -34,6 +38,7 @@ from lambdiff.errors import LambdiffError, ModelError
 from lambdiff.protocol.contract import GenerateRequest, Generation, OnStep
 
 _DECODER: Final = "decoder"
+ENCODER: Final = "encoder"
 
 
 class OpenVinoEngine:
@@ -148,7 +153,7 @@ class OpenVinoEngine:
         with ThreadPoolExecutor(1) as pool:
             loading = pool.submit(pipeline.load)
             runtime.load(
-                [*pipeline.parts, Part(_DECODER)],
+                [*pipeline.parts, Part(_DECODER), *self._optional_parts()],
                 default_shapes,
                 # Not a bound method: in a reference cycle, weights would stay in memory after the engine is dropped.
                 is_static=functools.partial(_is_static, self.manifest, default_shapes),
@@ -156,18 +161,26 @@ class OpenVinoEngine:
             loading.result()
         return runtime, pipeline
 
+    def _optional_parts(self) -> list[Part]:
+        return [] if self.manifest.limits.image == "unsupported" else [Part(ENCODER)]
+
     def _default_shapes(self, pipeline: Pipeline) -> dict[str, Collection[Shape]]:
         """Return, by part, the shapes of a request with the model's defaults."""
         generation = GenerateRequest(prompt="a cat").resolve(self.manifest.defaults)
-        return {**pipeline.shapes(generation), _DECODER: [self._decoder_shape(generation)]}
+        return {**pipeline.shapes(generation), _DECODER: [self._latents_shape(generation)]}
 
     def _generate(
         self, runtime: Runtime, pipeline: Pipeline, generation: Generation, on_step: OnStep | None
     ) -> EngineOutput:
         timings: dict[str, float] = {}
-        # 1. Encode: the prompts become inputs of the denoiser.
+        # 1. Encode: the prompts, and a start image, become inputs of the denoiser.
         with timed(timings, "encode"):
             conditioning = pipeline.encode(generation)
+            if start := start_image.prepare(generation, self.manifest):
+                encoded = start_image.encode(start, self._encoder(runtime, generation), generation, self.manifest)
+                warnings = [*conditioning.warnings, *start.warnings]
+                conditioning = dataclasses.replace(conditioning, start=encoded, warnings=warnings)
+                self._make_room(runtime, ENCODER)
         # 2. Denoise: seeded noise becomes latents.
         with timed(timings, "denoise"):
             denoised = pipeline.denoise(generation, conditioning, on_step)
@@ -179,13 +192,25 @@ class OpenVinoEngine:
         # 4. Finish: pixels get the requested size.
         return finish(pixels, generation, self.manifest, timings=timings, warnings=conditioning.warnings)
 
+    def _encoder(self, runtime: Runtime, generation: Generation) -> Callable[[Array], Array]:
+        """Return a function that encodes pixels of the size that the model generates."""
+        _, _, height, width = latents.latents_shape(generation, self.manifest)
+        factor = self.manifest.latents.factor
+        encode = runtime.serve(ENCODER, [Shape(1, height * factor, width * factor)])
+
+        def run(pixels: Array) -> Array:
+            (encoded,) = encode({"image": pixels})
+            return encoded
+
+        return run
+
     def _decode(self, runtime: Runtime, generation: Generation, denoised: Array) -> NDArray[np.uint8]:
-        decode = runtime.serve(_DECODER, [self._decoder_shape(generation)])
+        decode = runtime.serve(_DECODER, [self._latents_shape(generation)])
         scaled = (denoised / self.manifest.latents.scaling_factor).astype(np.float32)
         (decoded,) = decode({"latents": scaled})
         return to_pixels(decoded)
 
-    def _decoder_shape(self, generation: Generation) -> Shape:
+    def _latents_shape(self, generation: Generation) -> Shape:
         batch, _, height, width = latents.latents_shape(generation, self.manifest)
         return Shape(batch, height, width)
 
@@ -207,4 +232,4 @@ def _is_static(manifest: Manifest, default_shapes: dict[str, Collection[Shape]],
     """
     if not shape.height or manifest.native_size:
         return True
-    return manifest.static_shapes and shape in default_shapes[part]
+    return manifest.static_shapes and shape in default_shapes.get(part, ())

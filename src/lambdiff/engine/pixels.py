@@ -35,6 +35,18 @@ def crop(pixels: Pixels, width: int, height: int) -> Pixels:
     return np.ascontiguousarray(pixels[top : top + height, left : left + width])
 
 
+def native_area(native: tuple[int, int], requested: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the part of an image that a model's native image fills: (left, top, width, height).
+
+    Args:
+        native: (width, height) that the model generates.
+        requested: (width, height) of the image.
+    """
+    scale = min(requested[0] / native[0], requested[1] / native[1])
+    width, height = round(native[0] * scale), round(native[1] * scale)
+    return (requested[0] - width) // 2, (requested[1] - height) // 2, width, height
+
+
 def resize(pixels: Pixels, width: int, height: int) -> tuple[Pixels, list[str]]:
     """Resize an image from a model's native size to the requested one, and describe the change.
 
@@ -49,18 +61,13 @@ def resize(pixels: Pixels, width: int, height: int) -> tuple[Pixels, list[str]]:
     native_height, native_width = pixels.shape[:2]
     if (native_width, native_height) == (width, height):
         return pixels, []
-    scale = min(width / native_width, height / native_height)
-    inner_width, inner_height = round(native_width * scale), round(native_height * scale)
+    left, top, inner_width, inner_height = native_area((native_width, native_height), (width, height))
     resized = Image.fromarray(pixels).resize((inner_width, inner_height), Image.Resampling.LANCZOS)
-    extra_width, extra_height = width - inner_width, height - inner_height
-    padding = (
-        (extra_height // 2, extra_height - extra_height // 2),
-        (extra_width // 2, extra_width - extra_width // 2),
-        (0, 0),
-    )
-    verb = "upsampled" if scale > 1 else "downsampled"
-    changes = [f"{verb} to {inner_width}x{inner_height}"] if scale != 1 else []
-    if extra_width or extra_height:
+    padding = ((top, height - inner_height - top), (left, width - inner_width - left), (0, 0))
+    verb = "upsampled" if inner_width * inner_height > native_width * native_height else "downsampled"
+    is_resized = (inner_width, inner_height) != (native_width, native_height)
+    changes = [f"{verb} to {inner_width}x{inner_height}"] if is_resized else []
+    if (inner_width, inner_height) != (width, height):
         changes.append(f"padded at its edges to {width}x{height}")
     warning = f"The image was generated at {native_width}x{native_height} and {' and '.join(changes)}."
     return np.pad(np.asarray(resized), padding, mode="edge"), [warning]

@@ -71,4 +71,5 @@ def _chunks(model_dir: Path) -> Iterator[tuple[Path, int]]:
 def _files(model_dir: Path) -> Iterator[Path]:
     for pattern in LIBRARIES:
         yield from sorted(PACKAGES.glob(pattern))
-    yield from sorted(path for path in model_dir.rglob("*") if path.is_file())
+    # The encoder is compiled when a request has a start image.
+    yield from sorted(path for path in model_dir.rglob("*") if path.is_file() and path.stem != "encoder")

@@ -29,9 +29,13 @@ _MAX_HEADER = 200
 
 
 def encode_image(output: EngineOutput, generation: Generation, engine: Engine) -> bytes:
-    """Encode the pixels in the requested format, with the parameters and what has computed them as metadata."""
+    """Encode the pixels in the requested format, with the parameters and what has computed them as metadata.
+
+    What a mask keeps has the start image's pixels.
+    """
     from PIL import Image
 
+    from lambdiff.engine import start_image
     from lambdiff.protocol import metadata
 
     recorded = metadata.ImageMetadata.of(
@@ -41,7 +45,8 @@ def encode_image(output: EngineOutput, generation: Generation, engine: Engine) -
         precision=engine.precision,
         threads=engine.threads,
     )
-    return metadata.encode(Image.fromarray(output.pixels), recorded)
+    pixels = start_image.restore_outside(output.pixels, generation)
+    return metadata.encode(Image.fromarray(pixels), recorded)
 
 
 def image_response(

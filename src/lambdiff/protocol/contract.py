@@ -311,10 +311,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if generation.prompt_syntax not in self.prompt_syntaxes:
             supported = " or ".join(self.prompt_syntaxes)
             problems.append(("prompt_syntax", f"must be {supported} with this model, not {generation.prompt_syntax}"))
-        steps = generation.num_inference_steps
-        if generation.steps == 0:
-            problems.append(("strength", f"leaves none of the {steps} steps; {_least(steps)} would leave one"))
-        raise_for(problems)
+        raise_for([*problems, *strength_problems(generation)])
 
 
 class Generation(Struct, frozen=True, kw_only=True):
@@ -370,9 +367,13 @@ class Generation(Struct, frozen=True, kw_only=True):
         return self.guidance_scale > 1
 
 
-def _least(steps: int) -> float:
-    """Return a strength at which one step runs, with few digits."""
-    return math.ceil(10_000 / steps) / 10_000
+def strength_problems(generation: Generation) -> list[tuple[str, str]]:
+    """Return a problem if the strength leaves no step, and a strength with few digits that leaves one."""
+    steps = generation.num_inference_steps
+    if generation.steps > 0:
+        return []
+    least = math.ceil(10_000 / steps) / 10_000
+    return [("strength", f"leaves none of the {steps} steps; {least:g} would leave one")]
 
 
 def _repr_items(struct: Struct) -> list[tuple[str, Any]]:

@@ -19,7 +19,7 @@ def test_baking_for_openvino_gives_a_complete_folder():
     folder = tiny_pipeline.baked(precision="f32")
     manifest = manifests.verify(folder)
     assert {file.path for file in manifest.files} == {
-        *(f"{part}.{kind}" for part in ("text_encoder", "unet", "decoder") for kind in ("xml", "bin")),
+        *(f"{part}.{kind}" for part in ("text_encoder", "unet", "decoder", "encoder") for kind in ("xml", "bin")),
         "tokenizer.json",
         "NOTICE.txt",
     }
@@ -78,7 +78,7 @@ def test_int8_weights_and_a_tiny_decoder(source, tmp_path):
     ]
     assert sizes[0] < 0.3 * sizes[1]
     assert (manifest.precision, manifest.tiny_decoder, manifest.latents.scaling_factor) == ("int8", True, 1.0)
-    assert sum("relative error" in line for line in messages) == 3
+    assert sum("relative error" in line for line in messages) == 4
     with pytest.raises(ModelError, match="is missing"):
         bake(source, tmp_path / "other", decoder=str(tmp_path / "missing"))
 

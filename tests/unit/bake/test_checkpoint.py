@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lambdiff.bake import checkpoint, clip_tokenizer, families_by_keys
+from lambdiff.bake import checkpoint, clip_tokenizer, families_by_keys, parameters, pipeline_folder, text_models
 from lambdiff.bake.bake import bake
 from lambdiff.engine import manifest as manifests
 from lambdiff.errors import InvalidRequest, LambdiffError, ModelError
@@ -162,7 +162,6 @@ MIDDLE = "model.diffusion_model.middle_block.1.norm.weight"
         ("sd1", only("cond_stage_model.transformer."), "contains a text encoder alone"),
         ("sd1", only("model.diffusion_model.", "model_ema."), "only the averaged (EMA) weights"),
         ("sdxl", only("conditioner.embedders.1.", "conditioner.embedders.0."), "refiner"),
-        ("sd1", lambda t: t | {FIRST: torch.zeros(32, 9, 3, 3)}, "an inpainting checkpoint of Stable Diffusion 1"),
         ("sd1", lambda t: t | {FIRST: torch.zeros(32, 8, 3, 3)}, "an InstructPix2Pix checkpoint"),
         ("sd2", lambda t: t | {FIRST: torch.zeros(32, 5, 3, 3)}, "a depth-to-image checkpoint"),
         ("sd1", plus(control_model__time_embed__0__weight=(1,)), "a ControlNet"),
@@ -186,6 +185,23 @@ def test_what_is_no_complete_model_is_named(family: str, change: Any, message: s
         checkpoint.read(file, "epsilon" if family == "sd2" else None)
     assert message in str(caught.value)
     assert caught.value.fix
+
+
+@pytest.mark.parametrize("family", ["sd1", "sd2"])
+def test_checkpoints_for_inpainting_are_read(family: str, tensors, tmp_path: Path) -> None:
+    """A UNet that reads a mask and a masked image is one for inpainting, and bakes with the image encoder only."""
+    first = torch.zeros(32, 9, 3, 3)
+    first[:, :4] = tensors[family][FIRST]
+    file = original_layout.save(tensors[family] | {FIRST: first}, tmp_path / "model.safetensors")
+    read = checkpoint.read(file, "epsilon")
+    read.write_configuration(tmp_path / "folder")
+    read.write_weights(tmp_path / "folder", lambda _: None)
+    pipeline = pipeline_folder.read(tmp_path / "folder")
+    text_models.check_unet(pipeline, tmp_path / "folder")
+    assert pipeline.inpainting
+    assert parameters.choose_pictures(None, pipeline) == "required"
+    with pytest.raises(InvalidRequest, match="one for inpainting"):
+        parameters.choose_pictures(False, pipeline)
 
 
 def test_a_text_encoder_with_another_vocabulary_is_refused(tensors, tmp_path: Path) -> None:

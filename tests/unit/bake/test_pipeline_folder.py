@@ -92,9 +92,8 @@ def test_a_native_size_must_fit_the_latents(source: Path) -> None:
     ("pipeline_class", "engine", "fix"),
     [
         ("OnlyForDiffusersPipeline", "openvino", '`engine="diffusers"`'),
-        ("StableDiffusionInpaintPipeline", "openvino", "text-to-image"),
-        ("StableDiffusionInpaintPipeline", "diffusers", "text-to-image"),
-        ("StableDiffusionImg2ImgPipeline", "diffusers", "text-to-image"),
+        ("StableDiffusionInstructPix2PixPipeline", "openvino", "text-to-image"),
+        ("StableDiffusionDepth2ImgPipeline", "diffusers", "text-to-image"),
         ("StableDiffusionControlNetPipeline", "openvino", "text-to-image"),
         ("FluxPipeline", "diffusers", "text-to-image"),
         ("None", "openvino", "text-to-image"),
@@ -127,6 +126,15 @@ def index_of(pipeline_class: str, **changes: object) -> dict[str, object]:
         index["text_encoder_2"] = ["transformers", "CLIPTextModelWithProjection"]
         index["tokenizer_2"] = ["transformers", "CLIPTokenizer"]
     return index | changes
+
+
+@pytest.mark.parametrize("pipeline_class", ["StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"])
+def test_pipelines_with_pictures_count_as_text_to_image(pipeline_class: str) -> None:
+    """The classes for image to image and inpainting are accepted if their components are the usual ones."""
+    for engine in families.ENGINES["StableDiffusionPipeline"]:
+        families.check_engine(Path("model"), index_of(pipeline_class), engine)
+        with pytest.raises(ModelError, match=f"unlike other {pipeline_class}s"):
+            families.check_engine(Path("model"), index_of(pipeline_class, controlnet=["diffusers", "X"]), engine)
 
 
 @pytest.mark.parametrize("pipeline_class", families.ENGINES)

@@ -176,3 +176,39 @@ def test_step_noise_depends_on_seed_and_step_only():
     assert abs(np.corrcoef(later.ravel(), earlier.ravel())[0, 1]) < 0.05
     assert (later != step_noise(8)(5, (1, 4, 64, 64))).all()
     assert later.std() == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("sigma_schedule", ["normal", "karras"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_late_start_agrees_with_diffusers(name, sigma_schedule):
+    """From any step on, timesteps, noise that is added to a start image, and samples agree with diffusers."""
+    if sigma_schedule != "normal" and name not in SIGMA_SCHEDULED:
+        return
+    diffusion, rng = Diffusion(), np.random.default_rng(7)
+    start, noise = rng.standard_normal((2, 1, 4, 6, 9))
+    arguments = {"eta": 0.0} if name == "tcd" else {}
+    for steps, skipped in ((8, 0), (8, 1), (8, 5), (8, 7), (1, 0), (20, 9)):
+        theirs = make_scheduler(name, diffusion, sigma_schedule)
+        theirs.set_timesteps(steps)
+        timesteps = theirs.timesteps[skipped * theirs.order :]
+        if hasattr(theirs, "set_begin_index"):
+            theirs.set_begin_index(skipped * theirs.order)
+        ours = schedulers.make(name, diffusion, steps, step_noise(5), sigma_schedule)
+        ours.skip(skipped)
+        np.testing.assert_allclose(ours.remaining, timesteps.numpy(), rtol=1e-5, atol=2e-3)
+        sample = ours.add_noise(start, noise)
+        expected = theirs.add_noise(torch.from_numpy(start), torch.from_numpy(noise), timesteps[:1])
+        assert_close(sample, expected)
+        with seeded_steps(theirs, step_noise(5), skipped):
+            for index, timestep in enumerate(timesteps):
+                output = rng.standard_normal(sample.shape)
+                assert_close(ours.scale_model_input(sample), theirs.scale_model_input(expected, timestep))
+                sample = ours.step(output, sample)
+                expected = theirs.step(torch.from_numpy(output), timestep, expected, **arguments).prev_sample
+                assert_close(sample, expected)
+                if index + 1 < len(timesteps):  # as inpainting does after each step
+                    noised = theirs.add_noise(
+                        torch.from_numpy(start), torch.from_numpy(noise), timesteps[index + 1 : index + 2]
+                    )
+                    assert_close(ours.add_noise(start, noise), noised)
+        assert (ours.add_noise(start, noise) == start).all()

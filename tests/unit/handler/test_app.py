@@ -375,3 +375,26 @@ def test_a_model_may_need_pictures() -> None:
     assert [error["field"] for error in problem(post(app))["errors"]] == ["image", "mask"]
     body = with_picture(Image.new("RGB", (64, 64)))
     assert post(app, body | {"mask": body["image"]}).status == 200
+
+
+def test_pixels_outside_of_the_mask_stay() -> None:
+    """What is black in the mask has the start image's pixels, and gray blends both images."""
+    start = Image.effect_noise((64, 64), 64).convert("RGB")
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, 20:40], mask[:, 40:] = 51, 255
+    body = with_picture(start, seed=7) | {"mask": with_picture(Image.fromarray(mask))["image"]}
+    response = post(App(lambda: StubEngine(manifest=WITH_PICTURES)), body)
+    pixels = np.asarray(Image.open(io.BytesIO(response.body))).astype(int)
+    original, generated = np.asarray(start).astype(int), pattern(7, 64, 64).astype(int)
+    assert (pixels[:, :20] == original[:, :20]).all()
+    assert (pixels[:, 40:] == generated[:, 40:]).all()
+    blended = 0.8 * original + 0.2 * generated
+    assert np.abs(pixels - blended)[:, 20:40].max() <= 1
+
+
+def test_models_that_need_pictures_warm_up() -> None:
+    """A warm-up has the pictures that the model needs, in the default size."""
+    limits = msgspec.structs.replace(MANIFEST.limits, image="required", mask="required")
+    engine = StubEngine(manifest=msgspec.structs.replace(MANIFEST, limits=limits))
+    App(lambda: engine).warm_up()
+    assert engine.calls == 1

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lambdiff.engine.manifest import Manifest
 from lambdiff.engine.runtime import Part, Runtime, Shape
+from lambdiff.engine.start_image import StartLatents
 from lambdiff.protocol.contract import Generation, OnStep
 
 Array = NDArray[np.float32]
@@ -26,11 +27,13 @@ class Conditioning:
             it belongs to the negative prompt.
         guided: whether there is an unconditional pass.
         warnings: messages for the caller about what the model will not read or follow.
+        start: the start image, which the engine adds if the request has one.
     """
 
     inputs: Mapping[str, Array]
     guided: bool
     warnings: list[str] = field(default_factory=list)
+    start: StartLatents | None = None
 
     def batch(self, size: int) -> dict[str, Any]:
         """Return the inputs of a call with `size` samples: 2 with an unconditional pass, 1 without."""
@@ -66,7 +69,9 @@ class Pipeline(Protocol):
         """Turn the prompts into inputs of the denoiser."""
 
     def denoise(self, generation: Generation, conditioning: Conditioning, on_step: OnStep | None) -> Array:
-        """Turn seeded noise into clean latents of shape `latents.latents_shape(generation, manifest)`.
+        """Turn seeded noise, on the start image if there is one, into clean latents.
+
+        Their shape is `latents.latents_shape(generation, manifest)`.
 
         Raises:
             Cancelled: `on_step` returned True.

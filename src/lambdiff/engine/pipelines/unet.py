@@ -1,4 +1,4 @@
-"""The denoising loop of families with a UNet: guidance, limited guidance intervals and DeepCache.
+"""The denoising loop of families with a UNet: guidance, limited guidance intervals, DeepCache and start images.
 
     unet           sample (b, channels, h, w), timestep (1,), and the conditioning's inputs   -> (b, channels, h, w)
 
@@ -60,7 +60,7 @@ class UNetDenoiser:
 
     def warnings(self, generation: Generation) -> list[str]:
         """Warn if the guidance interval contains none of a guided request's steps."""
-        steps = generation.num_inference_steps
+        steps = generation.steps
         guides = self._manifest.approximations.guides
         if not guidance.is_guided(generation, self._manifest) or any(guides(step, steps) for step in range(steps)):
             return []
@@ -68,21 +68,27 @@ class UNetDenoiser:
 
     def denoise(self, generation: Generation, conditioning: Conditioning, on_step: OnStep | None) -> Array:
         """See `Pipeline.denoise`."""
-        # 1. The schedule, and noise at its first level.
+        # 1. The schedule, and noise at its first level, on the start image if there is one.
         scheduler = schedulers.for_request(generation, self._manifest.diffusion)
-        sample = latents.initial_latents(generation, self._manifest) * np.float32(scheduler.init_noise_sigma)
+        noise, start = latents.initial_latents(generation, self._manifest), conditioning.start
+        sample = start.first_sample(scheduler, noise) if start else noise * np.float32(scheduler.init_noise_sigma)
         unet = self._unet(generation, conditioning)
-        calls = len(scheduler.timesteps)
-        for call, timestep in enumerate(scheduler.timesteps):
+        timesteps = scheduler.remaining
+        calls = len(timesteps)
+        for call, timestep in enumerate(timesteps):
             # 2. The model's prediction, with an unconditional pass if this call is guided.
             guided = conditioning.guided and self._manifest.approximations.guides(call, calls)
-            inputs = _inputs(scheduler.scale_model_input(sample), timestep, conditioning, batch=2 if guided else 1)
+            scaled = scheduler.scale_model_input(sample)
+            model_input = start.model_input(scaled) if start else scaled
+            inputs = _inputs(model_input, timestep, conditioning, batch=2 if guided else 1)
             output = unet(call, inputs)
             # 3. Guidance.
             if guided:
                 output = guidance.combine(output, generation.guidance_scale)
-            # 4. The next, less noisy sample.
+            # 4. The next, less noisy sample, and outside of a mask the start image.
             sample = scheduler.step(output, sample)
+            if start:
+                sample = start.keep_outside(scheduler, sample, noise)
             report_step(on_step, call + 1, calls)
         return sample
 

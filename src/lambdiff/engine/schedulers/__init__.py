@@ -21,6 +21,8 @@ from lambdiff.engine.schedulers.euler_ancestral import EulerAncestral
 from lambdiff.engine.schedulers.heun import Heun
 from lambdiff.engine.schedulers.pndm import PNDM
 from lambdiff.engine.schedulers.unipc import UniPC
+from lambdiff.protocol.contract import strength_problems
+from lambdiff.protocol.validation import raise_for
 
 if TYPE_CHECKING:
     from lambdiff.engine.manifest import Diffusion
@@ -30,22 +32,25 @@ __all__ = ["Scheduler", "for_request", "make"]
 
 
 def for_request(generation: Generation, diffusion: Diffusion) -> Scheduler:
-    """Return the sampler that a request asks for, with the noise of its seed.
+    """Return the sampler that a request asks for, with the noise of its seed, at the first step that runs.
 
     Args:
         generation: the request.
         diffusion: the noise process that the weights were trained with.
 
     Raises:
-        InvalidRequest: more steps than the teacher of LCM or TCD had.
+        InvalidRequest: more steps than the teacher of LCM or TCD had, or no step that the strength leaves.
     """
-    return make(
+    raise_for(strength_problems(generation))
+    scheduler = make(
         generation.scheduler,
         diffusion,
         generation.num_inference_steps,
         step_noise(generation.seed),
         generation.sigma_schedule,
     )
+    scheduler.skip(generation.num_inference_steps - generation.steps)
+    return scheduler
 
 
 def make(

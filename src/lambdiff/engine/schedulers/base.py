@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -44,6 +44,16 @@ class Scheduler(Protocol):
     init_noise_sigma: float
     """The factor that turns standard normal noise into the first sample."""
 
+    @property
+    def remaining(self) -> Array:
+        """Those of the timesteps that are still to come."""
+
+    def skip(self, steps: int) -> None:
+        """Leave out the first steps: the sample then begins with a start image at the noise level of the next one."""
+
+    def add_noise(self, sample: Array, noise: Array) -> Array:
+        """Return a clean sample with standard normal noise at the level of the next call; clean after the last."""
+
     def scale_model_input(self, sample: Array) -> Array:
         """Return the sample scaled as the model expects it at this step."""
 
@@ -65,9 +75,10 @@ class SchedulerBase:
 
     Attributes:
         alphas: the schedule's `alphas_cumprod`.
-        done: the number of finished calls.
+        done: the number of finished or skipped calls.
     """
 
+    CALLS_PER_STEP: ClassVar[int] = 1
     init_noise_sigma = 1.0
     timesteps: Array
 
@@ -77,6 +88,27 @@ class SchedulerBase:
         self.alphas = alphas_cumprod(diffusion)
         self.timesteps = np.round(spaced_timesteps(diffusion, steps))
         self.done = 0
+
+    @property
+    def remaining(self) -> Array:
+        """The timesteps that are still to come."""
+        return self.timesteps[self.done :]
+
+    def skip(self, steps: int) -> None:
+        """Leave out the first steps."""
+        self.done = steps * self.CALLS_PER_STEP
+
+    def add_noise(self, sample: Array, noise: Array) -> Array:
+        """Return a clean sample with noise at the level of the next call."""
+        if not len(self.remaining):
+            return sample
+        signal, deviation = self.noise_level()
+        return signal * sample + deviation * noise
+
+    def noise_level(self) -> tuple[float, float]:
+        """Return the factors of the clean sample and of the noise at the next call."""
+        alpha = self.alpha(self.timesteps[self.done])
+        return math.sqrt(alpha), math.sqrt(1 - alpha)
 
     def scale_model_input(self, sample: Array) -> Array:
         """Return the sample itself, whose variance is already one."""
@@ -183,6 +215,10 @@ class UnscaledSigmaScheduler(SigmaScheduler):
         """The noise level at which the model is called next."""
         return self.sigmas[self.done]
 
+    def noise_level(self) -> tuple[float, float]:
+        """Return 1 and the noise level."""
+        return 1.0, self.sigma
+
     def scale_model_input(self, sample: Array) -> Array:
         """Return the sample at unit variance."""
         return sample / math.sqrt(self.sigma**2 + 1)
@@ -220,6 +256,10 @@ class MultistepScheduler(SigmaScheduler):
         timesteps = timesteps_of(sigmas, levels)
         # diffusers rounds the timesteps of this schedule and truncates those of the other.
         return np.round(timesteps) if sigma_schedule == "karras" else np.trunc(timesteps), sigmas
+
+    def noise_level(self) -> tuple[float, float]:
+        """Return alpha and sigma at the next call."""
+        return self.coefficients(self.done)
 
     def clean_sample(self, output: Array, sample: Array) -> Array:
         """Return the clean sample that the output at this step implies."""

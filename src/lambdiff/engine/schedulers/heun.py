@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class Heun(UnscaledSigmaScheduler):
     """Heun's second-order method, without churn: two calls of the model per step, except for the last step."""
 
+    CALLS_PER_STEP = 2
+
     def __init__(self, diffusion: Diffusion, steps: int, sigma_schedule: SigmaSchedule = "normal") -> None:
         super().__init__(diffusion, steps, sigma_schedule)
         *sigmas, final = self.sigmas

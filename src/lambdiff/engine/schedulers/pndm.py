@@ -35,6 +35,13 @@ class PNDM(SchedulerBase):
         self.outputs: list[Array] = []
         self.first_sample: Array = np.zeros(0)
 
+    def skip(self, steps: int) -> None:
+        """Leave out the first timesteps.
+
+        As in diffusers, the second call then corrects the first step although its timestep is another one.
+        """
+        self.timesteps = self.timesteps[steps:]
+
     def step(self, output: Array, sample: Array) -> Array:
         """Take a DDIM step with the extrapolated output, written as in the paper's equation 9."""
         timestep = self.timesteps[self.done]
