@@ -12,11 +12,13 @@ manifest says so.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from lambdiff.bake import (
     additions,
+    complete_weights,
     families,
     manifest_builder,
     output_folder,
@@ -29,7 +31,6 @@ from lambdiff.bake import (
     tiny_decoders,
     trial,
     unconverted,
-    weight_files,
 )
 from lambdiff.bake.additions import Additions
 from lambdiff.bake.defaults import choose as choose_defaults
@@ -151,7 +152,7 @@ def bake(
         tiny_entry = tiny_decoders.choose(pipeline, decoder)
         tiny_decoder = sources.download(tiny_entry, scratch, progress) if tiny_entry else _folder_of(decoder)
         pipeline_folder.check_tiny_decoder(pipeline, model.folder, tiny_decoder)
-        scheduler = scheduler_config.read(model.folder, index)
+        scheduler = scheduler_config.read(model.folder, index, engine)
         added = additions.read([*sources.fetch_loras(model, progress), *loras], embeddings, model.folder, pipeline)
         said = [*(model.checkpoint.notes if model.checkpoint else ()), *added.notes]
         if few_steps := added.few_steps or model.few_steps:
@@ -171,8 +172,7 @@ def bake(
             progress(f"note: {note}")
         # 2. The files of the model.
         model = sources.fetch(model, scratch, progress)
-        if not model.checkpoint:
-            weight_files.check(model.folder, index)
+        _check_weights(model, index, tiny_decoder)
         files = [*model.describe(), *added.describe()]
         model = _prepare(model, added, scratch, pipeline, progress)
         pipeline = pipeline_folder.read(model.folder)
@@ -202,6 +202,14 @@ def bake(
         trial.generate(folder, manifest, progress)
         output_folder.move_into_place(folder, out)
     return manifest
+
+
+def _check_weights(model: Source, index: dict[str, Any], tiny_decoder: Path | None) -> None:
+    """Check that all files are complete; those of a checkpoint have been, when it was opened."""
+    if not model.checkpoint:
+        complete_weights.check(model.folder, index)
+    if tiny_decoder:
+        complete_weights.check_component(tiny_decoder, "AutoencoderTiny")
 
 
 def _folder_of(decoder: str | Path) -> Path | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from lambdiff.bake import checkpoint_configs, clip_tokenizer, families_by_keys, safetensors_file
+from lambdiff.bake import checkpoint_configs, clip_tokenizer, empty_models, families_by_keys, safetensors_file
 from lambdiff.bake.families_by_keys import NAMES, CheckpointFamily
 from lambdiff.bake.parameters import Prediction, Progress
 from lambdiff.bake.safetensors_file import SafetensorsFile
@@ -111,7 +111,7 @@ class Checkpoint:
         """
         for name, part in self.parts.items():
             progress(f"reading {name} of {self.file.path.name}")
-            model = _empty(part)
+            model = empty_models.make(part.class_name, part.config)
             tensors = self.file.tensors(lambda key, prefix=part.prefix: key.startswith(prefix))  # type: ignore[misc]
             model.load_state_dict(part.convert(_known(tensors), model), strict=True, assign=True)
             model.save_pretrained(folder / name, safe_serialization=True)
@@ -239,7 +239,7 @@ def _check_parts(file: SafetensorsFile, family: CheckpointFamily, parts: Mapping
             }
         expected: dict[str, tuple[int, ...]] = {}
         try:
-            model = _empty(part)
+            model = empty_models.make(part.class_name, part.config)
             expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
             converted = {key: tuple(value.shape) for key, value in part.convert(found, model).items()}
         except (KeyError, AttributeError, IndexError, RuntimeError, ValueError) as error:
@@ -279,18 +279,6 @@ def _left_out(file: SafetensorsFile, parts: Mapping[str, _Part]) -> list[str]:
 
 def _known(tensors: Mapping[str, Any]) -> _Tensors:
     return {name: tensor for name, tensor in tensors.items() if not _IGNORED.search(name)}
-
-
-def _empty(part: _Part) -> Any:
-    """Return the model without memory for its weights."""
-    import diffusers
-    import torch
-    import transformers
-
-    with torch.device("meta"):
-        if part.class_name.startswith("CLIP"):
-            return getattr(transformers, part.class_name)(transformers.CLIPTextConfig(**part.config))
-        return getattr(diffusers, part.class_name).from_config(part.config)
 
 
 def _described(part: _Part) -> dict[str, Any]:

@@ -40,8 +40,26 @@ def check_close(
     Raises:
         ModelError: an error is larger than `bound`, or not a number.
     """
-    errors = [float(np.linalg.norm(a - e) / np.linalg.norm(e)) for a, e in zip(actual, expected, strict=True)]
-    for error in errors:
-        if not error <= bound:
-            raise ModelError(f"{what} differs from the original by {error:.1e} (allowed: {bound:.0e}).", fix=fix)
-    return max(errors)
+    error = relative_error(actual, expected)
+    if not error <= bound:
+        raise ModelError(f"{what} differs from the original by {error:.1e} (allowed: {bound:.0e}).", fix=fix)
+    return error
+
+
+def relative_error(actual: Sequence[NDArray[np.float32]], expected: Sequence[NDArray[np.float32]]) -> float:
+    """Return the largest relative error (Frobenius norm) of a module's outputs; NaN if one is not a number."""
+    pairs = zip(actual, expected, strict=True)
+    return float(np.max([np.linalg.norm(one - other) / np.linalg.norm(other) for one, other in pairs]))
+
+
+def check_numbers(part: str, outputs: Sequence[NDArray[np.float32]]) -> None:
+    """Check that a module returns numbers.
+
+    Raises:
+        ModelError: an output has an infinity or NaN.
+    """
+    if not all(np.isfinite(output).all() for output in outputs):
+        raise ModelError(
+            f"The {part} of the model returns values that are not numbers: its weights are damaged.",
+            fix="Download or save the model again, or bake another one.",
+        )

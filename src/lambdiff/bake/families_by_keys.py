@@ -148,7 +148,7 @@ def _refuse_part(file: SafetensorsFile) -> None:
         what = "a UNet alone"
     elif _any(names, VAE) or _any(names, "decoder.") or _any(names, "vae."):
         what = "a VAE alone"
-    elif _any(names, "text_model.") or _any(names, "transformer.resblocks."):
+    elif any(_any(names, prefix) for prefix in ("text_model.", "encoder.layers.", "transformer.resblocks.")):
         what = "a text encoder alone"
     else:
         return

@@ -56,7 +56,7 @@ class FewSteps:
     def apply(self, scheduler: SchedulerConfig) -> SchedulerConfig:
         """Return the model's noise process with this method's sampler."""
         diffusion = msgspec.structs.replace(scheduler.diffusion, **self.diffusion)
-        return SchedulerConfig(diffusion, self.scheduler)
+        return SchedulerConfig(diffusion, self.scheduler, only=scheduler.only)
 
     def note(self, overrides: DefaultOverrides) -> str:
         """Say which defaults follow from the file; those that the caller chose are not among them."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from lambdiff.bake import families_by_keys, few_steps, pipeline_folder, safetensors_file
+from lambdiff.bake import empty_models, families_by_keys, few_steps, pipeline_folder, safetensors_file
 from lambdiff.bake.families_by_keys import NAMES, WIDTHS, CheckpointFamily
 from lambdiff.bake.few_steps import FewSteps
 from lambdiff.bake.parameters import Progress
@@ -334,18 +334,12 @@ def _check_component(
 
 def _layers(folder: Path, component: str) -> dict[str, Shape]:
     """Return the shape of the weights of each layer that a LoRA can change."""
-    import diffusers
     import torch
-    import transformers
 
     config = pipeline_folder.read_json(folder / "config.json")
-    with torch.device("meta"):
-        if component == "unet":
-            model = diffusers.UNet2DConditionModel.from_config(config)
-        else:
-            with_projection = "CLIPTextModelWithProjection" in config.get("architectures", ())
-            name = "CLIPTextModelWithProjection" if with_projection else "CLIPTextModel"
-            model = getattr(transformers, name)(transformers.CLIPTextConfig.from_dict(config))
+    with_projection = "CLIPTextModelWithProjection" in config.get("architectures", ())
+    text = "CLIPTextModelWithProjection" if with_projection else "CLIPTextModel"
+    model = empty_models.make("UNet2DConditionModel" if component == "unet" else text, config)
     kinds = (torch.nn.Linear, torch.nn.Conv2d)
     return {
         name.removeprefix("text_model."): tuple(module.weight.shape)

@@ -13,9 +13,10 @@ import transformers
 from torch import Tensor, nn
 
 from lambdiff.bake import embedding, graph_rewrites, modules, pipeline_folder, text_models
-from lambdiff.bake.convert import WeightFormat, convert_module
+from lambdiff.bake.convert import convert_module
 from lambdiff.bake.parameters import Progress, StoragePrecision
 from lambdiff.bake.pipeline_folder import ModelTraits, PipelineConfig
+from lambdiff.bake.rounding import WeightFormat
 from lambdiff.bake.text_models import TextConfig
 from lambdiff.engine import deepcache as deepcache_graphs
 from lambdiff.engine.core import core

@@ -26,7 +26,10 @@ _FIRST_BYTES: Final[dict[bytes, tuple[str, str]]] = {
     b"GGUF": ("a GGUF file", "Download the .safetensors version of the file."),
     b"version https://git-lfs": ("a Git LFS pointer and not the file itself", _FIX_DOWNLOAD),
     b"<": ("a web page", "Log in to the website and download the file itself."),
-    b"{": ("a website's error message", "Log in to the website and download the file itself."),
+    b"{": (
+        "JSON, such as a website's error message",
+        "Log in to the website and download the file itself; of a model that diffusers saved, pass the folder.",
+    ),
 }
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from lambdiff.bake import pipeline_folder
-from lambdiff.engine.manifest import Diffusion
+from lambdiff.engine.manifest import Diffusion, EngineName
 from lambdiff.errors import ModelError
 from lambdiff.protocol.contract import SIGMA_SCHEDULED, SchedulerName, SigmaSchedule
 
@@ -74,6 +74,8 @@ _SIGMA_SCHEDULES: Final[dict[str, SigmaSchedule]] = {
 _FIX: Final = (
     "Bake a model that predicts noise, v or the clean sample in discrete timesteps, or save another scheduler."
 )
+_ONLY: Final[dict[str, tuple[SchedulerName, ...]]] = {"LatentConsistencyModelPipeline": ("lcm",)}
+"""diffusers' class of a pipeline -> the schedulers that it can run, if it cannot run all."""
 _CORRECTED_PIPELINES: Final = ("StableDiffusionPipeline",)
 _CORRECTIONS: Final = {"steps_offset": 1, "clip_sample": False}
 """What diffusers' pipeline sets in the configuration of its scheduler when it is loaded."""
@@ -88,12 +90,14 @@ class SchedulerConfig:
         default_scheduler: the contract's name of the pipeline's own scheduler, or of the nearest one.
         sigma_schedule: how the pipeline's own scheduler spaces the noise levels.
         replaced: one sentence for each setting of the pipeline's own scheduler that is not honored.
+        only: the schedulers that the engine can run with this class of pipeline; empty if it runs all.
     """
 
     diffusion: Diffusion
     default_scheduler: SchedulerName
     sigma_schedule: SigmaSchedule = "normal"
     replaced: tuple[str, ...] = ()
+    only: tuple[SchedulerName, ...] = ()
 
     @property
     def supported(self) -> tuple[SchedulerName, ...]:
@@ -103,15 +107,16 @@ class SchedulerConfig:
             unsupported = ("pndm",)  # divides by the share of the clean sample, which begins at zero
         elif self.diffusion.prediction_type == "sample":
             unsupported = ("euler_ancestral", "pndm")  # diffusers' classes refuse it
-        return tuple(name for name in get_args(SchedulerName) if name not in unsupported)
+        return tuple(name for name in self.only or get_args(SchedulerName) if name not in unsupported)
 
 
-def read(folder: Path, index: dict[str, Any]) -> SchedulerConfig:
+def read(folder: Path, index: dict[str, Any], engine: EngineName = "openvino") -> SchedulerConfig:
     """Read the scheduler's configuration of a diffusers folder, as diffusers itself reads it.
 
     Args:
         folder: the pipeline's folder.
         index: the content of its `model_index.json`, which decides the scheduler's class.
+        engine: the engine that will run the model.
 
     Raises:
         ModelError: the configuration is missing, or describes a noise process that no engine supports.
@@ -132,7 +137,13 @@ def read(folder: Path, index: dict[str, Any]) -> SchedulerConfig:
         replaced.append(f"The scheduler is {class_name}, as in model_index.json; scheduler_config.json says {named}.")
     if pipeline_folder.text_to_image_class(index) in _CORRECTED_PIPELINES:
         config |= {key: value for key, value in _CORRECTIONS.items() if key in config}
-    found = SchedulerConfig(_diffusion(config, folder), name, _sigma_schedule(config, name), tuple(replaced))
+    only = _ONLY.get(str(index.get("_class_name")), ()) if engine == "diffusers" else ()
+    if only and name not in only:
+        raise ModelError(
+            f"The scheduler of {folder} is a {class_name}, with which diffusers' {index['_class_name']} cannot run.",
+            fix='Pass `engine="openvino"`.',
+        )
+    found = SchedulerConfig(_diffusion(config, folder), name, _sigma_schedule(config, name), tuple(replaced), only)
     if name not in found.supported:
         raise ModelError(f"The scheduler {class_name} of {folder} cannot generate with this noise process.", fix=_FIX)
     return found
@@ -199,6 +210,9 @@ def _replace_unstable(config: dict[str, Any], name: SchedulerName) -> list[str]:
         # The last step, to zero noise, is infinitely long.
         config["lower_order_final"] = True
         sentences.append("lower_order_final=False of UniPC is replaced by True.")
+    if name == "unipc" and ends_at_zero and config.get("solver_type") == "bh1":
+        # diffusers multiplies the last step's correction, which is zero, with its infinite length.
+        sentences.append("solver_type bh1 of UniPC is used without a correction in the last step.")
     return sentences
 
 

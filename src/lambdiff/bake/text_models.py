@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lambdiff.bake import pipeline_folder
+from lambdiff.bake import empty_models, pipeline_folder
 from lambdiff.bake.pipeline_folder import PipelineConfig
+from lambdiff.engine.base import first_line
 from lambdiff.errors import ModelError
 
 _DEFAULTS: Final[dict[str, Any]] = {"hidden_size": 512, "vocab_size": 49408, "max_position_embeddings": 77}
@@ -26,6 +27,10 @@ _ALLOWED: Final[dict[str, tuple[str | None, ...]]] = {
 """Settings of the UNet that add inputs -> the values that do not."""
 _POOLED: Final[dict[str, tuple[str | None, ...]]] = {"StableDiffusionXLPipeline": ("text_time",)}
 """Class of a pipeline -> the addition embeddings that it computes. Others compute none; `text` needs no input."""
+_SHORTEST: Final = 3
+"""Tokens of a prompt: start, end and one between them."""
+_TOKENS: Final = 3
+"""The length of the prompt for a trial, since UNets read prompts of any length."""
 _SIZES: Final = 6
 """How many numbers a Stable Diffusion XL UNet reads besides the pooled prompt: height and width before and after
 cropping, and the position of the crop. The refiner reads an aesthetic score instead of the size after cropping."""
@@ -59,6 +64,25 @@ def read_config(folder: Path) -> TextConfig:
     if not all(isinstance(size, int) and size > 0 for size in sizes):
         raise ModelError(f"{folder / 'config.json'} has sizes that are no numbers.", fix="Save the model again.")
     return TextConfig(*sizes)
+
+
+def prompt_length(folder: Path, index: dict[str, Any]) -> int:
+    """Return the number of tokens of a prompt that all tokenizers and text encoders of a pipeline read.
+
+    A tokenizer without a limit, or with a larger one than its text encoder, gets that of the encoder.
+
+    Raises:
+        ModelError: a configuration is damaged.
+    """
+    components = pipeline_folder.required_components(index)
+    lengths = [read_config(folder / name).max_length for name in components if name.startswith("text_encoder")]
+    for name in components:
+        path = folder / name / "tokenizer_config.json"
+        if name.startswith("tokenizer") and path.exists():
+            stated = pipeline_folder.read_json(path).get("model_max_length")
+            if isinstance(stated, int | float) and stated >= _SHORTEST:
+                lengths.append(int(stated))
+    return min(lengths)
 
 
 def read_projection(folder: Path) -> int:
@@ -107,11 +131,44 @@ def check_unet(pipeline: PipelineConfig, folder: Path) -> None:
             "it does not fit the size conditions and the second text encoder's pooled vector",
         )
     for key, (expected, reason) in expectations.items():
-        if config.get(key) != expected:
+        found = config.get(key)
+        levels = found if isinstance(found, list) else [found]  # one number for all levels, or one for each
+        if any(each != expected for each in levels):
             raise ModelError(
-                f"The UNet's {key} is {config.get(key)}, not {expected}: {reason}.",
+                f"The UNet's {key} is {found}, not {expected}: {reason}.",
                 fix="Bake a text-to-image model whose parts fit together.",
             )
+    _call(pipeline, folder, width)
+
+
+def _call(pipeline: PipelineConfig, folder: Path, width: int) -> None:
+    """Call a UNet without weights, which takes no memory, to find out whether its layers fit together.
+
+    Raises:
+        ModelError: they do not, or the installed version of diffusers cannot run them.
+    """
+    import torch
+
+    side = 2 * pipeline.latents.multiple
+    try:
+        model = empty_models.make("UNet2DConditionModel", pipeline.unet)
+        with torch.device("meta"), torch.no_grad():
+            conditions = None
+            if pipeline.unet.get("addition_embed_type") == "text_time":
+                pooled = read_projection(folder / "text_encoder_2")
+                conditions = {"text_embeds": torch.zeros(1, pooled), "time_ids": torch.zeros(1, _SIZES)}
+            model(
+                torch.zeros(1, pipeline.latents.channels, side, side),
+                torch.zeros(1),
+                torch.zeros(1, _TOKENS, width),
+                timestep_cond=torch.zeros(1, embedding) if (embedding := pipeline.guidance_embedding) else None,
+                added_cond_kwargs=conditions,
+            )
+    except Exception as error:  # layers that do not fit together raise errors of many kinds
+        raise ModelError(
+            f"The UNet of {folder} cannot be run: {type(error).__name__}: {first_line(error)}",
+            fix="Bake a text-to-image model whose parts fit together.",
+        ) from error
 
 
 def _check_refiner(index: dict[str, Any]) -> None:

@@ -31,11 +31,9 @@ def copy(folder: Path, destination: Path, pipeline: PipelineConfig, progress: Pr
     if "safety_checker" in index:
         absent["requires_safety_checker"] = False
     (destination / "model_index.json").write_text(json.dumps(index | absent, indent=2) + "\n", encoding="utf-8")
-    tokenizer = pipeline_folder.read_json(destination / "tokenizer" / "tokenizer_config.json", "model_max_length")
-    text = text_models.read_config(destination / "text_encoder")
     return ModelTraits(
         precision="f32",
         latents=pipeline.latents,
-        max_length=min(int(tokenizer["model_max_length"]), text.max_length),
+        max_length=text_models.prompt_length(folder, index),
         tiny_decoder=pipeline.tiny_decoder,
     )

@@ -14,7 +14,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
 from lambdiff.bake.pipeline_folder import required_components
-from lambdiff.errors import ModelError
 
 _CONFIGURATION: Final = (".json", ".txt", ".model")
 _NAME: Final = re.compile(
@@ -70,31 +69,6 @@ def choose(names: Iterable[str]) -> Weights | None:
 def choose_in(folder: Path) -> Weights | None:
     """Return the best weights of a component's folder; see `choose`."""
     return choose(path.name for path in folder.glob("*"))
-
-
-def check(folder: Path, index: dict[str, Any]) -> None:
-    """Check that every model of a pipeline has its weights as safetensors.
-
-    Args:
-        folder: the pipeline's folder.
-        index: the content of its `model_index.json`.
-
-    Raises:
-        ModelError: a component has no weights, or only pickles.
-    """
-    for component in required_components(index):
-        if component.startswith(("scheduler", "tokenizer")):
-            continue
-        weights = choose_in(folder / component)
-        if weights is None:
-            raise ModelError(
-                f"{folder / component} contains no weights.", fix="Save the pipeline with safe_serialization=True."
-            )
-        if weights.pickled:
-            raise ModelError(
-                f"{folder / component / weights.names[0]} is a pickle, which can run code when it is read.",
-                fix="Save the pipeline with safe_serialization=True and bake that.",
-            )
 
 
 class Needed(NamedTuple):

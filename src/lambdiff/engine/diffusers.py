@@ -231,6 +231,10 @@ class DiffusersEngine:
             pipeline.set_progress_bar_config(disable=True)
             self._texts = self._read_texts(pipeline)
             self._pipelines: dict[Task, Any] = {}
+            for name in ("tokenizer", "tokenizer_2"):
+                if tokenizer := getattr(pipeline, name, None):
+                    # The pipeline pads to this length, which many tokenizers leave open.
+                    tokenizer.model_max_length = self.manifest.text.max_length
             self._pipeline = pipeline
 
     def generate(self, generation: Generation, on_step: OnStep | None = None) -> EngineOutput:

@@ -219,7 +219,7 @@ def test_a_text_encoder_with_another_vocabulary_is_refused(tensors, tmp_path: Pa
         ("model.safetensors", b"\xff" * 100, "is not a complete safetensors file"),
         ("model.safetensors", b"PK\x03\x04" + bytes(100), "is a pickle"),
         ("model.safetensors", b"<!DOCTYPE html><html>", "is a web page"),
-        ("model.safetensors", b'{"error": "Unauthorized"}', "is a website's error message"),
+        ("model.safetensors", b'{"error": "Unauthorized"}', "is JSON, such as a website's error message"),
         ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
         ("model.gguf", b"GGUF" + bytes(100), "is a GGUF file"),
         ("model.ckpt", b"PK\x03\x04" + bytes(100), "is a pickle"),

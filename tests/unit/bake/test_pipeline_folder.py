@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from lambdiff.bake import families, pipeline_folder, unconverted
+from lambdiff.bake import families, pipeline_folder, text_models, unconverted
 from lambdiff.errors import InvalidRequest, ModelError
 from support import tiny_pipeline
 
@@ -166,3 +167,41 @@ def test_unusual_components_are_refused(component: str, found: object, message: 
     for engine in ("openvino", "diffusers"):
         with pytest.raises(ModelError, match=message):
             families.check_engine(Path("model"), index, engine)  # type: ignore[arg-type]
+
+
+def spoil_blocks(source: Path) -> None:
+    """Use layers that do not fit together."""
+    config = source / "unet" / "config.json"
+    tiny_pipeline.edit_json(config, down_block_types=["KDownBlock2D", "KCrossAttnDownBlock2D", "KCrossAttnDownBlock2D"])
+
+
+def spoil_attention(source: Path) -> None:
+    """Use a kind of attention that the installed diffusers cannot run."""
+    tiny_pipeline.edit_json(source / "unet" / "config.json", dual_cross_attention=True)
+
+
+@pytest.mark.parametrize("spoil", [spoil_blocks, spoil_attention])
+def test_a_unet_that_cannot_be_run_is_refused(source: Path, spoil: Callable[[Path], None]) -> None:
+    """Configurations that can be read but not run are refused before any weights are read."""
+    spoil(source)
+    with pytest.raises(ModelError, match="UNet of .* cannot be run"):
+        text_models.check_unet(pipeline_folder.read(source), source)
+
+
+def test_the_width_of_the_text_may_be_given_for_each_level(source: Path) -> None:
+    """One number or one for each level, if all of them fit the text encoder."""
+    config = source / "unet" / "config.json"
+    tiny_pipeline.edit_json(config, cross_attention_dim=[32, 32, 32])
+    text_models.check_unet(pipeline_folder.read(source), source)
+    tiny_pipeline.edit_json(config, cross_attention_dim=[32, 32, 48])
+    with pytest.raises(ModelError, match=r"cross_attention_dim is \[32, 32, 48\], not 32"):
+        text_models.check_unet(pipeline_folder.read(source), source)
+
+
+@pytest.mark.parametrize(("stated", "length"), [(12, 12), (77, 16), (10**30, 16), (1e30, 16), (None, 16), (0, 16)])
+def test_a_prompt_is_as_long_as_every_part_reads(source: Path, stated: float | None, length: int) -> None:
+    """A tokenizer without a limit, or with a larger one than its text encoder, gets that of the encoder."""
+    tiny_pipeline.edit_json(source / "tokenizer" / "tokenizer_config.json", model_max_length=stated)
+    assert text_models.prompt_length(source, pipeline_folder.read_index(source)) == length
+    (source / "tokenizer" / "tokenizer_config.json").unlink()
+    assert text_models.prompt_length(source, pipeline_folder.read_index(source)) == 16

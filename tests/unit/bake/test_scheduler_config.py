@@ -19,11 +19,11 @@ SCHEDULER_CLASSES = sorted(name for name in dir(diffusers) if name.endswith("Sch
 def read(tmp_path):
     """Return a function that reads a configuration, as a given pipeline class would."""
 
-    def read_config(pipeline_class="StableDiffusionPipeline", **config):
+    def read_config(pipeline_class="StableDiffusionPipeline", engine="openvino", **config):
         (tmp_path / "scheduler").mkdir(exist_ok=True)
         (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
         index = {"_class_name": pipeline_class, "scheduler": ["diffusers", config["_class_name"]]}
-        return scheduler_config.read(tmp_path, index)
+        return scheduler_config.read(tmp_path, index, engine)
 
     return read_config
 
@@ -80,6 +80,7 @@ def test_a_supported_scheduler_is_the_default_without_notes(read, class_name, se
         ("UniPCMultistepScheduler", {"predict_x0": False}, "predict_x0"),
         ("UniPCMultistepScheduler", {"disable_corrector": [0]}, "disable_corrector"),
         ("UniPCMultistepScheduler", {"lower_order_final": False}, "lower_order_final"),
+        ("UniPCMultistepScheduler", {"solver_type": "bh1"}, "solver_type bh1"),
         ("DDPMScheduler", {"variance_type": "fixed_large"}, "variance_type"),
         ("DEISMultistepScheduler", {"use_karras_sigmas": True}, "DEISMultistepScheduler"),
         ("KDPM2AncestralDiscreteScheduler", {"use_karras_sigmas": True}, "use_karras_sigmas"),
@@ -119,3 +120,15 @@ def test_the_corrections_of_diffusers_pipelines_are_applied(read):
     corrected, kept = read(**config).diffusion, read("StableDiffusionXLPipeline", **config).diffusion
     assert (corrected.steps_offset, corrected.clip_sample_range) == (1, None)
     assert (kept.steps_offset, kept.clip_sample_range) == (0, 2.0)
+
+
+def test_a_latent_consistency_pipeline_runs_only_its_own_scheduler_in_diffusers(read):
+    """diffusers' class passes arguments that other schedulers do not take; the OpenVINO engine runs them all."""
+    lcm = {"pipeline_class": "LatentConsistencyModelPipeline", "_class_name": "LCMScheduler"}
+    assert read(engine="diffusers", **lcm).supported == ("lcm",)
+    assert "ddim" in read(**lcm).supported
+    other = lcm | {"_class_name": "DDIMScheduler"}
+    assert read(**other).default_scheduler == "ddim"
+    with pytest.raises(ModelError, match="LatentConsistencyModelPipeline cannot run") as caught:
+        read(engine="diffusers", **other)
+    assert "openvino" in caught.value.fix

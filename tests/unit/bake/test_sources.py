@@ -10,7 +10,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
-from lambdiff.bake import catalogue, pipeline_folder, sources, weight_files
+from lambdiff.bake import catalogue, complete_weights, pipeline_folder, sources
 from lambdiff.bake.bake import bake
 from lambdiff.errors import ConfigurationError, ModelError
 from support import tiny_lora, tiny_pipeline
@@ -31,7 +31,7 @@ def test_catalogue_pickles_become_safetensors(source, tmp_path):
     tiny_pipeline.as_pickles(source)
     assert not list(source.rglob("*.safetensors"))
     converted = sources.convert_pickles(source, tmp_path / "converted")
-    weight_files.check(converted, pipeline_folder.read_index(converted))
+    complete_weights.check(converted, pipeline_folder.read_index(converted))
     for path in tiny_pipeline.folder().rglob("*.safetensors"):
         expected, actual = load_file(path), load_file(converted / path.relative_to(tiny_pipeline.folder()))
         assert expected.keys() == actual.keys()

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
 
-from lambdiff.bake import convert, modules
+from lambdiff.bake import modules
 from lambdiff.bake.bake import bake
 from lambdiff.engine import deepcache
 from lambdiff.errors import ModelError
@@ -27,14 +27,6 @@ def test_deepcache_is_checked_at_bake_time(source, tmp_path, monkeypatch):
         bake(source, tmp_path / "out", deepcache_interval=2)
     assert "`deepcache_interval=`" in caught.value.fix
     bake(source, tmp_path / "out")
-
-
-def test_a_converted_part_that_differs_is_refused(source, tmp_path, monkeypatch):
-    """If the output of a converted part differs by more than its precision allows, nothing is written."""
-    monkeypatch.setitem(convert.BOUNDS, "f16", 1e-9)
-    with pytest.raises(ModelError, match="text_encoder differs from the original"):
-        bake(source, tmp_path / "out")
-    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_weights_saved_by_older_versions_load(source):
@@ -127,7 +119,7 @@ def remove_index(source):
         (spoil_schedule, "has 2 trained_betas for 1000 timesteps"),
         (spoil_scheduler, "is not supported"),
         (spoil_unet, "has the class_embed_type"),
-        (spoil_weights, "cannot be read"),
+        (spoil_weights, "is not a complete safetensors file"),
         (spoil_json, "is not JSON"),
         (spoil_vae, "lacks the key latent_channels"),
         (remove_text_encoder, "is missing"),
