@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from lambdiff.bake import checkpoint_configs, clip_tokenizer, empty_models, families_by_keys, safetensors_file
+from lambdiff.bake import (
+    checkpoint_configs,
+    clip_tokenizer,
+    empty_models,
+    families_by_keys,
+    output_folder,
+    safetensors_file,
+)
 from lambdiff.bake.families_by_keys import NAMES, CheckpointFamily
 from lambdiff.bake.parameters import Prediction, Progress
 from lambdiff.bake.safetensors_file import SafetensorsFile
@@ -114,7 +121,8 @@ class Checkpoint:
             model = empty_models.make(part.class_name, part.config)
             tensors = self.file.tensors(lambda key, prefix=part.prefix: key.startswith(prefix))  # type: ignore[misc]
             model.load_state_dict(part.convert(_known(tensors), model), strict=True, assign=True)
-            model.save_pretrained(folder / name, safe_serialization=True)
+            with output_folder.library_writes(name):
+                model.save_pretrained(folder / name, safe_serialization=True)
 
 
 def read(path: Path, prediction: Prediction | None) -> Checkpoint:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from openvino import opset15
 from torch import Tensor, nn
 
-from lambdiff.bake import comparison, modules, rounding
+from lambdiff.bake import comparison, modules, output_folder, rounding
 from lambdiff.bake.parameters import Progress
 from lambdiff.bake.rounding import WeightFormat
 from lambdiff.engine.base import first_line
@@ -184,7 +184,8 @@ def _save(model: openvino.Model, path: Path, weights: WeightFormat) -> None:
             model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
     if weights != "f32":
         _keep_frequencies(model)
-    openvino.save_model(model, path, compress_to_fp16=weights != "f32")
+    with output_folder.library_writes(path.stem):
+        openvino.save_model(model, path, compress_to_fp16=weights != "f32")
 
 
 def _run(path: Path, inputs: dict[str, Tensor]) -> list[NDArray[np.float32]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lambdiff.bake import families_by_keys, pipeline_folder, safetensors_file
+from lambdiff.bake import families_by_keys, output_folder, pipeline_folder, safetensors_file
 from lambdiff.bake.parameters import Progress
 from lambdiff.bake.pipeline_folder import PipelineConfig
 from lambdiff.bake.safetensors_file import SafetensorsFile, Shape
@@ -207,7 +207,8 @@ def _add_words(embeddings: Sequence[Embedding], folder: Path) -> int:
         tokenizer.add_tokens([AddedToken(token, normalized=True) for token in tokens])
     longest_first = [replace for _, replace in sorted(replacements, key=lambda item: -item[0])]
     backend.normalizer = normalizers.Sequence([*longest_first, backend.normalizer])
-    tokenizer.save_pretrained(folder)
+    with output_folder.library_writes(folder.name):
+        tokenizer.save_pretrained(folder)
     settings = folder / "tokenizer_config.json"
     content = json.loads(settings.read_text(encoding="utf-8")) | {"tokenizer_class": TOKENIZER_CLASS}
     settings.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -231,4 +232,5 @@ def _add_rows(rows: Sequence[Any], first: int, folder: Path, class_name: str) ->
         table.weight[first : first + len(matrix)] = matrix.to(table.weight.dtype)
     for path in folder.glob("*.safetensors*"):
         path.unlink()
-    model.save_pretrained(folder, safe_serialization=True)
+    with output_folder.library_writes(folder.name):
+        model.save_pretrained(folder, safe_serialization=True)

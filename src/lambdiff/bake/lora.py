@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from lambdiff.bake import empty_models, families_by_keys, few_steps, pipeline_folder, safetensors_file
+from lambdiff.bake import empty_models, families_by_keys, few_steps, output_folder, pipeline_folder, safetensors_file
 from lambdiff.bake.families_by_keys import NAMES, WIDTHS, CheckpointFamily
 from lambdiff.bake.few_steps import FewSteps
 from lambdiff.bake.parameters import Progress
@@ -141,7 +141,8 @@ def fuse(loras: Sequence[Lora], folder: Path, pipeline: PipelineConfig, progress
     for name, precision in stored.items():
         for path in (folder / name).glob("*.safetensors*"):
             path.unlink()
-        getattr(model, name).to(precision).save_pretrained(folder / name, safe_serialization=True)
+        with output_folder.library_writes(name):
+            getattr(model, name).to(precision).save_pretrained(folder / name, safe_serialization=True)
 
 
 def _is_in(component: str, name: str) -> bool:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from lambdiff.engine import manifest as manifests
+from lambdiff.engine.base import first_line
 from lambdiff.errors import OutputError
 from lambdiff.files import exists, unwritable
 from lambdiff.temporary import temporary_path
+
+_FIX: Final = "Free some space on the disk, or choose a folder on another one."
 
 
 def check_destination(out: Path, *, force: bool) -> None:
@@ -49,7 +53,25 @@ def scratch_folder(out: Path) -> Iterator[Path]:
         try:
             yield scratch
         except OSError as error:
-            raise OutputError(f"{out} could not be written: {error}.", fix="Choose another folder.") from None
+            raise OutputError(f"{out} could not be written: {error.strerror or error}.", fix=_FIX) from None
+
+
+@contextlib.contextmanager
+def library_writes(name: str) -> Iterator[None]:
+    """Report a library that cannot write a file as `OutputError`; most raise errors of their own if a disk is full.
+
+    Args:
+        name: what is written, for the message.
+
+    Raises:
+        OutputError: the block raised any error.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # OpenVINO and safetensors share no narrower class
+        raise OutputError(f"{name} could not be written: {first_line(error)}.", fix=_FIX) from error
 
 
 def move_into_place(folder: Path, out: Path) -> None:

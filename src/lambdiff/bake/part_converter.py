@@ -107,7 +107,7 @@ class PartConverter:
         backend = tokenizer.backend_tokenizer
         backend.no_truncation()
         backend.enable_padding(pad_id=tokenizer.pad_token_id, pad_token=tokenizer.pad_token, length=length)
-        backend.save(str(self._destination / f"{name}.json"))
+        (self._destination / f"{name}.json").write_text(backend.to_str(pretty=True), encoding="utf-8")
         return length
 
     def convert_text_encoder(self, wrapper: type[nn.Module], model_class: Any, part: str, length: int) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
+from lambdiff.bake import output_folder
 from lambdiff.bake.parameters import Progress
 from lambdiff.engine.core import core
 from lambdiff.engine.manifest import Approximations, Manifest
@@ -94,7 +95,8 @@ def quantize_unet(folder: Path, manifest: Manifest, prompts: tuple[str, ...], pr
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         candidate = Path(scratch, "model")
         shutil.copytree(folder, candidate, ignore=shutil.ignore_patterns("unet.*"))
-        openvino.save_model(quantized, candidate / "unet.xml", compress_to_fp16=True)
+        with output_folder.library_writes("unet"):
+            openvino.save_model(quantized, candidate / "unet.xml", compress_to_fp16=True)
         engine = OpenVinoEngine(candidate, exact)
         after = [_generate(engine, prompt) for prompt in held_out]
         del engine

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lambdiff.bake import catalogue, checkpoint, few_steps, pipeline_folder, weight_files
+from lambdiff.bake import catalogue, checkpoint, few_steps, output_folder, pipeline_folder, weight_files
 from lambdiff.bake.catalogue import CatalogueEntry
 from lambdiff.bake.checkpoint import Checkpoint
 from lambdiff.bake.few_steps import FewSteps
@@ -252,5 +252,6 @@ def convert_pickles(folder: Path, destination: Path) -> Path:
         if not converted.exists():
             tensors = torch.load(path, map_location="cpu", weights_only=True)
             contiguous = {key: value.clone().contiguous() for key, value in tensors.items()}
-            save_file(contiguous, converted, {"format": "pt"})
+            with output_folder.library_writes(converted.name):
+                save_file(contiguous, converted, {"format": "pt"})
     return destination

@@ -184,7 +184,7 @@ def spoil_attention(source: Path) -> None:
 def test_a_unet_that_cannot_be_run_is_refused(source: Path, spoil: Callable[[Path], None]) -> None:
     """Configurations that can be read but not run are refused before any weights are read."""
     spoil(source)
-    with pytest.raises(ModelError, match="UNet of .* cannot be run"):
+    with pytest.raises(ModelError, match=r"UNet of .* cannot be run"):
         text_models.check_unet(pipeline_folder.read(source), source)
 
 
