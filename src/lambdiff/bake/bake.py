@@ -197,7 +197,7 @@ def bake(
         _warn_if_unguided(manifest, progress)
         if precision == "w8a8":
             _quantize(folder, manifest, calibration, progress)
-        manifest = _write_manifest(folder, manifest, progress)
+        manifest = _write_manifest(folder, _with_memory(folder, manifest, progress), progress)
         # 4. Nothing is baked that cannot generate.
         trial.generate(folder, manifest, progress)
         output_folder.move_into_place(folder, out)
@@ -246,6 +246,25 @@ def _quantize(folder: Path, manifest: Manifest, calibration: Sequence[str] | Non
 
     prompts = tuple(dict.fromkeys(calibration or quantization.PROMPTS))
     quantization.quantize_unet(folder, manifest, prompts, progress)
+
+
+def _with_memory(folder: Path, manifest: Manifest, progress: Progress) -> Manifest:
+    """Estimate the memory that the model needs, and say whether it fits a Lambda function."""
+    if manifest.engine != "openvino":
+        return manifest
+    from lambdiff.bake import memory  # imports OpenVINO
+
+    needed = memory.estimate(folder, manifest)
+    size = f"{manifest.defaults.width}x{manifest.defaults.height}"
+    amounts = f"about {needed.bf16_mb:,} MB where the processor has bf16, {needed.f32_mb:,} MB elsewhere"
+    progress(f"memory for an image of {size}: {amounts}")
+    for where, megabytes in (("", needed.bf16_mb), (" on processors without bf16", needed.f32_mb)):
+        if megabytes > memory.LAMBDA_MB:
+            progress(
+                f"note: the model does not fit a Lambda function{where}, which has at most {memory.LAMBDA_MB:,} MB"
+            )
+            break
+    return msgspec.structs.replace(manifest, memory=needed)
 
 
 def _write_manifest(folder: Path, manifest: Manifest, progress: Progress) -> Manifest:

@@ -125,7 +125,13 @@ class PartConverter:
         self._convert(module, inputs, part, self._weights.text_encoder)
 
     def convert_unet(
-        self, wrapper: type[nn.Module], length: int, text_width: int, conditions: dict[str, Tensor] | None = None
+        self,
+        wrapper: type[nn.Module],
+        length: int,
+        text_width: int,
+        conditions: dict[str, Tensor] | None = None,
+        *,
+        int8: WeightFormat = "int8",
     ) -> None:
         """Convert the UNet.
 
@@ -134,6 +140,7 @@ class PartConverter:
             length: the number of tokens of a prompt.
             text_width: the width of embedded prompts.
             conditions: examples of further inputs, for two samples.
+            int8: the format of weights stored in eight bits.
         """
         latents = self._latents
         # The samples of one call are the same latents, see `graph_rewrites.share_guidance`.
@@ -148,7 +155,8 @@ class PartConverter:
         if width := self._pipeline.guidance_embedding:
             inputs["timestep_cond"] = self.noise(1, width).repeat(2, 1)
         module = wrapper(modules.load(diffusers.UNet2DConditionModel, self._folder / "unet"))
-        self._convert(module, inputs, "unet", self._weights.unet, graph_rewrites.merge_upsampling, _share_guidance)
+        weights = int8 if self._weights.unet == "int8" else self._weights.unet
+        self._convert(module, inputs, "unet", weights, graph_rewrites.merge_upsampling, _share_guidance)
 
     def check_deepcache(self) -> None:
         """Check that the converted UNet supports DeepCache, see `engine/deepcache.py`."""

@@ -7,11 +7,18 @@ from typing import Final, Literal
 import torch
 from torch import Tensor, nn
 
-WeightFormat = Literal["f32", "f16", "int8"]
-"""How the weights of a part are stored."""
+WeightFormat = Literal["f32", "f16", "int8", "int8_matrices"]
+"""How the weights of a part are stored.
+
+`int8_matrices` keeps the kernels of convolutions in f16: OpenVINO would expand them, see `memory.py`. They are a small
+part of large UNets, and a large part of small ones.
+"""
 
 _LARGEST_F16: Final = torch.finfo(torch.float16).max
 _LEVELS: Final = 255
+_MATRIX: Final = 2
+_KERNEL: Final = 4
+"""Dimensions."""
 _FREQUENCIES: Final = "time_proj."
 """Parameters that are stored in f32, see `convert.py`."""
 
@@ -22,14 +29,15 @@ def round_weights(module: nn.Module, weights: WeightFormat) -> None:
     Args:
         module: the module.
         weights: `f32` changes nothing. With `int8`, matrices and kernels get 256 values for each output channel, and
-            other parameters are rounded to f16.
+            other parameters are rounded to f16; with `int8_matrices`, kernels are among the latter.
     """
     if weights == "f32":
         return
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             if _FREQUENCIES not in name:
-                as_int8 = weights == "int8" and parameter.ndim > 1
+                largest = {"f16": 0, "int8": _KERNEL, "int8_matrices": _MATRIX}[weights]
+                as_int8 = _MATRIX <= parameter.ndim <= largest
                 parameter.copy_(_to_int8(parameter) if as_int8 else _to_f16(parameter))
 
 

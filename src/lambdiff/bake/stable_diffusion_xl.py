@@ -44,7 +44,8 @@ def convert(
         # Height and width before and after cropping, and the position of the crop.
         "time_ids": parts.noise(2, 6).abs() * 1024,
     }
-    parts.convert_unet(modules.ConditionedUNet, length, first.width + second.width, conditions)
+    width = first.width + second.width
+    parts.convert_unet(modules.ConditionedUNet, length, width, conditions, int8="int8_matrices")
     if deepcache:
         parts.check_deepcache()
     parts.convert_decoder()

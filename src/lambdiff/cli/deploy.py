@@ -123,7 +123,8 @@ _MAX_DIFF: Final = 1_000_000
 @click.option("--dry-run", "--diff", "dry_run", is_flag=True, help="Check everything and show what would change.")
 @click.option(
     "--force", is_flag=True,
-    help="Deploy even if nothing has changed, or if the region is not known to have Function URLs.",
+    help="Deploy even if nothing has changed, if the region is not known to have Function URLs, or if the model is "
+    "estimated to need more memory.",
 )  # fmt: skip
 @click.option(
     "--smoke/--no-smoke", default=True, help="Generate an image at the end to check the endpoint; on by default."

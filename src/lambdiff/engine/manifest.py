@@ -129,6 +129,13 @@ class Text(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     zeros_for_empty_negative: bool = False
 
 
+class Memory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The memory that requests with the model's defaults need, in MB of 2^20 bytes: an estimate, by arithmetic."""
+
+    bf16_mb: int
+    f32_mb: int
+
+
 class Approximations(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Work that the OpenVINO engine may skip. Each approximation changes the image and is off unless baked in."""
 
@@ -188,6 +195,8 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     """Whether the UNet also reads a mask and the latents of what it keeps: 9 channels instead of 4."""
     tiny_decoder: bool = False
     """Whether `decoder` belongs to a tiny autoencoder: faster than the model's own, and slightly softer."""
+    memory: Memory | None = None
+    """None if it was not estimated."""
     sources: list[SourceFile] = []
     """The checkpoint, LoRAs and embeddings that the model was made from, if it was made from such files."""
     origin: list[str] = []

@@ -128,6 +128,7 @@ def _stage(options: DeployOptions, settings: StackSettings, stages: Stages, note
     notes += [pinned.note] if pinned.note else []
     model = models.model_folder(options.model, settings.engine, say=stages.say, progress=stages.detail)
     staged = build_context.stage(model, settings.engine)
+    notes += models.check_memory(staged.manifest, settings.memory_mb, force=options.force)
     identity = staged.manifest.identity
     settings = msgspec.structs.replace(
         settings,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from lambdiff.bake.catalogue import CatalogueEntry
 
 BUILT_IN: Final = "built-in"
+_MOST: Final = 10_240
+"""MB of memory that a Lambda function may have."""
 
 Say = Callable[[str], None]
 
@@ -52,6 +54,34 @@ def check(model: str, engine: EngineName) -> None:
         raise_for([("model", f"must be one of {names}, or the folder of a baked model, not {model!r}{suggestion}")])
     elif _read_baked(_baked_folder(catalogue.get(model), engine)) is None:
         find_libraries(engine)
+
+
+def check_memory(manifest: Manifest, memory_mb: int, *, force: bool) -> list[str]:
+    """Compare the memory that a model needs with that of the function, and return notes.
+
+    Args:
+        manifest: the model's; models that were baked without an estimate are not checked.
+        memory_mb: the function's memory.
+        force: whether to return a note instead of the error.
+
+    Raises:
+        InvalidRequest: the model does not fit, whatever the processor.
+    """
+    needed = manifest.memory
+    if needed is None or max(needed.bf16_mb, needed.f32_mb) <= memory_mb:
+        return []
+    if needed.bf16_mb <= memory_mb:
+        return [
+            f"On processors without bf16, {manifest.name} needs about {needed.f32_mb:,} MB for an image with its "
+            f"defaults, more than the function's {memory_mb:,} MB; requests would fail there, and Lambda does not "
+            "promise bf16."
+        ]
+    problem = f"must be about {needed.bf16_mb:,} or more for {manifest.name}, not {memory_mb:,}"
+    if needed.bf16_mb > _MOST:
+        problem = f"can be at most {_MOST:,}, and {manifest.name} needs about {needed.bf16_mb:,}"
+    if not force:
+        raise_for([("memory_mb", f"{problem}; bake with `precision=int8`, or pass `force=True` if this is wrong")])
+    return [f"The function's memory {problem}."]
 
 
 def model_folder(

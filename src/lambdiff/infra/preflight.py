@@ -42,7 +42,8 @@ class DeployOptions:
         overrides: fields of `StackSettings` that differ from their defaults, or from what an existing stack keeps; see
             `ExistingStack`. Naming `principals` implies `auth="role"`.
         builder: what builds the image; see `builder.choose`.
-        force: deploy even if nothing has changed, or if the region is not known to have Function URLs.
+        force: deploy even if nothing has changed, if the region is not known to have Function URLs, or if the memory
+            that the model needs, by an estimate, is more than the function's.
         smoke_test: generate an image at the end.
     """
 
@@ -123,6 +124,7 @@ def prepare(
         progress=stages.detail,
     )
     staged = build_context.stage(model, settings.engine)
+    notes += models.check_memory(staged.manifest, settings.memory_mb, force=options.force)
     identity = staged.manifest.identity
     settings = msgspec.structs.replace(settings, model=f"{identity.name}@{identity.revision}")
     settings = msgspec.structs.replace(settings, fingerprint=fingerprint(settings, staged.digest))

@@ -10,6 +10,7 @@ import pytest
 
 from lambdiff.bake.bake import bake
 from lambdiff.engine import manifest as manifests
+from lambdiff.engine.core import core
 from lambdiff.errors import ModelError
 from support import tiny_pipeline, tiny_xl
 
@@ -24,7 +25,8 @@ def source(tmp_path: Path) -> Path:
 
 def test_the_folder_has_both_text_encoders(source: Path, tmp_path: Path) -> None:
     """Both text encoders and tokenizers are written, each tokenizer with its own padding; DeepCache is supported."""
-    manifest = bake(source, tmp_path / "out", deepcache_interval=2)
+    messages: list[str] = []
+    manifest = bake(source, tmp_path / "out", precision="int8", deepcache_interval=2, progress=messages.append)
     assert manifests.verify(tmp_path / "out") == manifest
     assert manifest.family == "stable_diffusion_xl"
     assert manifest.text.max_length == 16
@@ -33,6 +35,14 @@ def test_the_folder_has_both_text_encoders(source: Path, tmp_path: Path) -> None
     names = ("tokenizer.json", "tokenizer_2.json")
     pads = [json.loads((tmp_path / "out" / name).read_text())["padding"]["pad_token"] for name in names]
     assert pads == [tiny_pipeline.END, "!"]
+    # Kernels stay in f16, because OpenVINO would expand them.
+    nodes = core().read_model(tmp_path / "out" / "unet.xml").get_ops()
+    constants = [node for node in nodes if node.get_type_name() == "Constant"]
+    types = {tuple(node.get_output_shape(0)): node.get_output_element_type(0).get_type_name() for node in constants}
+    assert {name for shape, name in types.items() if shape[2:] == (3, 3)} == {"f16"}
+    assert {len(shape) for shape, name in types.items() if name == "u8" and len(shape) > 1} == {2}
+    assert manifest.memory is not None
+    assert any(f"about {manifest.memory.bf16_mb:,} MB where the processor has bf16" in line for line in messages)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from lambdiff import config
 from lambdiff.bake import bake, catalogue
 from lambdiff.bake.provenance import BAKED_BY
 from lambdiff.engine import manifest as manifests
-from lambdiff.errors import ToolchainError
+from lambdiff.engine.manifest import Manifest, Memory
+from lambdiff.errors import InvalidRequest, ToolchainError
 from lambdiff.infra import model, toolchain
 from lambdiff.local import builtin
 
@@ -76,3 +77,35 @@ def test_what_may_fail_is_checked_before_a_bake(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ToolchainError):
         model.model_folder("tiny-sd", "openvino", before_bake=missing)
     assert not baked
+
+
+def needing(bf16_mb: int, f32_mb: int) -> Manifest:
+    """Return the built-in model's manifest with another estimate of its memory."""
+    manifest = manifests.read(builtin.builtin_model_dir())
+    return msgspec.structs.replace(manifest, memory=Memory(bf16_mb=bf16_mb, f32_mb=f32_mb))
+
+
+def test_models_that_fit_are_not_mentioned() -> None:
+    """There is nothing to say if the model fits with either arithmetic, or if nothing is known."""
+    assert model.check_memory(needing(2000, 3008), 3008, force=False) == []
+    unknown = msgspec.structs.replace(needing(1, 1), memory=None)
+    assert model.check_memory(unknown, 128, force=False) == []
+
+
+def test_a_model_that_needs_bf16_is_a_note() -> None:
+    """A model that fits only with bf16 can be deployed, and the note says what happens elsewhere."""
+    (note,) = model.check_memory(needing(6000, 11_000), 10_240, force=False)
+    assert "needs about 11,000 MB" in note
+    assert "10,240 MB; requests would fail there" in note
+
+
+@pytest.mark.parametrize(
+    ("needed", "memory_mb", "message"),
+    [(6000, 4096, "must be about 6,000 or more for .*, not 4,096"), (12_000, 10_240, "can be at most 10,240, and")],
+)
+def test_a_model_that_does_not_fit_is_refused(needed: int, memory_mb: int, message: str) -> None:
+    """It is refused before AWS is changed; with `force` it is a note, since the need is an estimate."""
+    with pytest.raises(InvalidRequest, match=message) as caught:
+        model.check_memory(needing(needed, 2 * needed), memory_mb, force=False)
+    assert [name for name, _ in caught.value.problems] == ["memory_mb"]
+    assert len(model.check_memory(needing(needed, 2 * needed), memory_mb, force=True)) == 1
