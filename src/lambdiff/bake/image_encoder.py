@@ -9,7 +9,7 @@ import diffusers
 import torch
 
 from lambdiff.bake import modules, pipeline_folder
-from lambdiff.bake.convert import WeightFormat, convert_module
+from lambdiff.bake.convert import convert_module
 from lambdiff.bake.parameters import Progress
 from lambdiff.engine.openvino import ENCODER
 

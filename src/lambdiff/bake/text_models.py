@@ -158,7 +158,7 @@ def _call(pipeline: PipelineConfig, folder: Path, width: int) -> None:
                 pooled = read_projection(folder / "text_encoder_2")
                 conditions = {"text_embeds": torch.zeros(1, pooled), "time_ids": torch.zeros(1, _SIZES)}
             model(
-                torch.zeros(1, pipeline.latents.channels, side, side),
+                torch.zeros(1, (_UNET_DEFAULTS | pipeline.unet)["in_channels"], side, side),
                 torch.zeros(1),
                 torch.zeros(1, _TOKENS, width),
                 timestep_cond=torch.zeros(1, embedding) if (embedding := pipeline.guidance_embedding) else None,
