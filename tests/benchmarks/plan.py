@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from benchmarks.tiny_sd import Models
+from benchmarks.tiny_sd import SMALL_XL, Architecture, Models
 
 ISAS: Final[dict[str, dict[str, str]]] = {
     "native": {},
@@ -41,6 +41,7 @@ class Row:
         switch: a function of `contenders/switches.py` that changes one thing in the engine.
         rehearsed: whether it runs once before it is measured, to fill a cache.
         left_out: for lambdiff's form, functions of `graph_rewrites.py` that `bake` did not apply.
+        architecture: of its model; None means the run's.
     """
 
     name: str
@@ -61,9 +62,11 @@ class Row:
     switch: str = ""
     rehearsed: bool = False
     left_out: tuple[str, ...] = ()
+    architecture: Architecture | None = None
 
     def model(self, models: Models) -> Path:
         """Return the folder that it reads, created if necessary."""
+        models = models.of(self.architecture) if self.architecture else models
         if self.form == "baked":
             bake = self.bake if self.bake.get("engine") == "diffusers" else {"precision": "f16"} | self.bake
             decoder = {} if self.bake.get("engine") == "diffusers" else {"decoder": self.decoder}
@@ -78,10 +81,10 @@ class Row:
         """Return the number of the UNet's calls, by the name that `tiny_sd.flops` gives to their work.
 
         PNDM makes one call more than there are steps. Guidance takes two samples, which lambdiff computes in one call.
-        The result is empty for rows that skip work or leave out a rewrite.
+        The result is empty for rows that skip work, leave out a rewrite or have another architecture.
         """
         count = steps + (self.scheduler == "pndm" and steps > 1)
-        if "approximations" in self.manifest or self.left_out:
+        if "approximations" in self.manifest or self.left_out or self.architecture:
             return {}
         if self.form == "baked" and self.bake.get("engine") != "diffusers":
             return {"unet, rewritten, guided" if self.guidance > 1 else "unet, rewritten": count}
@@ -122,6 +125,9 @@ BF16: Final = "diffusers bf16, tiny decoder"
 BF16_FULL: Final = "diffusers bf16, full decoder"
 INTERVAL: Final = "lambdiff, tiny decoder, Euler, guidance in the first half of the steps"
 DEEPCACHE: Final = "lambdiff, tiny decoder, Euler, DeepCache every second step"
+XL: Final = "lambdiff, small SDXL, 1 step, no guidance"
+XL_OPTIMUM: Final = "optimum-intel, small SDXL, 1 step, no guidance"
+XL_GENAI: Final = "OpenVINO GenAI, small SDXL, 1 step, no guidance"
 SD_CPP: Final = "stable-diffusion.cpp f16, tiny decoder, Euler"
 
 _TINY_EULER: Final[dict[str, Any]] = {"decoder": "tiny", "scheduler": "euler"}
@@ -146,6 +152,16 @@ _CALIBRATED: Final[dict[str, Any]] = {
     "precision": "w8a8",
     "defaults": {"num_inference_steps": 4, "width": 256, "height": 256},
     "calibration": [f"image number {number}" for number in range(8)],
+}
+
+# One step without guidance, as with SDXL-Turbo.
+_XL: Final[dict[str, Any]] = {
+    "architecture": SMALL_XL,
+    "scheduler": "euler",
+    "steps": 1,
+    "guidance": 1.0,
+    "often": True,
+    "warm": 2,
 }
 
 ROWS: Final = (
@@ -182,6 +198,9 @@ ROWS: Final = (
         decoder="tiny",
         reference=REFERENCE,
     ),
+    _lambdiff(XL, bake={"defaults": {"num_inference_steps": 1, "guidance_scale": 1.0}}, **_XL),
+    Row(XL_OPTIMUM, "optimum_intel", "optimum", "openvino", reference=XL, **_XL),
+    Row(XL_GENAI, "openvino_genai_pipeline", "genai", "openvino", reference=XL, **_XL),
     Row(SD_CPP, "sd_cpp", "sdcpp", "pipeline", isas=BOTH, **_TINY_EULER),
     _lambdiff(
         INTERVAL,
@@ -252,6 +271,8 @@ TARGETS: Final = (
     Target("UNet over the machine's GEMM rate, w8a8 (attention in bf16)", "", W8A8, 0.8, "achieved"),
     Target("against optimum-intel, tiny decoder", OPTIMUM, TINY, 1.0),
     Target("against optimum-intel, full decoder", OPTIMUM_FULL, FULL, 1.0),
+    Target("against optimum-intel, small SDXL, 1 step", XL_OPTIMUM, XL, 1.0),
+    Target("against OpenVINO GenAI, small SDXL, 1 step", XL_GENAI, XL, 1.0),
     Target("against diffusers bf16, tiny decoder", BF16, TINY, 1.0),
     Target("against diffusers bf16, full decoder", BF16_FULL, FULL, 1.0),
     Target("against stable-diffusion.cpp, tiny decoder, Euler", SD_CPP, EULER, 1.0),

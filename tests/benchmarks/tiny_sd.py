@@ -74,12 +74,16 @@ NOISE = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes of a pipeline, as arguments of classes of diffusers and transformers; by default those of tiny-sd."""
+    """The sizes of a pipeline, as arguments of classes of diffusers and transformers; by default those of tiny-sd.
+
+    With a second text encoder, it is a pipeline of Stable Diffusion XL.
+    """
 
     name: str = "tiny-sd"
     unet: dict[str, Any] = field(default_factory=lambda: UNET)
     autoencoder: dict[str, Any] = field(default_factory=lambda: KL)
     text: dict[str, Any] = field(default_factory=lambda: TEXT)
+    text_2: dict[str, Any] = field(default_factory=dict)
     tiny_autoencoder: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
 
@@ -87,6 +91,37 @@ class Architecture:
     def folder_name(self) -> str:
         """A name that changes with every setting."""
         return f"{self.name}-{_digest(asdict(self))}"
+
+
+SMALL_XL = Architecture(
+    name="small-xl",
+    unet={
+        "sample_size": 64,
+        "block_out_channels": (320, 640),
+        "layers_per_block": 1,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        "mid_block_type": "UNetMidBlock2DCrossAttn",
+        "transformer_layers_per_block": (1, 4),
+        "attention_head_dim": (5, 10),
+        "cross_attention_dim": 2048,
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 6 * 256 + 1280,
+    },
+    autoencoder=KL | {"scaling_factor": 0.13025},
+    text_2=TEXT
+    | {
+        "hidden_size": 1280,
+        "intermediate_size": 5120,
+        "projection_dim": 1280,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 20,
+        "hidden_act": "gelu",
+    },
+)
+"""The form of Stable Diffusion XL with fewer layers: two levels, and 4 of 32 layers in the second text encoder."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +136,10 @@ class Models:
         """Return the models of an architecture, in a folder below `work`."""
         architecture = architecture or Architecture()
         return cls(work / architecture.folder_name, architecture)
+
+    def of(self, architecture: Architecture) -> Models:
+        """Return the models of another architecture, beside these."""
+        return Models.under(self.folder.parent, architecture)
 
     def pipeline(self) -> Path:
         """Return a pipeline folder of diffusers."""
@@ -224,6 +263,9 @@ def _save_pipeline(out: Path, architecture: Architecture) -> None:
 
     torch.manual_seed(architecture.seed)
     parts = _parts(architecture)
+    if architecture.text_2:
+        _save_xl(out, architecture, parts)
+        return
     StableDiffusionPipeline(
         vae=parts["vae"],
         text_encoder=parts["text_encoder"],
@@ -237,11 +279,34 @@ def _save_pipeline(out: Path, architecture: Architecture) -> None:
     _as_the_hub_has_it(out / "text_encoder" / "model.safetensors")
 
 
+def _save_xl(out: Path, architecture: Architecture, parts: dict[str, Any]) -> None:
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    noise = {name: value for name, value in NOISE.items() if name != "skip_prk_steps"}
+    StableDiffusionXLPipeline(
+        vae=parts["vae"],
+        text_encoder=parts["text_encoder"],
+        text_encoder_2=CLIPTextModelWithProjection(CLIPTextConfig(**architecture.text_2)).eval(),
+        tokenizer=make_tokenizer(),
+        tokenizer_2=make_tokenizer(),
+        unet=parts["unet"],
+        scheduler=EulerDiscreteScheduler(**noise, timestep_spacing="trailing"),
+        add_watermarker=False,
+    ).save_pretrained(out, safe_serialization=True)
+    for name in ("text_encoder", "text_encoder_2"):
+        _as_the_hub_has_it(out / name / "model.safetensors")
+
+
+_PROJECTION = "text_projection.weight"
+
+
 def _as_the_hub_has_it(path: Path) -> None:
     """Restore the prefix that transformers 5 omits: older versions would use random weights, with only a warning."""
     from safetensors.torch import load_file, save_file
 
-    weights = {f"text_model.{name.removeprefix('text_model.')}": value for name, value in load_file(path).items()}
+    plain = {name.removeprefix("text_model."): value for name, value in load_file(path).items()}
+    weights = {name if name == _PROJECTION else f"text_model.{name}": value for name, value in plain.items()}
     path.unlink()
     save_file(weights, path, {"format": "pt"})
 

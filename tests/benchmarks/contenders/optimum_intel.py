@@ -1,4 +1,4 @@
-"""OVStableDiffusionPipeline of optimum-intel, which FastSD CPU uses."""
+"""The pipelines of optimum-intel, which FastSD CPU uses: OVStableDiffusionPipeline or that of SDXL."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import common
 
 def imports(_: common.Job) -> None:
     """Import what a script with optimum-intel imports."""
-    from optimum.intel import OVStableDiffusionPipeline  # noqa: F401
+    from optimum.intel import OVDiffusionPipeline  # noqa: F401
 
 
 def load(job: common.Job) -> Any:
     """Return the pipeline with the job's scheduler, compiled for the job's size as in FastSD CPU."""
     from diffusers import EulerDiscreteScheduler
-    from optimum.intel import OVStableDiffusionPipeline
+    from optimum.intel import OVDiffusionPipeline
 
     settings = {"PERFORMANCE_HINT": "LATENCY", "CACHE_DIR": ""}
     settings |= {"INFERENCE_PRECISION_HINT": job.precision} if job.precision else {}
-    pipeline = OVStableDiffusionPipeline.from_pretrained(job.model, device="CPU", ov_config=settings, compile=False)
-    pipeline.reshape(batch_size=1, height=job.size, width=job.size, num_images_per_prompt=1)
+    pipeline = OVDiffusionPipeline.from_pretrained(job.model, device="CPU", ov_config=settings, compile=False)
+    # Its static shapes always have the two samples of guidance; without guidance, its shapes stay dynamic.
+    if job.guidance > 1:
+        pipeline.reshape(batch_size=1, height=job.size, width=job.size, num_images_per_prompt=1)
     pipeline.compile()
     if job.scheduler == "euler":
         pipeline.scheduler = EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
