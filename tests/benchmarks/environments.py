@@ -84,7 +84,7 @@ def make_image_packages() -> None:
     """Install the packages of the OpenVINO engine's container image, and prune them with the Dockerfile's commands."""
     requirements = ROOT / "docker" / "requirements-openvino.txt"
     mark = PACKAGES / "created-from"
-    lines = _dockerfile_commands()
+    lines = dockerfile_commands()
     wanted = hashlib.sha256((requirements.read_text() + lines).encode()).hexdigest()
     if mark.exists() and mark.read_text() == wanted:
         return
@@ -105,13 +105,13 @@ def make_image_packages() -> None:
     mark.write_text(wanted)
 
 
-def _dockerfile_commands() -> str:
+def dockerfile_commands() -> str:
     """Return the shell commands by which the Dockerfile removes what the function never uses."""
     dockerfile = (ROOT / "docker" / "Dockerfile").read_text()
     stage = re.search(r"^FROM packages AS packages-openvino\n(.*?)^FROM ", dockerfile, re.MULTILINE | re.DOTALL)
-    match = stage and re.search(r"^RUN /tmp/install \S+ \S+ \\\n && (.*?[^\\])\n", stage[1], re.MULTILINE | re.DOTALL)
+    match = stage and re.search(r"^RUN sh \S*/install-packages.sh \S+ \\\n && (.*?[^\\])\n", stage[1], re.M | re.S)
     if not match:
-        raise RuntimeError("docker/Dockerfile has no RUN /tmp/install line in its stage packages-openvino")
+        raise RuntimeError("docker/Dockerfile has no RUN line with install-packages.sh in its stage packages-openvino")
     return match[1].replace("\\\n", " ")
 
 

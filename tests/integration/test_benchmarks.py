@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import ablation, check, measured, plan, report, run, tiny_sd
+from benchmarks import ablation, check, environments, measured, plan, report, run, tiny_sd
 from lambdiff.bake import graph_rewrites
 
 TESTS = Path(__file__).parents[1]
@@ -184,3 +184,11 @@ def test_every_row_has_its_script_and_environment() -> None:
         assert {feature.row, feature.without} <= set(ROWS), feature
     assert {sweep.row for sweep in plan.SWEEPS} <= set(ROWS)
     assert json.dumps([row.bake for row in ROWS.values()])
+
+
+def test_the_image_is_measured_as_it_is_built() -> None:
+    """What the Dockerfile removes from the packages is found in it."""
+    commands = environments.dockerfile_commands()
+    assert commands.startswith("cd /packages/openvino")
+    assert commands.endswith("-delete")
+    assert "\\" not in commands

@@ -11,6 +11,7 @@ import torch
 from lambdiff.bake import modules, pipeline_folder
 from lambdiff.bake.convert import convert_module
 from lambdiff.bake.parameters import Progress
+from lambdiff.bake.rounding import WeightFormat
 from lambdiff.engine.openvino import ENCODER
 
 _EXAMPLE_SIZE: Final = (72, 56)

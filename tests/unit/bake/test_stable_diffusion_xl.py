@@ -31,7 +31,7 @@ def test_the_folder_has_both_text_encoders(source: Path, tmp_path: Path) -> None
     assert manifest.family == "stable_diffusion_xl"
     assert manifest.text.max_length == 16
     parts = {Path(file.path).stem for file in manifest.files if file.path.endswith(".bin")}
-    assert parts == {"text_encoder", "text_encoder_2", "unet", "decoder"}
+    assert parts == {"text_encoder", "text_encoder_2", "unet", "decoder", "encoder"}
     names = ("tokenizer.json", "tokenizer_2.json")
     pads = [json.loads((tmp_path / "out" / name).read_text())["padding"]["pad_token"] for name in names]
     assert pads == [tiny_pipeline.END, "!"]
