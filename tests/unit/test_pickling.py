@@ -21,6 +21,7 @@ import pytest
 import lambdiff
 from lambdiff.client.client import Client
 from lambdiff.errors import AccessDenied, LambdiffError
+from lambdiff.protocol.pictures import WHITE, Picture
 from support.stub_engine import StubEngine
 from support.stub_transport import StubTransport
 
@@ -39,6 +40,7 @@ SAMPLES: dict[type, Callable[[Any], Any]] = {
     types.AnyType: lambda _: {"any": 1},
     types.BoolType: lambda _: True,
     types.BytesType: lambda _: b"bytes",
+    types.CustomType: lambda _: Picture(WHITE, "image"),  # the only class that is no struct
     types.DataclassType: lambda info: info.cls(*(sample(field.type) for field in info.fields)),
     types.DictType: lambda info: {sample(info.key_type): sample(info.value_type)},
     types.FloatType: lambda _: 1.5,

@@ -306,6 +306,10 @@ class DiffusersEngine:
             pipeline_class = _task_class(type(self._pipeline), task)
             # Not `from_pipe`, which refuses a tiny autoencoder.
             parts = {**self._pipeline.config, **self._pipeline.components}
+            if not isinstance(self._pipeline.unet.config.sample_size, int):
+                # The inpainting class compares it with a number. It is only a default; every call passes a size.
+                default = self.manifest.defaults.width // self.manifest.latents.factor
+                self._pipeline.unet.register_to_config(sample_size=default)
             accepted = inspect.signature(pipeline_class.__init__).parameters
             pipeline = pipeline_class(**{name: part for name, part in parts.items() if name in accepted})
             pipeline.set_progress_bar_config(disable=True)

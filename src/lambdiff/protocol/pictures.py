@@ -114,6 +114,17 @@ class Picture:
         """
         return hash_pixels(self.pixels)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Picture):
+            return NotImplemented
+        return (self.kind, self._content) == (other.kind, other._content)
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self._content))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_pixels": None}  # a copy decodes them again, so that pickles stay small
+
     def __repr__(self) -> str:
         return f"<Picture {self._header.width}x{self._header.height}>"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import pickle
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,17 @@ def test_the_hash_is_that_of_the_pixels() -> None:
     texts = [encoded(large()), encoded(large(), exif=exif), encoded(large(), "WEBP", lossless=True)]
     assert len({Picture(text, "image").sha256 for text in texts}) == 1
     assert len({Picture(text, "image").sha256 for text in (texts[0], encoded(large().rotate(90)))}) == 2
+
+
+def test_a_decoded_picture_is_pickled_without_its_pixels() -> None:
+    """Copies are equal, and as small as before the pixels were needed."""
+    picture = Picture(encoded(large()), "image")
+    small = len(pickle.dumps(picture))
+    picture.decode()
+    assert len(pickle.dumps(picture)) == small
+    copied = pickle.loads(pickle.dumps(picture))  # noqa: S301
+    assert (copied, hash(copied), copied.sha256) == (picture, hash(picture), picture.sha256)
+    assert copied not in (Picture(encoded(large()), "mask"), Picture(pictures.WHITE, "image"), None)
 
 
 def test_nothing_prints_a_picture() -> None:
