@@ -161,6 +161,10 @@ class Approximations(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return start <= call / calls < stop
 
 
+_DESCRIPTIVE: Final = frozenset({"license", "defaults", "limits", "memory", "origin", "notes", "baked_by", "baked_on"})
+"""The fields of a manifest that do not change the image of a complete request."""
+
+
 class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Everything that an engine must know about a model folder."""
 
@@ -206,8 +210,19 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
 
     @property
     def identity(self) -> ModelIdentity:
-        """The model's name, revision and license, as endpoints report them."""
-        return ModelIdentity(name=self.name, revision=self.revision, license=self.license)
+        """The model's name, revision, license and digest, as endpoints report them."""
+        return ModelIdentity(name=self.name, revision=self.revision, license=self.license, digest=self.digest)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256, in hexadecimal, of everything that decides what an image of a complete request looks like.
+
+        The files count with their hashes. Baking the same files again on another day does not change it, and neither
+        do the defaults and limits, which decide what a complete request is.
+        """
+        given: dict[str, object] = msgspec.json.decode(msgspec.json.encode(self))  # without fields that are defaults
+        fields = {name: value for name, value in given.items() if name not in _DESCRIPTIVE}
+        return hashlib.sha256(msgspec.json.encode(fields, order="sorted")).hexdigest()
 
     def to_json(self) -> bytes:
         """Return the content of the manifest's file, indented."""

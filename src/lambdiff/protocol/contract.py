@@ -395,6 +395,8 @@ class ModelIdentity(Struct, frozen=True, kw_only=True):
     name: str
     revision: str
     license: str
+    digest: str = ""
+    """What images depend on, hashed (`Manifest.digest`); empty at endpoints of earlier versions."""
 
 
 class Health(Struct, frozen=True, kw_only=True):

@@ -50,6 +50,25 @@ def test_a_manifest_reads_back(folder):
     assert msgspec.json.decode(manifest.to_json(), type=Manifest) == manifest
 
 
+def test_the_digest_names_what_images_depend_on(folder):
+    """Another file or another setting changes the digest; another day, note or default does not."""
+    manifest = manifests.read(folder)
+    assert manifest.identity.digest == manifest.digest
+    again = {
+        "baked_on": "2027-01-01",
+        "notes": "new",
+        "license": "MIT-0",
+        "memory": manifests.Memory(bf16_mb=1, f32_mb=2),
+    }
+    assert msgspec.structs.replace(manifest, **again).digest == manifest.digest
+    defaults = msgspec.structs.replace(DEFAULTS, num_inference_steps=99)
+    assert msgspec.structs.replace(manifest, defaults=defaults).digest == manifest.digest
+    (folder / "unet.bin").write_bytes(b"Weights")
+    files = manifests.describe_files(folder)
+    for other in ({"files": files}, {"inference_precision": "f32"}, {"revision": "2"}, {"tiny_decoder": True}):
+        assert msgspec.structs.replace(manifest, **other).digest != manifest.digest, other
+
+
 def test_a_truncated_file_is_detected_by_its_size(folder):
     """Reading a manifest fails if a file has another size."""
     (folder / "unet.bin").write_bytes(b"weig")
