@@ -26,6 +26,13 @@ METRIC_MONTH: Final = 0.30
 """Of one custom metric, prorated by the hours in which it has values."""
 SECRET_MONTH: Final = 0.40
 ECR_GB_MONTH: Final = 0.10
+S3_GB_MONTH: Final = 0.023
+S3_PUT: Final = 0.005e-3
+"""Of one PUT or LIST in S3's standard class (https://aws.amazon.com/s3/pricing/)."""
+S3_GET: Final = 0.0004e-3
+"""Of one GET or HEAD."""
+STATE_TRANSITION: Final = 25e-6
+"""Of Step Functions, standard workflows (https://aws.amazon.com/step-functions/pricing/)."""
 BUILD_MINUTE: Final = {"x86_64": 0.005, "arm64": 0.0034}
 """CodeBuild, general1.small and arm1.small; the first 100 minutes of a month are free."""
 

@@ -1,13 +1,30 @@
-"""Objects in S3: uploading an archive, and emptying a bucket."""
+"""Objects in S3: uploading, listing, and emptying a bucket."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import datetime
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from lambdiff.aws.account import Account
 from lambdiff.aws.error_mapping import NotFound, translated
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object in a list of a bucket's.
+
+    Attributes:
+        name: the whole name.
+        size: bytes.
+        modified: when it was written.
+    """
+
+    name: str
+    size: int
+    modified: datetime.datetime
 
 
 def upload(account: Account, bucket: str, key: str, path: Path, progress: Callable[[int], None]) -> None:
@@ -36,10 +53,55 @@ def delete(account: Account, bucket: str, key: str) -> None:
         account.client("s3").delete_object(Bucket=bucket, Key=key)
 
 
+@dataclass(frozen=True)
+class Content:
+    """What a bucket holds under a prefix.
+
+    Attributes:
+        objects: how many objects.
+        bytes: their sizes, summed up.
+    """
+
+    objects: int = 0
+    bytes: int = 0
+
+
+def measure(account: Account, bucket: str, prefix: str = "") -> Content | None:
+    """Return what a bucket holds, or None if it does not exist. Takes a call for 1,000 objects."""
+    try:
+        sizes = [each.size for each in list_objects(account, bucket, prefix)]
+    except NotFound:
+        return None
+    return Content(len(sizes), sum(sizes))
+
+
+def list_objects(account: Account, bucket: str, prefix: str = "") -> Iterator[StoredObject]:
+    """Yield the objects of a bucket, in the order of their names.
+
+    Raises:
+        NotFound: there is no such bucket.
+        CredentialsError, DeployError: it cannot be read.
+    """
+    with translated(f"The bucket {bucket}"):
+        for page in account.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            for each in page.get("Contents", []):
+                yield StoredObject(each["Key"], each["Size"], each["LastModified"])
+
+
+def remove(account: Account, bucket: str) -> None:
+    """Delete a bucket without versions and all objects in it; do nothing if it does not exist."""
+    empty(account, bucket)
+    with contextlib.suppress(NotFound), translated(f"The bucket {bucket}", "deleted"):
+        account.client("s3").delete_bucket(Bucket=bucket)
+
+
 def empty(account: Account, bucket: str) -> None:
     """Delete all objects of a bucket without versions; do nothing if it does not exist."""
     client = account.client("s3")
     with contextlib.suppress(NotFound), translated(f"The bucket {bucket}", "emptied"):
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-            for each in page.get("Contents", []):
-                client.delete_object(Bucket=bucket, Key=each["Key"])
+            names = [each["Key"] for each in page.get("Contents", [])]
+            if names:
+                client.delete_objects(
+                    Bucket=bucket, Delete={"Objects": [{"Key": name} for name in names], "Quiet": True}
+                )

@@ -16,6 +16,11 @@ FINGERPRINT: Final = "Fingerprint"
 SECRET_ARN: Final = "SecretArn"  # noqa: S105 (the name of an output)
 INVOKER_ROLE_ARN: Final = "InvokerRoleArn"
 
+BATCH_BUCKET: Final = "BatchBucketName"
+BATCH_FUNCTION: Final = "BatchFunctionName"
+BATCH_STATE_MACHINE: Final = "BatchStateMachineArn"
+"""Outputs of a deployment with `batch`."""
+
 BUILDER_PROJECT: Final = "BuilderProject"
 BUILDER_BUCKET: Final = "BuilderBucket"
 BUILDER_REPOSITORY: Final = "BuilderRepository"

@@ -94,6 +94,20 @@ _MAX_DIFF: Final = 1_000_000
     help="Add a CloudWatch dashboard with requests, errors, seconds by phase and dollars a day; about $6 a month.",
 )  # fmt: skip
 @click.option("--tracing/--no-tracing", default=None, help="Trace requests with X-Ray.")
+@click.option(
+    "--batch/--no-batch", default=None,
+    help="Add what `lambdiff batch --where aws` needs: a bucket, a state machine and a function; costs nothing when "
+    "idle.  [default: as deployed]",
+)  # fmt: skip
+@click.option(
+    "--batch-memory", "batch_memory_mb", type=Unchecked(settings.MemoryMb), metavar="MB",
+    help="Memory of the batch function; implies --batch.  [default: as deployed, at first that of --memory]",
+)  # fmt: skip
+@click.option(
+    "--batch-timeout", "batch_timeout_s", type=Unchecked(settings.TimeoutS), metavar="SECONDS",
+    help="Longest time for an image of a batch run; it limits what a run can cost; implies --batch.  "
+    "[default: as deployed, at first 300]",
+)  # fmt: skip
 @click.option("--qualifier", type=Unchecked(settings.Qualifier), help="Qualifier of a custom CDK bootstrap.")
 @click.option(
     "--permissions-boundary", type=Unchecked(settings.PolicyName), metavar="POLICY",

@@ -11,12 +11,20 @@ from lambdiff.cli.options import json_option, make_confirm, region_option, stack
 @click.command()
 @stack_options
 @region_option
+@click.option(
+    "--delete-images/--keep-images", "delete_images", default=None,
+    help="Delete or keep the bucket with the images of batch runs.  [default: ask; with --yes, keep]",
+)  # fmt: skip
 @yes_option
 @json_option
-def destroy(deployment: str | None, profile: str | None, region: str | None, *, yes: bool, as_json: bool) -> None:
+def destroy(
+    deployment: str | None, profile: str | None, region: str | None, *, delete_images: bool | None, yes: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Delete a deployment.
 
-    Deletes the CloudFormation stack and then, after further questions, its images in ECR and the log. The deployment
+    Deletes the CloudFormation stack and then, after further questions, its images in ECR, the log, and
+    the bucket with the images of batch runs. The deployment
     need not be saved on this machine: if its creation failed, name it, and the region if necessary.
 
     Examples:
@@ -34,7 +42,10 @@ def destroy(deployment: str | None, profile: str | None, region: str | None, *, 
         require_explicit_name(deployment)
     stages = Stages()
     target = destroying.select(deployment, profile, region)
-    result = destroying.destroy(target, stages, make_confirm(yes=yes, as_json=as_json))
+    if delete_images is None and yes:
+        delete_images = False
+    confirm = make_confirm(yes=yes, as_json=as_json)
+    result = destroying.destroy(target, stages, confirm, delete_images=delete_images)
     if as_json:
         echo_json(result)
         return

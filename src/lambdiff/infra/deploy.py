@@ -264,11 +264,11 @@ class _Run:
         except MemoryCapped as error:
             limit = error.limit
             self._memory_limit = limit
-            if limit >= prepared.settings.memory_mb or not self.confirm(
+            settings = prepared.settings.with_memory_limit(limit)
+            if settings == prepared.settings or not self.confirm(
                 f"Functions in this account may have at most {limit:,} MB. Deploy with that much?"
             ):
                 raise
-        settings = msgspec.structs.replace(prepared.settings, memory_mb=limit)
         settings = msgspec.structs.replace(settings, fingerprint=fingerprint(settings, prepared.context.digest)).check()
         self.notes.append(f"Memory is {limit:,} MB, the most that this account may have.")
         self.stages.stage("Preparing the stack")

@@ -1,4 +1,5 @@
-"""`lambdiff destroy`: delete the stack, then ask about what CloudFormation retains: images and logs.
+"""`lambdiff destroy`: delete the stack, then ask about what CloudFormation retains: images, logs, and what batch runs
+have generated.
 
 Published versions are deleted with the function. The CDK bootstrap stack stays, because other CDK applications may
 use it.
@@ -17,9 +18,9 @@ from msgspec import Struct
 
 from lambdiff import config, pricing
 from lambdiff.aws import account as accounts
+from lambdiff.aws import buckets, images, logs, outputs, stacks
 from lambdiff.aws import deployment as deployments
 from lambdiff.aws import function as functions
-from lambdiff.aws import images, logs, outputs, stacks
 from lambdiff.aws.account import Account
 from lambdiff.aws.deployment import SelectedDeployment
 from lambdiff.aws.error_mapping import PermissionDenied
@@ -30,6 +31,7 @@ from lambdiff.files import write_atomically
 from lambdiff.infra import builder, existing_stack
 from lambdiff.infra.settings import DEFAULT_NAME, builder_stack_name, stack_name
 from lambdiff.interrupts import DeferredInterrupt
+from lambdiff.protocol.batch_layout import IMAGES
 from lambdiff.stages import Confirm, Stages
 
 
@@ -51,6 +53,8 @@ class RetainedResources(Struct, frozen=True, kw_only=True):
         image_known: whether the functions that use an image can be recognized; see `functions.users_of_images`.
         builder: the repository of the builder stack, if CodeBuild built the images.
         qualifier: of a custom CDK bootstrap, whose repository has the images.
+        bucket: the bucket with the images of batch runs; empty without `batch`.
+        batch_function: the name of the function that generated them.
     """
 
     account: str
@@ -62,6 +66,8 @@ class RetainedResources(Struct, frozen=True, kw_only=True):
     log_group: str = ""
     builder: str = ""
     qualifier: str | None = None
+    bucket: str = ""
+    batch_function: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,8 +115,16 @@ def select(name: str | None = None, profile: str | None = None, region: str | No
     return SelectedDeployment(Sourced(found, "CloudFormation"), account)
 
 
-def destroy(target: SelectedDeployment, stages: Stages, confirm: Confirm) -> DestroyResult:
+def destroy(
+    target: SelectedDeployment, stages: Stages, confirm: Confirm, *, delete_images: bool | None = None
+) -> DestroyResult:
     """Delete a deployment. It is removed from the saved deployments last, so that an interrupted run can be repeated.
+
+    Args:
+        target: the deployment.
+        stages: shows the progress.
+        confirm: asks before anything is deleted.
+        delete_images: delete the bucket with the images of batch runs, or keep it; None asks.
 
     Raises:
         Cancelled: the caller declined, or it was interrupted by Ctrl-C, SIGTERM or SIGHUP; the message says what has
@@ -119,7 +133,7 @@ def destroy(target: SelectedDeployment, stages: Stages, confirm: Confirm) -> Des
         CredentialsError: a permission is missing.
         DeployError: a resource could not be deleted; the next run continues from there.
     """
-    run = _Run(target, stages, confirm)
+    run = _Run(target, stages, confirm, delete_images)
     with run.explaining_interrupts():
         retained = run.prepare()
         # Deferred from here on, where AWS is changed: until then, a signal may end the program at once.
@@ -130,7 +144,10 @@ def destroy(target: SelectedDeployment, stages: Stages, confirm: Confirm) -> Des
 class _Run:
     """One deletion in progress, which knows what an interrupt would leave behind."""
 
-    def __init__(self, target: SelectedDeployment, stages: Stages, confirm: Confirm) -> None:
+    def __init__(
+        self, target: SelectedDeployment, stages: Stages, confirm: Confirm, delete_images: bool | None
+    ) -> None:
+        self._delete_images = delete_images
         self._deployment, self._account = target.deployment.value, target.account
         self._stages, self._confirm = stages, confirm
         self._progress = "Interrupted; nothing was deleted."
@@ -173,6 +190,7 @@ class _Run:
         self._progress = f"Interrupted when the stack {retained.stack} was deleted; images and logs may be left."
         self._next = "Run `lambdiff destroy` again: it asks about what is left."
         removed, kept = _delete_retained(account, deployment.name, retained, stages, self._confirm)
+        self._delete_bucket(retained.bucket, removed, kept)
         saved = config.load().deployments.get(deployment.name)
         if saved and (saved.region, saved.stack) == (retained.region, retained.stack):
             config.remove(deployment.name)
@@ -180,6 +198,28 @@ class _Run:
         return DestroyResult(
             name=deployment.name, stack=retained.stack, removed=[f"stack {retained.stack}", *removed], kept=kept
         )
+
+    def _delete_bucket(self, bucket: str, removed: list[str], kept: list[str]) -> None:
+        """Delete the bucket of batch runs, if that is wanted. Without images, nobody has to be asked."""
+        content = buckets.measure(self._account, bucket, IMAGES) if bucket else None
+        if content is None:
+            return
+        month = content.bytes / 1e9 * pricing.S3_GB_MONTH
+        label = (
+            f"bucket {bucket} with {content.objects:,} image{'' if content.objects == 1 else 's'} of batch runs "
+            f"({content.bytes / 1e9:.2f} GB, {pricing.dollars(month)} a month)"
+        )
+        wanted = self._delete_images
+        if wanted is None:
+            wanted = not content.objects or self._confirm(f"Delete the {label} as well?")
+        if wanted:
+            self._stages.stage("Deleting the bucket")
+            buckets.remove(self._account, bucket)
+            self._stages.done()
+            removed.append(label)
+        else:
+            command = ["aws", "s3", "rb", f"s3://{bucket}", "--force", "--region", self._account.region.value]
+            kept.append(f"{label}; delete it with `{shlex.join(command)}`")
 
 
 def _exists(account: Account, name: str) -> bool:
@@ -228,6 +268,8 @@ def _find_retained(
         image_known=function.image_known if function else record.image_known,
         log_group=found.get(outputs.LOG_GROUP) or record.log_group,
         builder=builder_state.outputs.get(outputs.BUILDER_REPOSITORY, "") if builder_state else record.builder,
+        bucket=found.get(outputs.BATCH_BUCKET) or record.bucket,
+        batch_function=found.get(outputs.BATCH_FUNCTION) or record.batch_function,
         qualifier=(existing_stack.read_qualifier(account, state.name) if state else None) or record.qualifier,
     )
 
@@ -281,7 +323,7 @@ def _image_leftovers(account: Account, retained: RetainedResources, kept: list[s
                 f"image {image} (another function may use it, and your identity may not list functions; delete it with "
                 f"`{_delete_command(account, image)}` if none does)"
             )
-        elif others := users.get(image.digest, set()) - {retained.function}:
+        elif others := users.get(image.digest, set()) - {retained.function, retained.batch_function}:
             kept.append(f"image {image} (in use by {', '.join(sorted(others))})")
         else:
             deletable.append(image)

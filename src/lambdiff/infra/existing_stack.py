@@ -13,7 +13,7 @@ from lambdiff.aws.account import BOOTSTRAP_QUALIFIER, Account
 from lambdiff.aws.error_mapping import PermissionDenied, Rejected
 from lambdiff.aws.stacks import StackState
 from lambdiff.errors import ConfigurationError, DeployError
-from lambdiff.infra.settings import Auth, StackSettings
+from lambdiff.infra.settings import DEFAULT_BATCH_TIMEOUT_S, Auth, StackSettings
 from lambdiff.stages import Stages
 
 
@@ -25,6 +25,8 @@ class ExistingStack:
         auth, principals, snapstart, memory_mb: the settings that it keeps unless the caller changes them: those that
             decide its URL and who may call it, and the memory, because an account with a limit below the default would
             refuse the default every time.
+        batch: `batch` with the memory and the timeout of its function, which it keeps: a bucket with images must not
+            be orphaned by leaving out an option.
         restrictions: the settings of the organization, which it keeps as well: leaving out an option must not lift a
             permissions boundary or move the function out of its network.
     """
@@ -35,6 +37,7 @@ class ExistingStack:
     snapstart: bool
     memory_mb: int | None
     restrictions: Mapping[str, Any] = field(default_factory=dict)
+    batch: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, state: StackState, template: Mapping[str, Any]) -> ExistingStack:
@@ -47,11 +50,14 @@ class ExistingStack:
             snapstart="SnapStart" in function,
             memory_mb=function.get("MemorySize"),
             restrictions=_restrictions(template, function),
+            batch=_batch(template, function),
         )
 
     def kept_settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of the stack that the given ones leave open."""
         kept: dict[str, Any] = {"auth": self.auth, "snapstart": self.snapstart, **self.restrictions}
+        if given.get("batch", True):
+            kept |= self.batch
         if self.memory_mb is not None:
             kept["memory_mb"] = self.memory_mb
         if self.principals and given.get("auth", self.auth) == "role":
@@ -65,6 +71,12 @@ class ExistingStack:
             yield (
                 f"Turning SnapStart {switch} replaces the URL {url}; other machines must save the new one with "
                 f"`lambdiff configure --stack {self.state.name}`."
+            )
+        if self.batch and not settings.batch:
+            bucket = self.state.outputs.get(outputs.BATCH_BUCKET, "")
+            yield (
+                f"Turning batch off removes its state machine and its function; the bucket {bucket} is kept with its "
+                "images, but lambdiff does not know it any more."
             )
         if (self.auth, settings.auth) == ("key-pair", "role"):
             yield "The IAM user, its key pair and the secret are deleted; callers have to assume a role instead."
@@ -178,6 +190,17 @@ def _restrictions(template: Mapping[str, Any], function: Mapping[str, Any]) -> d
     if network := function.get("VpcConfig"):
         found["vpc_subnets"] = tuple(network["SubnetIds"])
         found["vpc_security_groups"] = tuple(network["SecurityGroupIds"])
+    return found
+
+
+def _batch(template: Mapping[str, Any], endpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of batch that a template has; empty without batch."""
+    function = _properties(template, "AWS::Lambda::Function", "BatchFunction")
+    if not function:
+        return {}
+    found: dict[str, Any] = {"batch": True, "batch_timeout_s": function.get("Timeout", DEFAULT_BATCH_TIMEOUT_S)}
+    if function.get("MemorySize") != endpoint.get("MemorySize"):
+        found["batch_memory_mb"] = function.get("MemorySize")
     return found
 
 

@@ -144,8 +144,13 @@ def fingerprint(settings: StackSettings, digest: str) -> str:
 
 
 def with_implied(overrides: SettingOverrides) -> SettingOverrides:
-    """Return the overrides with `auth="role"` if they name principals."""
-    return {"auth": "role", **overrides} if overrides.get("principals") else overrides
+    """Return the overrides with `auth="role"` if they name principals, and with `batch=True` if they configure it."""
+    implied: SettingOverrides = {}
+    if overrides.get("principals"):
+        implied["auth"] = "role"
+    if "batch_memory_mb" in overrides or "batch_timeout_s" in overrides:
+        implied["batch"] = True
+    return {**implied, **overrides}
 
 
 def _settings(

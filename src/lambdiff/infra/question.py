@@ -26,7 +26,10 @@ def describe(settings: StackSettings, staged: BuildContext) -> str:
     if settings.snapstart:
         idle += pricing.snapstart_month(settings.memory_mb)
         snapstart = f", SnapStart at {pricing.dollars(pricing.snapstart_restore(settings.memory_mb))} a restore"
+    batch = ""
+    if settings.batch:
+        batch = f", batch runs with {settings.batch_memory_mb or settings.memory_mb:,} MB, which cost nothing when idle"
     return (
         f"{settings.model} ({settings.engine}, {settings.memory_mb:,} MB, {settings.architecture}, "
-        f"about {pricing.dollars(idle)} a month when idle{snapstart}) as {settings.stack_name}"
+        f"about {pricing.dollars(idle)} a month when idle{snapstart}{batch}) as {settings.stack_name}"
     )

@@ -24,6 +24,7 @@ from lambdiff.protocol.validation import raise_for, validate_fields
 
 VARIABLE: Final = "LAMBDIFF_STACK_SETTINGS"
 DEFAULT_NAME: Final = "lambdiff"
+DEFAULT_BATCH_TIMEOUT_S: Final = 300
 DEFAULT_ENGINE: Final[EngineName] = "openvino"
 DEFAULT_BASE_IMAGE: Final = "public.ecr.aws/lambda/python:3.12"
 PLATFORMS: Final[dict[Architecture, str]] = {"x86_64": "linux/amd64", "arm64": "linux/arm64"}
@@ -104,6 +105,9 @@ class SettingOverrides(TypedDict, total=False):
     snapstart: bool
     dashboard: bool
     tracing: bool
+    batch: bool
+    batch_memory_mb: int
+    batch_timeout_s: int
     qualifier: str
     permissions_boundary: str
     vpc_subnets: tuple[str, ...]
@@ -136,6 +140,9 @@ class StackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         snapstart: publish versions with SnapStart and attach the URL to an alias.
         dashboard: add a CloudWatch dashboard, and let the function's log lines become metrics.
         tracing: trace requests with X-Ray.
+        batch: add what `lambdiff batch --where aws` needs; see `batch_resources.py`.
+        batch_memory_mb: MB of memory of the batch function; None for `memory_mb`.
+        batch_timeout_s: seconds that the batch function may take for an image; it limits what a run can cost.
         qualifier: of a custom CDK bootstrap; None for CDK's own.
         permissions_boundary: name or ARN of the policy that limits every user and role of the stack.
         vpc_subnets, vpc_security_groups: where the function runs; empty for Lambda's own network.
@@ -166,6 +173,9 @@ class StackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     snapstart: bool = False
     dashboard: bool = False
     tracing: bool = False
+    batch: bool = False
+    batch_memory_mb: MemoryMb | None = None
+    batch_timeout_s: TimeoutS = DEFAULT_BATCH_TIMEOUT_S
     qualifier: Qualifier | None = None
     permissions_boundary: PolicyName | None = None
     vpc_subnets: tuple[SubnetId, ...] = ()
@@ -180,6 +190,11 @@ class StackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def stack_name(self) -> str:
         """The name of the CloudFormation stack."""
         return stack_name(self.name)
+
+    def with_memory_limit(self, limit: int) -> StackSettings:
+        """Return the settings for an account whose functions may have at most `limit` MB."""
+        batch = None if self.batch_memory_mb is None else min(self.batch_memory_mb, limit)
+        return msgspec.structs.replace(self, memory_mb=min(self.memory_mb, limit), batch_memory_mb=batch)
 
     def check(self) -> StackSettings:
         """Check the values and their combination, so that Lambda does not reject them halfway through a deployment.
@@ -240,6 +255,8 @@ def _contradictions(value: Callable[[str], Any]) -> Iterator[tuple[str, str]]:
         yield "principals", f"must fit into a trust policy: {_MAX_PRINCIPALS:,} characters, not {size:,}"
     if value("monthly_budget_usd") is not None and not value("alarm_email"):
         yield "monthly_budget_usd", "requires `alarm_email=`, which receives its notifications"
+    for name in _of_batch_only(value):
+        yield name, "requires `batch=True`"
     if bool(value("vpc_subnets")) != bool(value("vpc_security_groups")):
         missing = "vpc_security_groups" if value("vpc_subnets") else "vpc_subnets"
         yield missing, "must be given as well: a function in a VPC needs subnets and security groups"
@@ -248,6 +265,11 @@ def _contradictions(value: Callable[[str], Any]) -> Iterator[tuple[str, str]]:
             yield name, f"must be at most {most}, not {count}"
     if value("keep_warm_minutes") and value("reserved_concurrency") == 0:
         yield "keep_warm_minutes", "cannot invoke a function with `reserved_concurrency=0`"
+
+
+def _of_batch_only(value: Callable[[str], Any]) -> Iterator[str]:
+    defaults = {"batch_memory_mb": None, "batch_timeout_s": DEFAULT_BATCH_TIMEOUT_S}
+    yield from (name for name, default in defaults.items() if not value("batch") and value(name) not in (None, default))
 
 
 def _tag_problems(tags: Iterable[str]) -> Iterator[str]:

@@ -4,7 +4,10 @@
                 |
                 +-- role that may write its own log group, alarms, [schedule, budget]
 
-No resource has a fixed name, so an account can hold any number of deployments. No policy has a wildcard.
+With `batch`, `batch_resources.py` adds a second function from the same image, a state machine and a bucket.
+
+No resource has a fixed name, so an account can hold any number of deployments. No policy has a
+wildcard, apart from the names of objects and executions in `batch_resources.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from lambdiff.aws import outputs
 from lambdiff.aws.function import SNAPSTART_ALIAS
 from lambdiff.aws.images import tag_prefix
 from lambdiff.handler.metrics import METRICS_VARIABLE
-from lambdiff.infra import dashboard, monitoring, network
+from lambdiff.infra import batch_resources, dashboard, monitoring, network
 from lambdiff.infra.findings import acknowledge
 from lambdiff.infra.settings import StackSettings
 
@@ -65,6 +68,7 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, whi
             permissions_boundary=to_permissions_boundary(settings.permissions_boundary),
         )
         self.settings = settings
+        self._repository: ecr.IRepository | None = None
         self.log_group = logs.LogGroup(
             self,
             "Logs",
@@ -86,6 +90,10 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, whi
             dashboard.add(self, self.function, settings)
         if settings.monthly_budget_usd:
             monitoring.add_budget(self, settings.monthly_budget_usd, settings.alarm_email or "")
+        if settings.batch:
+            architecture, _ = _PLATFORMS[settings.architecture]
+            retention = _RETENTION[settings.log_retention_days]
+            batch_resources.add(self, settings, self._image([batch_resources.HANDLER]), architecture, retention)
         self._outputs()
         for key, value in {"lambdiff:deployment": settings.name, **settings.tags}.items():
             cdk.Tags.of(self).add(key, value)
@@ -118,12 +126,14 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, whi
             acknowledge(role, "AwsSolutions-IAM5[Resource::*]", "X-Ray's actions cannot be limited to a resource.")
         return function
 
-    def _image(self) -> lambda_.DockerImageCode:
+    def _image(self, command: list[str] | None = None) -> lambda_.DockerImageCode:
+        """Return the image; a command replaces that of the Dockerfile."""
         if self.settings.image:
             name, _, digest = self.settings.image.partition("/")[2].partition("@")
-            repository = ecr.Repository.from_repository_name(self, "Images", name)
+            if self._repository is None:
+                self._repository = ecr.Repository.from_repository_name(self, "Images", name)
             # The builder stack lets Lambda read it.
-            return lambda_.DockerImageCode.from_ecr(repository, tag_or_digest=digest)
+            return lambda_.DockerImageCode.from_ecr(self._repository, tag_or_digest=digest, cmd=command)
         _, platform = _PLATFORMS[self.settings.architecture]
         return lambda_.DockerImageCode.from_image_asset(
             self.settings.context,
@@ -133,6 +143,7 @@ class EndpointStack(cdk.Stack):  # type: ignore[misc]  # mypy skips aws_cdk, whi
                 "BASE_DIGEST": self.settings.base_image_pin.partition("@")[2],
                 "ENGINE": self.settings.engine,
             },
+            cmd=command,
             display_name=f"lambdiff image ({self.settings.engine})",
         )
 

@@ -356,3 +356,68 @@ def test_an_interrupted_run_can_be_repeated(
     assert "lambdiff" in config.load().deployments
     assert destroy.destroy(select(), quiet(), yes).removed == ["stack lambdiff", f"log group {LOGS}"]
     assert config.load().deployments == {}
+
+
+BUCKET = "lambdiff-batchbucket"
+
+
+def make_bucket(images: int) -> None:
+    """Create the bucket of a deployment with batch: some images, and what belongs to runs."""
+    make_stack(outputs={"BatchBucketName": BUCKET, "BatchFunctionName": "lambdiff-BatchFunction"})
+    client = boto3.client("s3", REGION)
+    client.create_bucket(Bucket=BUCKET)
+    for name in [f"images/{number}.png" for number in range(images)] + ["runs/a/items-1.jsonl", "claims/0"]:
+        client.put_object(Bucket=BUCKET, Key=name, Body=b"12345")
+
+
+def bucket_exists() -> bool:
+    """Whether the bucket of batch runs exists."""
+    return BUCKET in [each["Name"] for each in boto3.client("s3", REGION).list_buckets()["Buckets"]]
+
+
+@pytest.mark.parametrize(("wanted", "answer"), [(None, True), (True, False), (None, False), (False, True)])
+def test_images_of_batch_runs_are_deleted_only_if_wanted(
+    deployed: SelectedDeployment, wanted: bool | None, answer: bool
+) -> None:
+    """The question says what the bucket holds and what that costs; with a choice, it is not asked."""
+    make_bucket(images=3)
+    asked: list[str] = []
+
+    def confirm(question: str) -> bool:
+        asked.append(question)
+        return answer if BUCKET in question else True
+
+    result = destroy.destroy(deployed, quiet(), confirm, delete_images=wanted)
+    gone = answer if wanted is None else wanted
+    assert bucket_exists() is not gone
+    (line,) = (each for each in (result.removed if gone else result.kept) if BUCKET in each)
+    assert "with 3 images of batch runs (0.00 GB, $" in line
+    assert (f"aws s3 rb s3://{BUCKET} --force" in line) is not gone
+    assert len([each for each in asked if BUCKET in each]) == (wanted is None)
+
+
+def test_a_bucket_without_images_is_deleted_without_a_question(deployed: SelectedDeployment) -> None:
+    """What runs left in it is of no use without the deployment."""
+    make_bucket(images=0)
+    asked: list[str] = []
+    destroy.destroy(deployed, quiet(), lambda question: not asked.append(question))
+    assert not bucket_exists()
+    assert not [each for each in asked if BUCKET in each]
+
+
+def test_an_interrupted_run_still_knows_the_bucket(
+    deployed: SelectedDeployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the stack is gone, its outputs are gone as well; the next run still asks about the bucket."""
+    make_bucket(images=1)
+
+    def interrupted(*_: object) -> object:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(destroy.buckets, "measure", interrupted)
+        with pytest.raises(Cancelled):
+            destroy.destroy(deployed, quiet(), lambda question: True)
+    result = destroy.destroy(select(None), quiet(), lambda question: True)
+    assert not bucket_exists()
+    assert BUCKET in " ".join(result.removed)

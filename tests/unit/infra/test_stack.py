@@ -315,7 +315,7 @@ def identity(template: Template) -> dict[str, Any]:
             resource["Properties"].get(name) for name in ("TargetFunctionArn", "Qualifier", "UserName", "Serial")
         ]
         for logical_id, resource in template.to_json()["Resources"].items()
-        if resource["Type"] in INVOKER and not logical_id.startswith("FunctionRole")
+        if resource["Type"] in INVOKER and not logical_id.startswith(("FunctionRole", "Batch"))
     }
 
 
@@ -339,6 +339,9 @@ CHANGES: dict[str, Any] = {
     "permissions_boundary": "Developers",
     "vpc_subnets": ["subnet-0123456789abcdef0"],
     "vpc_security_groups": ["sg-0123456789abcdef0"],
+    "batch": True,
+    "batch_memory_mb": 3008,
+    "batch_timeout_s": 60,
     "tags": {"team": "design"},
 }
 
@@ -348,6 +351,8 @@ def test_every_replacement_is_announced(template: Any, name: str) -> None:
     """The question before a deployment names a change exactly if it replaces the URL or who may call it."""
     needed = {
         "auth": {"principals": [ROLE]},
+        "batch_memory_mb": {"batch": True},
+        "batch_timeout_s": {"batch": True},
         "monthly_budget_usd": {"alarm_email": "ann@example.org"},
         "vpc_subnets": {"vpc_security_groups": ["sg-0123456789abcdef0"]},
         "vpc_security_groups": {"vpc_subnets": ["subnet-0123456789abcdef0"]},
@@ -400,7 +405,7 @@ def test_the_assembly_reveals_nothing_about_this_machine(
         assert not re.search(r"AKIA[A-Z0-9]{16}", text)
 
 
-@pytest.mark.parametrize("options", [{}, EVERYTHING, {"alarm_email": "ann@example.org"}])
+@pytest.mark.parametrize("options", [{}, EVERYTHING, {"alarm_email": "ann@example.org"}, {"batch": True}])
 def test_cdk_nag_finds_nothing_unacknowledged(options: dict[str, Any], image_context: Path, tmp_path: Path) -> None:
     """The AwsSolutions checks report no violation."""
     app = build(settings_for(str(image_context), **options), str(tmp_path))
@@ -498,6 +503,11 @@ EXECUTION: dict[str, dict[str, tuple[str, ...]]] = {
                 "ListTagsForResource", *TAGS)
     },
     "AWS::SNS::TopicPolicy": {"sns": ("SetTopicAttributes",)},
+    "AWS::StepFunctions::StateMachine": {
+        "states": ("CreateStateMachine", "DescribeStateMachine", "UpdateStateMachine", "DeleteStateMachine",
+                   "ListTagsForResource", *TAGS),
+        "iam": ("PassRole",),
+    },
     "AWS::SecretsManager::Secret": {
         "secretsmanager": ("CreateSecret", "DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecret",
                            "DeleteSecret", *TAGS)
@@ -508,7 +518,7 @@ EXECUTION: dict[str, dict[str, tuple[str, ...]]] = {
 
 def test_the_documented_execution_policy_is_sufficient_for_the_stack(template: Any, image_context: Path) -> None:
     """The policy for CDK's execution role has what the types of all resources need, and nothing else."""
-    everything = {**EVERYTHING, "dashboard": True}
+    everything = {**EVERYTHING, "dashboard": True, "batch": True}
     templates = [template(**everything), template(**{**everything, "auth": "key-pair", "principals": []})]
     app = build_builder(settings_for(str(image_context)), "0123", tempfile.mkdtemp())
     templates.append(Template.from_stack(app.node.find_child("lambdiff-Builder")))
@@ -534,5 +544,6 @@ def test_the_actions_of_the_execution_policy_exist() -> None:
     own |= {f"s3:{name}" for name in S3_NAMES}
     for services in EXECUTION.values():
         for service, names in services.items():
-            known = set(session.get_service_model(service).operation_names)
+            model = "stepfunctions" if service == "states" else service
+            known = set(session.get_service_model(model).operation_names)
             assert {f"{service}:{name}" for name in names if name not in known} <= own
