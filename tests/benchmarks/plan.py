@@ -114,6 +114,8 @@ FULL: Final = "lambdiff, full decoder"
 TINY: Final = "lambdiff, tiny decoder"
 EULER: Final = "lambdiff, tiny decoder, Euler"
 DYNAMIC_SHAPES: Final = "lambdiff, tiny decoder, Euler, dynamic shapes"
+DIRECT: Final = "lambdiff, tiny decoder, Euler, without Winograd"
+DIRECT_FULL: Final = "lambdiff, full decoder, without Winograd"
 INT8: Final = "lambdiff, tiny decoder, Euler, int8 weights"
 W8A8: Final = "lambdiff, tiny decoder, Euler, w8a8"
 FEW_4: Final = "lambdiff, tiny decoder, Euler, 4 steps, no guidance"
@@ -169,6 +171,8 @@ ROWS: Final = (
     _lambdiff(FULL, often=True, isas=BOTH, reference=TUTORIAL),
     _lambdiff(TINY, decoder="tiny", often=True, isas=BOTH, reference=REFERENCE),
     _lambdiff(EULER, often=True, isas=BOTH, **_TINY_EULER),
+    _lambdiff(DIRECT, manifest={"winograd": False}, isas=("avx2",), reference=EULER, **_TINY_EULER),
+    _lambdiff(DIRECT_FULL, manifest={"winograd": False}, isas=("avx2",), reference=FULL),
     _lambdiff(INT8, bake={"precision": "int8"}, often=True, isas=BOTH, **_TINY_EULER),
     _lambdiff(W8A8, bake=_CALIBRATED, often=True, isas=BOTH, **_TINY_EULER),
     _lambdiff(FEW_4, often=True, **_FEW),
@@ -276,15 +280,19 @@ TARGETS: Final = (
     Target("against diffusers bf16, tiny decoder", BF16, TINY, 1.0),
     Target("against diffusers bf16, full decoder", BF16_FULL, FULL, 1.0),
     Target("against stable-diffusion.cpp, tiny decoder, Euler", SD_CPP, EULER, 1.0),
-    Target("against optimum-intel, AVX2", OPTIMUM, TINY, 1.0, isa="avx2"),
-    Target("against optimum-intel, full decoder, AVX2", OPTIMUM_FULL, FULL, 1.0, isa="avx2"),
+    Target("Winograd convolutions, tiny decoder, Euler, AVX2", DIRECT, EULER, 1.25, isa="avx2"),
+    Target("Winograd convolutions, full decoder, AVX2", DIRECT_FULL, FULL, 1.25, isa="avx2"),
+    Target("against optimum-intel, AVX2", OPTIMUM, TINY, 1.4, isa="avx2"),
+    Target("against optimum-intel, full decoder, AVX2", OPTIMUM_FULL, FULL, 1.4, isa="avx2"),
     Target("against diffusers f32, AVX2 (which has no bf16)", REFERENCE, TINY, 1.0, isa="avx2"),
     Target("against stable-diffusion.cpp, AVX2", SD_CPP, EULER, 1.0, isa="avx2"),
     Target("UNet over the machine's GEMM rate, AVX2", "", TINY, 0.8, "achieved", isa="avx2"),
     Target("peak memory, full decoder", TUTORIAL, FULL, 0.6, "peak_mb"),
     Target("peak memory, tiny decoder", TUTORIAL, TINY, 0.6, "peak_mb"),
-    Target("peak memory, full decoder, AVX2", TUTORIAL, FULL, 0.6, "peak_mb", isa="avx2"),
-    Target("peak memory, tiny decoder, AVX2", TUTORIAL, TINY, 0.6, "peak_mb", isa="avx2"),
+    Target("peak memory, full decoder, without Winograd, AVX2", TUTORIAL, DIRECT_FULL, 0.6, "peak_mb", isa="avx2"),
+    Target("peak memory, tiny decoder, without Winograd, AVX2", TUTORIAL, DIRECT, 0.6, "peak_mb", isa="avx2"),
+    Target("peak memory, full decoder, AVX2", TUTORIAL, FULL, 1.2, "peak_mb", isa="avx2"),
+    Target("peak memory, tiny decoder, AVX2", TUTORIAL, EULER, 1.2, "peak_mb", isa="avx2"),
     Target("peak memory, tiny decoder, w8a8, AVX2", TUTORIAL, W8A8, 0.6, "peak_mb", isa="avx2"),
 )
 PACKAGES_BOUND: Final = 0.2

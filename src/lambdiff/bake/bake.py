@@ -55,6 +55,7 @@ def bake(
     deepcache_interval: int = 1,
     static_shapes: bool | None = None,
     inference_precision: InferencePrecision = "auto",
+    winograd: bool = True,
     native_size: tuple[int, int] | None = None,
     defaults: DefaultOverrides | None = None,
     prediction: Prediction | None = None,
@@ -90,6 +91,8 @@ def bake(
             with w8a8 or a guidance interval, which static shapes slow down, and for a model with a native size, whose
             shapes are always static.
         inference_precision: the arithmetic: `auto` (bf16 where the processor supports it) or `f32`.
+        winograd: whether the engine may compute convolutions in f32 with fewer multiplications, which takes more memory
+            for the weights; see `Manifest`.
         native_size: (width, height) in pixels of a model that can only generate one size.
         defaults: fields of the contract's `Defaults` that differ from the model's own.
         prediction: what the UNet of a checkpoint predicts, `epsilon` (the noise) or `v`, if the file does not say:
@@ -127,7 +130,7 @@ def bake(
     overrides = parameters.check_defaults(defaults)
     approximations = parameters.make_approximations(guidance_interval, deepcache_interval)
     if engine == "diffusers":
-        parameters.check_unconverted(precision, decoder, approximations, static_shapes, inference_precision)
+        parameters.check_unconverted(precision, decoder, approximations, static_shapes, inference_precision, winograd)
     output_folder.check_destination(out, force=force)
     parameters.check_libraries(engine)
     choices = Choices(
@@ -135,6 +138,7 @@ def bake(
         approximations=approximations,
         static_shapes=parameters.choose_static_shapes(static_shapes, engine, precision, approximations, native_size),
         inference_precision=inference_precision,
+        winograd=winograd,
         native_size=native_size,
         vocabulary=vocabulary,
         notes=notes,

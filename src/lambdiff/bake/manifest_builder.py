@@ -22,6 +22,7 @@ class Choices:
     approximations: Approximations
     static_shapes: bool
     inference_precision: InferencePrecision
+    winograd: bool
     native_size: tuple[int, int] | None
     vocabulary: Sequence[str]
     notes: str
@@ -58,6 +59,7 @@ def build_manifest(
         native_size=choices.native_size,
         static_shapes=choices.static_shapes,
         inference_precision=choices.inference_precision,
+        winograd=choices.winograd,
         approximations=choices.approximations,
         guidance_embedding=pipeline.guidance_embedding,
         inpainting=pipeline.inpainting,

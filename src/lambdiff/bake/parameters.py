@@ -103,17 +103,19 @@ def check_unconverted(
     approximations: Approximations,
     static_shapes: bool | None,
     inference_precision: str,
+    winograd: bool,
 ) -> None:
     """Reject options that only the OpenVINO engine supports: the diffusers engine runs the original files.
 
     Raises:
-        InvalidRequest: an approximation, static shapes or an inference precision was requested.
+        InvalidRequest: an approximation, static shapes or another arithmetic was requested.
         ModelError: a storage precision or another decoder was requested.
     """
-    if approximations != Approximations() or static_shapes or inference_precision != "auto":
+    if approximations != Approximations() or static_shapes or inference_precision != "auto" or not winograd:
         raise InvalidRequest(
             "The diffusers engine supports no approximations.",
-            fix="Leave out `guidance_interval=`, `deepcache_interval=`, `static_shapes=` and `inference_precision=`.",
+            fix="Leave out `guidance_interval=`, `deepcache_interval=`, `static_shapes=`, `inference_precision=` and "
+            "`winograd=`.",
         )
     if precision != "auto" or decoder != "full":
         raise ModelError(

@@ -94,6 +94,12 @@ def _read_prompts(_context: click.Context, _parameter: click.Parameter, file: Pa
     help="Arithmetic: bf16 if the processor supports it, or always f32.",
 )
 @click.option(
+    "--winograd/--no-winograd",
+    default=True,
+    show_default=True,
+    help="In f32, compute convolutions with fewer multiplications, as far as there is memory.",
+)
+@click.option(
     "--steps", "--num-inference-steps", "num_inference_steps", type=Value(contract.Steps), metavar="N",
     help="Denoising steps of requests that do not say.  [default: the model's]",
 )  # fmt: skip
@@ -152,6 +158,7 @@ def bake(
     deepcache_interval: int,
     static_shapes: bool | None,
     inference_precision: InferencePrecision,
+    winograd: bool,
     num_inference_steps: int | None,
     guidance_scale: float | None,
     size: tuple[int, int] | None,
@@ -205,6 +212,7 @@ def bake(
         deepcache_interval=deepcache_interval,
         static_shapes=static_shapes,
         inference_precision=inference_precision,
+        winograd=winograd,
         defaults=cast(DefaultOverrides, {key: value for key, value in given.items() if value is not None}),
         prediction=prediction,
         image_to_image=image_to_image,

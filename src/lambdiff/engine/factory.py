@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 OpenCache = Callable[[Path, manifests.Manifest], "GraphCache | None"]
 
 
-def open_engine(folder: Path, open_cache: OpenCache | None = None) -> Engine:
+def open_engine(folder: Path, open_cache: OpenCache | None = None, *, memory_bytes: int | None = None) -> Engine:
     """Return the engine that the manifest of a baked folder names. It is not loaded yet.
 
     Args:
         folder: a folder with a manifest.
         open_cache: returns where the OpenVINO engine keeps compiled graphs; by default it keeps none.
+        memory_bytes: the memory that this process may use; by default the machine's.
 
     Raises:
         ModelError: the folder is unusable.
@@ -51,4 +52,4 @@ def open_engine(folder: Path, open_cache: OpenCache | None = None) -> Engine:
             raise ImportError
     except ImportError:
         raise MissingExtra("The OpenVINO engine", "local") from None
-    return OpenVinoEngine(folder, manifest, cache=cache)
+    return OpenVinoEngine(folder, manifest, cache=cache, memory_bytes=memory_bytes)

@@ -191,6 +191,8 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     mixed sizes."""
     inference_precision: InferencePrecision = "auto"
     """The arithmetic: `auto` is bf16 on processors that have it. Small models load faster in f32."""
+    winograd: bool = True
+    """Whether convolutions in f32 may be rewritten, if the memory allows it; see `winograd.py`."""
     approximations: Approximations = Approximations()
     guidance_embedding: int | None = None
     """The width of the UNet's embedding of the guidance scale (`time_cond_proj_dim`). Models that have one need no

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambdiff import forks
-from lambdiff.engine import cpu, latents, start_image
+from lambdiff.engine import cpu, latents, memory, start_image
 from lambdiff.engine.base import COMPILING, LOADING, EngineOutput, first_line
 from lambdiff.engine.core import never_free
 from lambdiff.engine.finishing import finish
@@ -37,6 +37,11 @@ from lambdiff.engine.timing import timed
 from lambdiff.errors import LambdiffError, ModelError
 from lambdiff.protocol.contract import GenerateRequest, Generation, OnStep
 
+_MB: Final = 2**20
+_SPARE: Final = 1.25
+"""The memory that Winograd convolutions leave free, as a multiple of what the model needs without them."""
+_MAX_WINOGRAD: Final = 1.5
+"""The most memory that they use, as a multiple of the weights in f32: enough for all of a UNet."""
 _DECODER: Final = "decoder"
 ENCODER: Final = "encoder"
 
@@ -52,6 +57,8 @@ class OpenVinoEngine:
         observe: called before each inference with the part's name and its inputs, for calibration and tests. The input
             arrays may be reused; copy what you keep.
         cache: keeps compiled graphs for later processes; by default none are kept.
+        memory_bytes: the memory that this process may use; by default the machine's. What the model does not need makes
+            convolutions in f32 faster, see `winograd.py`.
 
     Example:
         >>> from lambdiff.engine import manifest as manifests
@@ -71,12 +78,14 @@ class OpenVinoEngine:
         precision: str | None = None,
         observe: Observer | None = None,
         cache: GraphCache | None = None,
+        memory_bytes: int | None = None,
     ) -> None:
         self.folder = folder
         self.manifest = manifest
         self._precision = precision or ("f32" if manifest.inference_precision == "f32" else None)
         self._observe = observe
         self._cache = cache
+        self._memory_bytes = memory_bytes
         self._loading = threading.Lock()
         self._generating = threading.Lock()
         self._loaded: tuple[Runtime, Pipeline] | None = None
@@ -146,6 +155,7 @@ class OpenVinoEngine:
             threads=self.threads,
             observe=self._observe,
             cache=self._cache,
+            winograd_memory=self._winograd_memory(),
         )
         self._runtime = runtime  # already while it compiles
         pipeline = PIPELINES[self.manifest.family](self.folder, self.manifest, runtime)
@@ -160,6 +170,14 @@ class OpenVinoEngine:
             )
             loading.result()
         return runtime, pipeline
+
+    def _winograd_memory(self) -> float:
+        """Return how much memory convolutions in f32 may use in addition, as a multiple of a graph's weights."""
+        needed, available = self.manifest.memory, self._memory_bytes or memory.limit_bytes()
+        if not self.manifest.winograd or needed is None or available is None:
+            return 0.0
+        left = available / (needed.f32_mb * _MB) - _SPARE
+        return round(min(max(left, 0.0), _MAX_WINOGRAD), 2)
 
     def _optional_parts(self) -> list[Part]:
         return [] if self.manifest.limits.image == "unsupported" else [Part(ENCODER)]

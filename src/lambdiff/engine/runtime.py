@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lambdiff.engine import cancellation, cpu
+from lambdiff.engine import cancellation, cpu, winograd
 from lambdiff.engine.core import core
 from lambdiff.engine.mapped_weights import MappedWeights
 from lambdiff.engine.without_telemetry import openvino
@@ -107,12 +107,14 @@ class Source(NamedTuple):
         shape: None for dynamic shapes.
         weights: the part's files.
         settings: OpenVINO's properties.
+        winograd_memory: as for `Runtime`; 0 with dynamic shapes.
     """
 
     part: Part
     shape: Shape | None
     weights: MappedWeights
     settings: Mapping[str, Any]
+    winograd_memory: float = 0.0
 
 
 class GraphCache(Protocol):
@@ -137,8 +139,11 @@ class Runtime:
         threads: the number of threads that an inference uses.
         observe: called before each inference. The input arrays may be reused; copy what you keep.
         cache: keeps the graphs that `load` compiles; by default they are compiled in every process.
+        winograd_memory: the memory that `winograd.py` may use in addition, as a multiple of a graph's weights; 0 leaves
+            convolutions as they are.
 
     Attributes:
+        precision: the arithmetic; `f32-winograd-18` if `load` has rewritten 18 convolutions.
         compiling: whether a graph is being compiled.
 
     Example:
@@ -157,12 +162,14 @@ class Runtime:
         threads: int,
         observe: Observer | None = None,
         cache: GraphCache | None = None,
+        winograd_memory: float = 0.0,
     ) -> None:
         self._folder = folder
         self._observe = observe
         self._cache = cache
         self._core = core()
         self.precision = precision or _best_precision(self._core)
+        self._winograd_memory = winograd_memory if self.precision == "f32" else 0.0
         self._settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
@@ -207,6 +214,8 @@ class Runtime:
             [graph for part, needed in shapes.items() for graph in self._choose(part, needed)],
         )
         self.compiling = False
+        if rewritten := sum(compiled.rewritten for compiled in self._compiled.values()):
+            self.precision = f"f32-winograd-{rewritten}"
 
     def serve(self, part: str, shapes: Collection[Shape]) -> Call:
         """Return a function that runs a part for one request. If necessary, it compiles a graph at its first call.
@@ -258,7 +267,8 @@ class Runtime:
             compiled, memory = restored
             return _CompiledGraph(compiled.create_infer_request(), memory=memory)
         compiled_graph = self._compile(graph)
-        self._cache.offer(source, compiled_graph.model)
+        if not compiled_graph.rewritten:  # rewritten weights are too large for the cache
+            self._cache.offer(source, compiled_graph.model)
         return compiled_graph
 
     def _open(self, open_one: Callable[[Graph], _CompiledGraph], graphs: Collection[Graph]) -> None:
@@ -278,19 +288,22 @@ class Runtime:
 
     def _compile(self, graph: Graph) -> _CompiledGraph:
         self.compiling = True
-        part, shape, weights, settings = self._source(graph)
+        part, shape, weights, settings, extra = self._source(graph)
         model = self._core.read_model(weights.description, weights.tensor)
         if shape is not None:
             model.reshape({port: shape.fill(port.partial_shape) for port in model.inputs})
         if part.rewrite is not None:
             model = part.rewrite(model)
         with weights.releasing_pages():
+            rewritten = winograd.rewrite(model, extra * winograd.weight_bytes(model)) if extra else 0
             compiled = self._core.compile_model(model, "CPU", settings)
-            return _CompiledGraph(compiled.create_infer_request(), weights)
+            return _CompiledGraph(compiled.create_infer_request(), weights, rewritten=rewritten)
 
     def _source(self, graph: Graph) -> Source:
         part = self._parts[graph.part]
-        return Source(part, graph.shape, self._weights[part.stem], self._settings)
+        weights = self._weights[part.stem]
+        extra = self._winograd_memory if graph.shape is not None else 0.0
+        return Source(part, graph.shape, weights, self._settings, extra)
 
 
 class _CompiledGraph:
@@ -300,11 +313,18 @@ class _CompiledGraph:
         request: runs it.
         weights: what it was compiled from; None if it was restored from a cache.
         memory: what it reads, if it was restored.
+        rewritten: the number of convolutions that were rewritten.
     """
 
     def __init__(
-        self, request: openvino.InferRequest, weights: MappedWeights | None = None, *, memory: object = None
+        self,
+        request: openvino.InferRequest,
+        weights: MappedWeights | None = None,
+        *,
+        memory: object = None,
+        rewritten: int = 0,
     ) -> None:
+        self.rewritten = rewritten
         self._request = request
         self._weights = weights
         self._memory = memory

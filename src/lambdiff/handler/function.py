@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lambdiff.handler import prefetch
 
 MODEL_DIR: Final = Path(os.environ.get("LAMBDIFF_MODEL_DIR", "/opt/model"))
+MEMORY_BYTES: Final = int(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "0")) * 2**20 or None
 SNAPSTART: Final = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
 
 if not SNAPSTART:
@@ -31,7 +32,7 @@ _log = request_log.to_stream()
 if os.environ.get(metrics.METRICS_VARIABLE):
     _log = metrics.with_metrics(_log, os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "unknown"))
 
-app: Final = App(functools.partial(open_engine, MODEL_DIR), write_log=_log)
+app: Final = App(functools.partial(open_engine, MODEL_DIR, memory_bytes=MEMORY_BYTES), write_log=_log)
 
 
 def handler(lambda_event: object, context: event.LambdaContext | None) -> dict[str, Any]:

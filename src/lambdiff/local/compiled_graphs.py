@@ -113,7 +113,7 @@ class CompiledGraphs:
         from lambdiff.engine.core import core
         from lambdiff.engine.without_telemetry import openvino
 
-        part, shape, weights, settings = source
+        part, shape, weights, settings, winograd_memory = source
         file = f"{part.stem}.bin"
         facts: list[Any] = [
             __version__,
@@ -123,6 +123,7 @@ class CompiledGraphs:
             shape,
             part.rewrite and part.rewrite.__qualname__,
             settings,
+            winograd_memory,
             openvino.get_version(),
             core().get_property("CPU", "FULL_DEVICE_NAME"),
             cpu.identity(),

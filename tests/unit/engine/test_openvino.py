@@ -15,7 +15,7 @@ import pytest
 from lambdiff.engine import cpu
 from lambdiff.engine import manifest as manifests
 from lambdiff.engine.core import core
-from lambdiff.engine.manifest import Approximations
+from lambdiff.engine.manifest import Approximations, Memory
 from lambdiff.engine.mapped_weights import MappedWeights
 from lambdiff.engine.openvino import OpenVinoEngine
 from lambdiff.engine.runtime import Runtime
@@ -91,6 +91,34 @@ def test_the_manifest_can_require_f32(folder, manifest, monkeypatch, inference_p
     engine = OpenVinoEngine(folder, msgspec.structs.replace(manifest, inference_precision=inference_precision))
     engine.load()
     assert engine.precision == precision
+
+
+@pytest.mark.parametrize(
+    ("memory_mb", "changes", "extra"),
+    [
+        (10_240, {}, 1.5),
+        (4_000, {}, 0.75),
+        (2_500, {}, 0.0),
+        (2_000, {}, 0.0),
+        (10_240, {"winograd": False}, 0.0),
+        (10_240, {"memory": None}, 0.0),
+    ],
+)
+def test_memory_that_the_model_does_not_need_makes_convolutions_faster(
+    folder, manifest, monkeypatch, memory_mb, changes, extra
+):
+    """What is left of the memory, after the model's own and a quarter of it, may be used for convolutions in f32."""
+    given, original = {}, Runtime.__init__
+
+    def init(runtime, *arguments, **settings):
+        given.update(settings)
+        original(runtime, *arguments, **settings)
+
+    monkeypatch.setattr(Runtime, "__init__", init)
+    monkeypatch.setattr(Runtime, "load", lambda *_, **__: None)
+    manifest = msgspec.structs.replace(manifest, **{"memory": Memory(bf16_mb=1_000, f32_mb=2_000), **changes})
+    OpenVinoEngine(folder, manifest, memory_bytes=memory_mb * 2**20).load()
+    assert given["winograd_memory"] == extra
 
 
 def test_concurrent_loads_compile_once(folder, manifest, monkeypatch):

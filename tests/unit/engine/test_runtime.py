@@ -160,3 +160,42 @@ def test_a_baked_part_runs():
     runtime.load([Part("decoder")], {"decoder": shapes}, is_static=lambda part, shape: True)
     (image,) = runtime.serve("decoder", shapes)({"latents": np.zeros((1, 4, 16, 16), np.float32)})
     assert image.shape == (1, 3, 64, 64)
+
+
+class Kept:
+    """A cache that has nothing, and notes which graphs it is offered."""
+
+    def __init__(self):
+        self.offered = []
+
+    def restore(self, source):
+        return None
+
+    def offer(self, source, compiled):
+        self.offered.append(source.shape)
+
+
+@pytest.mark.parametrize(
+    ("static", "winograd_memory", "precision"), [(True, 3.0, "f32-winograd-1"), (True, 2.5, "f32"), (False, 3.0, "f32")]
+)
+def test_convolutions_are_rewritten_as_far_as_there_is_memory(tmp_path, static, winograd_memory, precision):
+    """Static graphs are rewritten within their memory, the precision says so, and they are not kept in a cache."""
+    latents = openvino.opset15.parameter([-1, 256, -1, -1], np.float32)
+    latents.output(0).get_tensor().set_names({"latents"})
+    kernel = np.random.default_rng(7).standard_normal((256, 256, 3, 3)).astype(np.float32) / 48
+    model = openvino.Model([openvino.opset15.convolution(latents, kernel, *[[1, 1]] * 4)], [latents])
+    openvino.save_model(model, tmp_path / "conv.xml", compress_to_fp16=False)
+    shape, cache = Shape(1, 32, 32), Kept()
+    options = {"precision": "f32", "threads": 1}
+    plain, runtime = (
+        Runtime(tmp_path, **options),
+        Runtime(tmp_path, **options, winograd_memory=winograd_memory, cache=cache),
+    )
+    for each in (plain, runtime):
+        each.load([Part("conv")], {"conv": [shape]}, is_static=lambda *_: static)
+    assert (plain.precision, runtime.precision) == ("f32", precision)
+    assert cache.offered == ([] if "winograd" in precision else [shape if static else None])
+    image = np.random.default_rng(8).standard_normal((1, 256, 32, 32)).astype(np.float32)
+    direct, output = (each.serve("conv", [shape])({"latents": image})[0] for each in (plain, runtime))
+    assert np.abs(direct - output).max() < 1e-4 * np.abs(direct).max()
+    assert np.array_equal(direct, output) == ("winograd" not in precision)

@@ -91,7 +91,8 @@ def test_health_does_not_load_the_weights() -> None:
     health = json.loads(response.body)
     assert response.status == 200
     assert health["status"] == "ok"
-    assert health["model"] == {"name": "stub", "revision": "r1", "license": "MIT"}
+    model = {"name": "stub", "revision": "r1", "license": "MIT", "digest": engine.manifest.digest}
+    assert health["model"] == model
     assert health["defaults"]["scheduler"] == "euler"
     assert health["limits"]["max_size"] == 512
     assert (health["loaded"], engine.loads) == (False, 0)
