@@ -16,6 +16,9 @@ TYPE_CHECKING = False  # true for type checkers; importing `typing` would take l
 if TYPE_CHECKING:
     from lambdiff import errors as errors
     from lambdiff.auth.credentials import Keys as Keys
+    from lambdiff.batches.api import batch as batch
+    from lambdiff.batches.results_folder import ResultLine as ResultLine
+    from lambdiff.batches.run import BatchRun as BatchRun
     from lambdiff.client.batch import Batch as Batch
     from lambdiff.client.batch import Failure as Failure
     from lambdiff.client.client import Client as Client
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AccessDenied",
     "Batch",
+    "BatchRun",
     "Cancelled",
     "Client",
     "ConfigurationError",
@@ -69,10 +73,12 @@ __all__ = [
     "MissingExtra",
     "ModelError",
     "OutputError",
+    "ResultLine",
     "Throttled",
     "ToolchainError",
     "Transport",
     "__version__",
+    "batch",
     "errors",
     "generate",
 ]
@@ -81,6 +87,7 @@ if not TYPE_CHECKING:  # with `__getattr__` visible, a type checker would accept
     # Where each name is defined; names that are not listed here are errors.
     _MODULES = {
         "Batch": "lambdiff.client.batch",
+        "BatchRun": "lambdiff.batches.run",
         "Client": "lambdiff.client.client",
         "Failure": "lambdiff.client.batch",
         "GeneratedImage": "lambdiff.client.image",
@@ -88,7 +95,9 @@ if not TYPE_CHECKING:  # with `__getattr__` visible, a type checker would accept
         "Health": "lambdiff.protocol.contract",
         "HttpResponse": "lambdiff.protocol.http",
         "Keys": "lambdiff.auth.credentials",
+        "ResultLine": "lambdiff.batches.results_folder",
         "Transport": "lambdiff.client.transport",
+        "batch": "lambdiff.batches.api",
         "generate": "lambdiff.client.shared",
     }
 

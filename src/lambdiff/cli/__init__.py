@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # name -> (module:function, the first line of its help), so that `--help` imports none of the modules
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "generate": ("generate:generate", "Generate an image from a prompt."),
+    "batch": ("batch:batch", "Generate the images of many prompts into a folder."),
     "info": ("info:info", "Show the parameters stored in an image."),
     "configure": ("configure:configure", "Save an endpoint that is already deployed."),
     "endpoints": ("endpoints:endpoints", "List saved endpoints, choose the default one, or forget some."),

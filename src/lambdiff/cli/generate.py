@@ -16,14 +16,18 @@ from lambdiff.cli.options import (
     json_option,
     local_option,
     model_dir_option,
+    negative_option,
     prompt_syntax_option,
     scheduler_option,
     sigma_schedule_option,
+    size_option,
+    steps_option,
+    strength_option,
 )
 from lambdiff.cli.progress import Progress, bar
 from lambdiff.cli.results import Results
 from lambdiff.cli.text import no_deployment
-from lambdiff.cli.value_types import Size, Value, whole
+from lambdiff.cli.value_types import Value, whole
 from lambdiff.client.batch import Failure
 from lambdiff.client.client import Client
 from lambdiff.client.image import GeneratedImage
@@ -41,17 +45,10 @@ _MAX_IMAGES = 1_000
     "-o", "--output", "out", metavar="FILE", shell_complete=completion.files,
     help="File to write, such as cat.png or cat-{seed}.webp; - for stdout.  [default: named after the prompt]",
 )  # fmt: skip
-@click.option(
-    "--negative", "--negative-prompt", "negative_prompt", metavar="TEXT", help="What to keep out of the image."
-)
-@click.option(
-    "--steps", "--num-inference-steps", "num_inference_steps", type=Value(contract.Steps), metavar="N",
-    help="Denoising steps, 1 to 100.  [default: the model's]",
-)  # fmt: skip
+@negative_option
+@steps_option
 @guidance_option
-@click.option(
-    "--size", type=Size(), metavar="WxH", help="Width and height in pixels, such as 512x512.  [default: the model's]"
-)
+@size_option
 @click.option(
     "--width", type=Value(contract.Pixels), metavar="PIXELS", help="Width, a multiple of 8.  [default: the model's]"
 )
@@ -69,10 +66,7 @@ _MAX_IMAGES = 1_000
     "--image", metavar="FILE", shell_complete=completion.files,
     help="Start image to change towards the prompt: a PNG, JPEG or WebP file; - reads it from stdin.",
 )  # fmt: skip
-@click.option(
-    "--strength", type=Value(contract.Strength), metavar="SHARE",
-    help="How much the start image may change, 0 to 1; as many of the steps run.  [default: 0.75]",
-)  # fmt: skip
+@strength_option
 @click.option(
     "--mask", metavar="FILE", shell_complete=completion.files,
     help="Picture in which the part of the start image that is redrawn is white.",

@@ -10,7 +10,7 @@ import click
 
 from lambdiff.cli import completion
 from lambdiff.cli.flags import with_flags
-from lambdiff.cli.value_types import SchedulerValue, Value
+from lambdiff.cli.value_types import SchedulerValue, Size, Value
 from lambdiff.printable import printable
 from lambdiff.protocol import contract
 
@@ -39,6 +39,20 @@ model_dir_option: Final = click.option(
 guidance_option: Final = click.option(
     "--guidance", "--guidance-scale", "guidance_scale", type=Value(contract.Guidance), metavar="SCALE",
     help="Guidance scale, 0 to 30. 1 or less disables guidance, which halves the work.  [default: the model's]",
+)  # fmt: skip
+negative_option: Final = click.option(
+    "--negative", "--negative-prompt", "negative_prompt", metavar="TEXT", help="What to keep out of the image."
+)
+steps_option: Final = click.option(
+    "--steps", "--num-inference-steps", "num_inference_steps", type=Value(contract.Steps), metavar="N",
+    help="Denoising steps, 1 to 100.  [default: the model's]",
+)  # fmt: skip
+size_option: Final = click.option(
+    "--size", type=Size(), metavar="WxH", help="Width and height in pixels, such as 512x512.  [default: the model's]"
+)
+strength_option: Final = click.option(
+    "--strength", type=Value(contract.Strength), metavar="SHARE",
+    help="How much the start image may change, 0 to 1; as many of the steps run.  [default: 0.75]",
 )  # fmt: skip
 scheduler_option: Final = click.option(
     "--scheduler", type=SchedulerValue(),

@@ -158,7 +158,7 @@ class Client:
             image_format=image_format,
         )  # fmt: skip
         with notebook.display(self.transport) as cell:
-            generated = self._generate(request, on_step or cell.on_step)
+            generated = self.generate_request(request, on_step or cell.on_step)
             cell.finished(generated.warnings)
             return generated
 
@@ -234,12 +234,23 @@ class Client:
 
             return run_batch(
                 requests,
-                lambda request, stop: self._generate(build_request(**request), stop),
+                lambda request, stop: self.generate_request(build_request(**request), stop),
                 max_workers=workers,
                 on_result=report,
             )
 
-    def _generate(self, request: GenerateRequest, on_step: OnStep | None) -> GeneratedImage:
+    def generate_request(self, request: GenerateRequest, on_step: OnStep | None = None) -> GeneratedImage:
+        """Generate the image of a request of the wire contract, and show nothing meanwhile.
+
+        `generate` is what programs call; this is for front ends that have a request already.
+
+        Args:
+            request: validated, with its pictures in base64.
+            on_step: as for `generate`.
+
+        Raises:
+            EndpointRefused, EndpointFailed, CredentialsError, Cancelled: as for `generate`.
+        """
         started = time.perf_counter()
         reply = self.transport.request("POST", request.to_json(), on_step)
         raise_for_problem(reply)

@@ -53,6 +53,9 @@ class FunctionUrlTransport:
         connect_timeout_s: seconds to wait for a connection.
         read_margin_s: seconds to wait beyond the function's timeout, so that its own reply always comes first.
         backoff_s: the first retry waits up to this many seconds, each further one up to twice as long, 20 at most.
+
+    Attributes:
+        attempts: how often a request is sent that cannot have run. With 1, the caller decides what happens next.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class FunctionUrlTransport:
         backoff_s: float = 0.5,
     ) -> None:
         self.url = url
+        self.attempts = ATTEMPTS
         self.credentials = credentials
         # Without a path, requests would read variables by itself, in another order.
         self._ca_bundle = ca_bundle or requests.utils.DEFAULT_CA_BUNDLE_PATH
@@ -122,7 +126,7 @@ class FunctionUrlTransport:
 
     def _send_with_retries(self, method: str, body: bytes, deadline: float) -> HttpResponse:
         retrying = Retrying(
-            stop=stop_after_attempt(ATTEMPTS) | stop_before_delay(self._spare),
+            stop=stop_after_attempt(self.attempts) | stop_before_delay(self._spare),
             wait=self._backoff,
             retry=retry_if_exception_type(NotStarted),
             reraise=True,

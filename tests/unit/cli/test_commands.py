@@ -12,8 +12,8 @@ import pytest
 from lambdiff.cli import COMMANDS, cli
 
 COMMAND_SPECIFIC = {
-    "--concurrency", "--count", "--engine", "--force", "--guidance", "--memory", "--model-dir", "--name", "--output",
-    "--region", "--size", "--steps", "--timeout", "--url",
+    "--concurrency", "--count", "--engine", "--force", "--format", "--guidance", "--memory", "--model-dir", "--name",
+    "--output", "--region", "--seed", "--size", "--steps", "--timeout", "--url", "--workers",
 }  # fmt: skip
 """Options whose meaning, and so whose help, depends on the command."""
 
