@@ -158,6 +158,9 @@ class ResultsFolder:
             with self._locked():
                 self._repair()
             self._catch_up()
+            self._leftovers: dict[str, list[Path]] = {}
+            for path in self.path.glob(".*.part"):  # ".NAME.RANDOM.part", see files.py
+                self._leftovers.setdefault(path.name[1:].rsplit(".", 2)[0], []).append(path)
         except BaseException:
             self.locks.close()
             raise
@@ -189,12 +192,18 @@ class ResultsFolder:
         return f"{item.number:06}-{item.key[:_KEY_DIGITS]}.{_SUFFIXES[item.generation.image_format]}"
 
     def write_image(self, item: Item, content: bytes) -> str:
-        """Write an image atomically, and return its name.
+        """Write an image atomically, and return its name. The caller holds the lock of its key.
+
+        What a killed process has left of the same image is removed.
 
         Raises:
             OutputError: it cannot be written.
         """
-        return files.write_atomically(self.path / self.name(item), content, force=True).name
+        name = files.write_atomically(self.path / self.name(item), content, force=True).name
+        for leftover in self._leftovers.pop(name, ()):
+            with contextlib.suppress(OSError):
+                leftover.unlink()
+        return name
 
     def append(self, line: ResultLine) -> None:
         """Append a line to `results.jsonl`, so that it survives the end of the process and of the machine.

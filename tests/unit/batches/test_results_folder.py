@@ -60,6 +60,20 @@ def test_an_incomplete_line_is_removed(folder, item):
     assert [line.file for line in folder.lines()] == ["1.png", "2.png"]
 
 
+def test_what_a_killed_process_left_of_an_image_is_removed(folder, item):
+    """A temporary file stays until its image is made: until then, another process might be writing it."""
+    leftover = folder.path / f".{folder.name(item)}.0123456789ab.part"
+    leftover.write_bytes(b"half")
+    other = folder.path / ".000009-0123456789ab.png.0123456789ab.part"
+    other.write_bytes(b"half")
+    folder.close()
+    again = ResultsFolder(folder.path)
+    again.write_image(item, b"image")
+    again.close()
+    assert not leftover.exists()
+    assert other.exists()
+
+
 def test_a_later_line_replaces_a_failure(folder, item):
     """A failure that a later run has repaired is not among the latest results."""
     error = EndpointFailed("It failed.", fix="Try again.")
