@@ -30,6 +30,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "configure": ("configure:configure", "Save an endpoint that is already deployed."),
     "endpoints": ("endpoints:endpoints", "List saved endpoints, choose the default one, or forget some."),
     "serve": ("serve:serve", "Run a Function URL on this machine."),
+    "gateway": ("gateway:gateway", "Serve OpenAI's images API in front of an endpoint."),
     "cache": ("cache:cache", "List or remove what can be made again."),
     "models": ("models:models", "List the models that `lambdiff bake` and `lambdiff deploy` know by name."),
     "schema": ("schema:schema", "Print the OpenAPI document of an endpoint."),
