@@ -22,8 +22,8 @@ from lambdiff import errors
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Keep one client for all requests: it is thread-safe and reuses connections."""
-    with lambdiff.Client() as client:
+    """Keep one client for all requests: it reuses connections, and the event loop never waits for an image."""
+    async with lambdiff.AsyncClient() as client:
         app.state.client = client
         yield
 
@@ -44,23 +44,28 @@ class ImageRequest(BaseModel):
 
 
 @app.post("/images", response_class=Response, responses={200: {"content": {"image/webp": {}}}})
-def create_image(body: ImageRequest, request: Request) -> Response:
-    """Generate one image. FastAPI runs a plain `def` in a thread, so requests do not wait for each other."""
-    client: lambdiff.Client = request.app.state.client
-    image = client.generate(**body.model_dump(), image_format="webp")
+async def create_image(body: ImageRequest, request: Request) -> Response:
+    """Generate one image. Requests do not wait for each other."""
+    client: lambdiff.AsyncClient = request.app.state.client
+    image = await client.generate(**body.model_dump(), image_format="webp")
     return Response(image.content, media_type="image/webp", headers={"X-Seed": str(image.seed)})
 
 
 @app.exception_handler(errors.LambdiffError)
 def problem(request: Request, error: errors.LambdiffError) -> JSONResponse:
-    """Turn lambdiff's errors into HTTP statuses. `fix` stays here: it is meant for whoever runs this server."""
+    """Turn lambdiff's errors into problem documents (RFC 9457). `fix` is meant for whoever runs this server."""
     content: dict[str, Any] = {"title": error.message}
     if isinstance(error, errors.InvalidRequest):
-        return JSONResponse(content | {"errors": dict(error.problems)}, status_code=422)
+        return _problem(422, content | {"errors": dict(error.problems)})
     if isinstance(error, errors.Throttled):
-        return JSONResponse(content, status_code=503, headers={"Retry-After": "10"})
+        return _problem(503, content, {"Retry-After": "10"})
     if isinstance(error, errors.EndpointTimeout):
-        return JSONResponse(content, status_code=504)
+        return _problem(504, content)
     if isinstance(error, errors.EndpointRefused | errors.EndpointFailed):
-        return JSONResponse(content, status_code=502)
-    return JSONResponse({"title": "The server is not configured."}, status_code=500)
+        return _problem(502, content)
+    return _problem(500, {"title": "The server is not configured."})
+
+
+def _problem(status: int, content: dict[str, Any], headers: dict[str, str] | None = None) -> JSONResponse:
+    document = {**content, "status": status}
+    return JSONResponse(document, status, headers, media_type="application/problem+json")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lambdiff.batches.api import batch as batch
     from lambdiff.batches.results_folder import ResultLine as ResultLine
     from lambdiff.batches.run import BatchRun as BatchRun
+    from lambdiff.client.async_client import AsyncClient as AsyncClient
     from lambdiff.client.batch import Batch as Batch
     from lambdiff.client.batch import Failure as Failure
     from lambdiff.client.client import Client as Client
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccessDenied",
+    "AsyncClient",
     "Batch",
     "BatchRun",
     "Cancelled",
@@ -86,6 +88,7 @@ __all__ = [
 if not TYPE_CHECKING:  # with `__getattr__` visible, a type checker would accept any misspelled name
     # Where each name is defined; names that are not listed here are errors.
     _MODULES = {
+        "AsyncClient": "lambdiff.client.async_client",
         "Batch": "lambdiff.client.batch",
         "BatchRun": "lambdiff.batches.run",
         "Client": "lambdiff.client.client",

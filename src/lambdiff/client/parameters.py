@@ -30,14 +30,9 @@ _MAX_NAMED: Final = 3
 """The number of bad prompts that a message names."""
 
 
-class GenerationParameters(TypedDict, total=False):
-    """The parameters of one image, as a mapping for `Client.generate_many`; see `Client.generate` for their meaning.
+class SharedParameters(TypedDict, total=False):
+    """The parameters of an image except its prompt; see `Client.generate` for their meaning."""
 
-    Example:
-        >>> fox: GenerationParameters = {"prompt": "a fox", "seed": 7, "width": 256, "height": 256}
-    """
-
-    prompt: Required[str]
     negative_prompt: str | None
     num_inference_steps: int | None
     guidance_scale: float | None
@@ -51,6 +46,16 @@ class GenerationParameters(TypedDict, total=False):
     strength: float | None
     mask: PictureSource | None
     image_format: ImageFormat
+
+
+class GenerationParameters(SharedParameters, total=False):
+    """The parameters of one image, as a mapping for `Client.generate_many`; see `Client.generate` for their meaning.
+
+    Example:
+        >>> fox: GenerationParameters = {"prompt": "a fox", "seed": 7, "width": 256, "height": 256}
+    """
+
+    prompt: Required[str]
 
 
 def build_request(**parameters: Unpack[GenerationParameters]) -> GenerateRequest:
