@@ -22,6 +22,8 @@ import numpy as np
 import openai
 import pytest
 import uvicorn
+from mcp import Client as McpClient
+from mcp import StdioServerParameters
 from PIL import Image
 
 from lambdiff.auth.credentials import Keys
@@ -187,3 +189,37 @@ def test_a_gateway_that_must_not_or_cannot_start(arguments: list[str], code: int
     assert ran.returncode == code
     assert message in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.engine
+@pytest.mark.linux
+def test_mcp_over_stdio_and_over_http(tmp_path) -> None:
+    """The SDK's own client gets the same image from `lambdiff mcp` and from the gateway's /mcp."""
+    variables = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "HOME")}
+    command_line = [sys.executable, "-m", "lambdiff", "mcp", "--local", "--output-dir", str(tmp_path)]
+    arguments = {"prompt": "a cat in a top hat", "seed": 7, "num_inference_steps": 1}
+
+    async def over_stdio():
+        server = StdioServerParameters(command=command_line[0], args=command_line[1:], env=variables)
+        async with McpClient(server) as client:
+            return await client.call_tool("generate_image", {**arguments, "file_name": "cat.png"})
+
+    async def over_http(url: str):
+        async with McpClient(f"{url}mcp") as client:
+            return await client.call_tool("generate_image", arguments)
+
+    saved = asyncio.run(over_stdio())
+    with command("--local") as (_, url):
+        sent = asyncio.run(over_http(url))
+    assert saved.content[0].data == sent.content[0].data
+    assert (tmp_path / "cat.png").read_bytes() == base64.b64decode(sent.content[0].data)
+
+
+@pytest.mark.slow
+def test_mcp_is_behind_the_guard() -> None:
+    """Requests of foreign pages and without the key do not reach /mcp."""
+    with serving(Client(transport=StubTransport(StubEngine())), api_key="secret-key") as url:
+        for headers in ({}, {"authorization": "Bearer secret-key", "origin": "https://evil.example"}):
+            connection = http.client.HTTPConnection(url.split("/")[2])
+            connection.request("POST", "/mcp", "{}", {"content-type": "application/json", **headers})
+            assert connection.getresponse().status in (401, 403)

@@ -31,6 +31,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "endpoints": ("endpoints:endpoints", "List saved endpoints, choose the default one, or forget some."),
     "serve": ("serve:serve", "Run a Function URL on this machine."),
     "gateway": ("gateway:gateway", "Serve OpenAI's images API in front of an endpoint."),
+    "mcp": (
+        "mcp:mcp",
+        "Offer a tool that generates images over the Model Context Protocol, on stdin and stdout.",
+    ),
     "cache": ("cache:cache", "List or remove what can be made again."),
     "models": ("models:models", "List the models that `lambdiff bake` and `lambdiff deploy` know by name."),
     "schema": ("schema:schema", "Print the OpenAPI document of an endpoint."),

@@ -73,7 +73,7 @@ def gateway(
         lambdiff gateway --deployment prod --max-images-per-hour 200
         LAMBDIFF_GATEWAY_KEY=secret lambdiff gateway --host 0.0.0.0 --trusted-host images.example.com
     """
-    if not all(importlib.util.find_spec(name) for name in ("uvicorn", "starlette", "python_multipart")):
+    if not all(importlib.util.find_spec(name) for name in ("uvicorn", "starlette", "python_multipart", "mcp")):
         raise MissingExtra("The gateway", "gateway")
     if api_key is not None and not (api_key.isascii() and api_key.isprintable() and len(api_key) >= 8):
         raise click.UsageError("--api-key needs at least 8 printable ASCII characters.")

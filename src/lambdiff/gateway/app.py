@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
+from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -17,6 +18,7 @@ from lambdiff.client.client import Client
 from lambdiff.gateway.errors import GatewayError, as_response
 from lambdiff.gateway.generator import Generator
 from lambdiff.gateway.links import Links
+from lambdiff.gateway.mcp_server import ImageTools
 from lambdiff.gateway.openai_images import ImagesApi
 from lambdiff.gateway.security import Guard
 from lambdiff.gateway.settings import Settings
@@ -36,17 +38,25 @@ def make_app(client: Client, settings: Settings) -> Starlette:
         ...     browser.get("/health").json()["status"]
         'ok'
     """
-    api = ImagesApi(Generator(client, settings), Links())
+    generator = Generator(client, settings)
+    tools = ImageTools(client, budget=generator.budget)
+    # Its own checks of host and origin are off, because the guard has made them already.
+    sessions = StreamableHTTPSessionManager(tools.server)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         try:
-            yield
+            async with sessions.run():
+                yield
         finally:
             client.close()
 
     return Starlette(
-        routes=[Route("/health", _health, methods=["GET"]), *api.routes],
+        routes=[
+            Route("/health", _health, methods=["GET"]),
+            Route("/mcp", StreamableHTTPASGIApp(sessions)),
+            *ImagesApi(generator, Links()).routes,
+        ],
         middleware=[Middleware(Guard, settings=settings)],
         exception_handlers={GatewayError: _refuse, HTTPException: _not_found, Exception: _failed},
         lifespan=lifespan,

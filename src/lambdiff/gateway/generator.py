@@ -34,12 +34,15 @@ class Generator:
         client: generates them.
         settings: how many at once, and how many in an hour.
         clock: seconds, monotonic.
+
+    Attributes:
+        budget: how many images may still be generated.
     """
 
     def __init__(self, client: Client, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
         self._limiter = anyio.CapacityLimiter(settings.workers)
-        self._budget = _Budget(settings.max_images_per_hour, clock)
+        self.budget = Budget(settings.max_images_per_hour, clock)
         self._health: Health | None = None
 
     async def health(self) -> Health:
@@ -67,7 +70,7 @@ class Generator:
         Raises:
             GatewayError: the limit of images in an hour is reached.
         """
-        self._budget.take(len(requests))
+        self.budget.take(len(requests))
         stopped = threading.Event()
         results: dict[int, GeneratedImage | LambdiffError] = {}
 
@@ -103,10 +106,15 @@ class Generator:
         return [results[index] for index in range(len(requests))]
 
 
-class _Budget:
-    """How many images may be generated in any hour."""
+class Budget:
+    """How many images may be generated in any hour.
 
-    def __init__(self, most: int | None, clock: Callable[[], float]) -> None:
+    Args:
+        most: that many; None for no limit.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, most: int | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = most
         self._clock = clock
         self._taken: deque[float] = deque()
