@@ -31,6 +31,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "endpoints": ("endpoints:endpoints", "List saved endpoints, choose the default one, or forget some."),
     "serve": ("serve:serve", "Run a Function URL on this machine."),
     "gateway": ("gateway:gateway", "Serve OpenAI's images API in front of an endpoint."),
+    "ui": ("ui:ui", "Show a page that generates images, in your browser."),
     "mcp": (
         "mcp:mcp",
         "Offer a tool that generates images over the Model Context Protocol, on stdin and stdout.",

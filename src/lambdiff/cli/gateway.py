@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import socket
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from lambdiff.cli.flags import with_flags
 from lambdiff.cli.options import endpoint_options, local_option, model_dir_option
 from lambdiff.cli.value_types import whole
+from lambdiff.client.image import has_display
 from lambdiff.errors import MissingExtra, OutputError
 from lambdiff.loopback import is_loopback
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from lambdiff.client.client import Client
-    from lambdiff.gateway.settings import Settings
+    from lambdiff.gateway.settings import PageFolders, Settings
 
 KEY_VARIABLE: Final = "LAMBDIFF_GATEWAY_KEY"
 _INTRODUCTION: Final = """\
@@ -51,14 +59,19 @@ A gateway to {endpoint}. For OpenAI's SDK and programs that use it:
     "--max-images-per-hour", type=whole(1, 1_000_000), metavar="N",
     help="Images in any hour, all callers together.  [default: no limit]",
 )  # fmt: skip
+@click.option("--ui", is_flag=True, help="Show a page at /, too; `lambdiff ui` opens it.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="FOLDER",
+    help="Folder whose images the page shows, too.",
+)  # fmt: skip
 @click.option("--workers", type=whole(1, 256), default=32, show_default=True, metavar="N", help="Images at once.")
 @local_option
 @model_dir_option
 @endpoint_options
 def gateway(
     host: str, port: int, api_key: str | None, origins: tuple[str, ...], trusted_hosts: tuple[str, ...],
-    max_images_per_hour: int | None, workers: int, local: bool, model_dir: Path | None, url: str | None,
-    region: str | None, profile: str | None, deployment: str | None,
+    max_images_per_hour: int | None, ui: bool, folder: Path | None, workers: int, local: bool,
+    model_dir: Path | None, url: str | None, region: str | None, profile: str | None, deployment: str | None,
 ) -> None:  # fmt: skip
     """Serve OpenAI's images API in front of an endpoint.
 
@@ -73,8 +86,33 @@ def gateway(
         lambdiff gateway --deployment prod --max-images-per-hour 200
         LAMBDIFF_GATEWAY_KEY=secret lambdiff gateway --host 0.0.0.0 --trusted-host images.example.com
     """
+    serve_gateway(
+        host, port, api_key=api_key, origins=origins, trusted_hosts=trusted_hosts,
+        max_images_per_hour=max_images_per_hour, ui=ui, folder=folder, workers=workers, local=local,
+        model_dir=model_dir, url=url, region=region, profile=profile, deployment=deployment,
+    )  # fmt: skip
+
+
+def serve_gateway(
+    host: str, port: int, *, api_key: str | None = None, origins: tuple[str, ...] = (),
+    trusted_hosts: tuple[str, ...] = (), max_images_per_hour: int | None = None, ui: bool = False,
+    folder: Path | None = None, workers: int = 32, open_page: bool = False, **endpoint: Any,
+) -> None:  # fmt: skip
+    """Check the options and run a gateway until it is stopped.
+
+    Args:
+        open_page: open the page in the system's browser when it can be reached.
+        host, port, api_key, origins, trusted_hosts, max_images_per_hour, ui, folder, workers: the options.
+        endpoint: arguments of `Client`.
+    """
     if not all(importlib.util.find_spec(name) for name in ("uvicorn", "starlette", "python_multipart", "mcp")):
         raise MissingExtra("The gateway", "gateway")
+    if folder is not None and not ui:
+        raise click.UsageError("--folder needs --ui.")
+    if ui and not importlib.util.find_spec("gradio"):
+        raise MissingExtra("The page", "ui")
+    if ui and api_key is not None:
+        raise click.UsageError("The page cannot send a key: use --ui without --api-key, on this machine only.")
     if api_key is not None and not (api_key.isascii() and api_key.isprintable() and len(api_key) >= 8):
         raise click.UsageError("--api-key needs at least 8 printable ASCII characters.")
     listener = _listen(host, port)
@@ -94,10 +132,25 @@ def gateway(
         workers=workers,
         trusted_hosts=frozenset({*trusted_hosts, *([host] if host not in ("0.0.0.0", "::") else [])}),  # noqa: S104
     )
-    client = Client(
-        url, region=region, deployment=deployment, profile=profile, local=local, model_dir=model_dir, load=True
-    )
-    _serve(client, settings, listener)
+    client = Client(**endpoint, load=True)
+    with _uploads(folder, ui=ui) as page:
+        _serve(client, settings, listener, page, open_page=open_page)
+
+
+@contextlib.contextmanager
+def _uploads(folder: Path | None, *, ui: bool) -> Iterator[PageFolders | None]:
+    """Yield the folders of the page, of which the temporary one is removed at the end."""
+    import tempfile
+
+    from lambdiff.gateway.settings import PageFolders
+    from lambdiff.temporary import temporary_path
+
+    if not ui:
+        yield None
+        return
+    with temporary_path(Path(tempfile.gettempdir()), "lambdiff-page-") as uploads:
+        uploads.mkdir(mode=0o700)
+        yield PageFolders(uploads, folder)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -112,7 +165,9 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _serve(client: Client, settings: Settings, listener: socket.socket) -> None:
+def _serve(
+    client: Client, settings: Settings, listener: socket.socket, page: PageFolders | None, *, open_page: bool
+) -> None:
     import uvicorn
 
     from lambdiff.gateway.app import make_app
@@ -121,12 +176,21 @@ def _serve(client: Client, settings: Settings, listener: socket.socket) -> None:
     url = f"http://{f'[{address}]' if ':' in address else address}:{port}/"
     key = "YOUR_KEY" if settings.api_key else "none"
     header = ' -H "Authorization: Bearer $OPENAI_API_KEY"' if settings.api_key else ""
-    endpoint = str(client.endpoint)
-    click.echo(_INTRODUCTION.format(url=url, key=key, header=header, endpoint=endpoint), err=True)
+    where = with_flags(str(client.endpoint))
+    click.echo(_INTRODUCTION.format(url=url, key=key, header=header, endpoint=where), err=True)
     click.echo(url)
     configuration = uvicorn.Config(
-        make_app(client, settings),
+        make_app(client, settings, page),
         log_level="warning", access_log=False, server_header=False, date_header=True, timeout_keep_alive=10,
         timeout_graceful_shutdown=1, limit_concurrency=1_000, lifespan="on", proxy_headers=False,
     )  # fmt: skip
-    uvicorn.Server(configuration).run(sockets=[listener])
+    server = uvicorn.Server(configuration)
+    if open_page and has_display():
+        threading.Thread(target=_open_when_started, args=(server, url), daemon=True).start()
+    server.run(sockets=[listener])
+
+
+def _open_when_started(server: uvicorn.Server, url: str) -> None:
+    while not server.started:
+        time.sleep(0.05)
+    click.launch(url)

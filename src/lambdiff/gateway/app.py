@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator
 
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
@@ -20,16 +21,19 @@ from lambdiff.gateway.generator import Generator
 from lambdiff.gateway.links import Links
 from lambdiff.gateway.mcp_server import ImageTools
 from lambdiff.gateway.openai_images import ImagesApi
+from lambdiff.gateway.page import CSS, FONTS, Page
 from lambdiff.gateway.security import Guard
-from lambdiff.gateway.settings import Settings
+from lambdiff.gateway.settings import PageFolders, Settings
 
 
-def make_app(client: Client, settings: Settings) -> Starlette:
+def make_app(client: Client, settings: Settings, page: PageFolders | None = None) -> Starlette:
     """Return the application.
 
     Args:
         client: generates the images. Closed when the application ends.
         settings: who may call, and how much.
+        page: the folders of the page at `/`; None for no page. The page needs the `ui` extra, and asks the endpoint for
+            its limits now.
 
     Example:
         >>> from starlette.testclient import TestClient
@@ -51,7 +55,7 @@ def make_app(client: Client, settings: Settings) -> Starlette:
         finally:
             client.close()
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/health", _health, methods=["GET"]),
             Route("/mcp", StreamableHTTPASGIApp(sessions)),
@@ -61,6 +65,23 @@ def make_app(client: Client, settings: Settings) -> Starlette:
         exception_handlers={GatewayError: _refuse, HTTPException: _not_found, Exception: _failed},
         lifespan=lifespan,
     )
+    if page is not None:
+        _mount(app, Page(client, client.health(), generator.budget, page.uploads, page.shown), page)
+    return app
+
+
+def _mount(app: Starlette, page: Page, folders: PageFolders) -> None:
+    # Read when Gradio is imported and when it stores an upload; without them it reports to its makers' server.
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(folders.uploads), "HF_HUB_OFFLINE": "1"}
+    import gradio as gr
+
+    gr.mount_gradio_app(
+        app,
+        page.blocks(), path="/", show_error=True, ssr_mode=False, run_history=False, enable_monitoring=False, pwa=False,
+        mcp_server=False, footer_links=[], max_file_size="16mb", css=CSS,
+        theme=gr.themes.Default(font=FONTS, font_mono=["ui-monospace", "monospace"]),
+        allowed_paths=[str(folder.resolve()) for folder in (folders.uploads, folders.shown) if folder is not None],
+    )  # fmt: skip
 
 
 async def _health(_request: Request) -> Response:

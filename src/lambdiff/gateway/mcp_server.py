@@ -148,9 +148,9 @@ class ImageTools:
             )
         path = Path(str(name))
         if not isinstance(name, str) or path.name != name or name.startswith(".") or "\\" in name or "\0" in name:
-            raise InvalidRequest("`file_name=` must be a plain name, such as cat.png, without a folder.")
+            raise InvalidRequest("`file_name` must be a plain name, such as cat.png, without a folder.")
         if path.suffix.lower() not in SUFFIXES:
-            raise InvalidRequest(f"`file_name=` must end in one of {', '.join(SUFFIXES)}.")
+            raise InvalidRequest(f"`file_name` must end in one of {', '.join(SUFFIXES)}.")
         return self._folder / name
 
     def _keep(self, image: GeneratedImage) -> str:

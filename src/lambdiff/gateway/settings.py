@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 MAX_IMAGES = 10
 """Images of one request, as in OpenAI's API."""
@@ -25,3 +26,16 @@ class Settings:
     max_images_per_hour: int | None = None
     workers: int = 32
     trusted_hosts: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class PageFolders:
+    """The folders of the page.
+
+    Attributes:
+        uploads: for what people upload and what is generated; temporary.
+        shown: whose images the page shows, too.
+    """
+
+    uploads: Path
+    shown: Path | None = None
