@@ -88,6 +88,14 @@ def test_openais_sdk_generates_with_the_built_in_model() -> None:
         assert base64.b64decode(reply.data[0].b64_json) == alone.content
         with sdk.images.generate(prompt="a cat", stream=True, extra_body=ours) as events:
             assert [event.type for event in events] == ["image_generation.completed"]
+        with sdk.images.generate(prompt="a cat", stream=True, partial_images=2, extra_body={"seed": 7}) as events:
+            previews = list(events)
+        assert [event.type for event in previews] == [
+            *["image_generation.partial_image"] * 2,
+            "image_generation.completed",
+        ]
+        first, second, final = (pixels(event.b64_json).astype(float) for event in previews)
+        assert np.abs(second - final).mean() < np.abs(first - final).mean() < 40
         assert [model.id for model in sdk.models.list()] == ["lambdiff-emoji"]
         with pytest.raises(openai.BadRequestError) as refused:
             sdk.images.generate(prompt="a cat", n=11)

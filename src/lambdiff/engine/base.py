@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from lambdiff.engine import cancellation
 from lambdiff.engine import manifest as manifests
@@ -93,3 +93,15 @@ def report_step(on_step: OnStep | None, done: int, total: int) -> None:
 def first_line(error: BaseException) -> str:
     """Return the first 200 characters of an error's first line, or its type if it has no message."""
     return next(iter(str(error).splitlines()), type(error).__name__)[:200]
+
+
+@runtime_checkable
+class SupportsPreviews(Protocol):
+    """An engine that can show an image before it is finished."""
+
+    @property
+    def can_preview(self) -> bool:
+        """Whether previews are fast enough."""
+
+    def preview(self) -> NDArray[np.uint8] | None:
+        """Return the pixels so far, if it is called from `on_step` of a request: (height, width, 3)."""

@@ -90,6 +90,7 @@ class OpenVinoEngine:
         self._generating = threading.Lock()
         self._loaded: tuple[Runtime, Pipeline] | None = None
         self._runtime: Runtime | None = None
+        self._current: tuple[Runtime, Pipeline, Generation] | None = None
         forks.renew_in_children(self)
 
     def renew_after_fork(self) -> None:
@@ -133,6 +134,25 @@ class OpenVinoEngine:
         runtime, pipeline = self._load()
         with self._generating:
             return self._generate(runtime, pipeline, generation, on_step)
+
+    @property
+    def can_preview(self) -> bool:
+        """Whether the decoder is fast enough for previews: a tiny one, or that of a small model."""
+        return self.manifest.tiny_decoder or self.manifest.native_size is not None
+
+    def preview(self) -> NDArray[np.uint8] | None:
+        """Return what the image looks like so far: (height, width, 3). To be called from `on_step`; otherwise None.
+
+        It takes as long as decoding the image does.
+        """
+        if self._current is None or not self.can_preview:
+            return None
+        runtime, pipeline, generation = self._current
+        estimate = pipeline.estimate
+        if estimate is None:
+            return None
+        pixels = self._decode(runtime, generation, estimate)
+        return finish(pixels, generation, self.manifest, timings={}, warnings=[]).pixels
 
     def _load(self) -> tuple[Runtime, Pipeline]:
         with self._loading:
@@ -201,7 +221,11 @@ class OpenVinoEngine:
                 self._make_room(runtime, ENCODER)
         # 2. Denoise: seeded noise becomes latents.
         with timed(timings, "denoise"):
-            denoised = pipeline.denoise(generation, conditioning, on_step)
+            self._current = runtime, pipeline, generation
+            try:
+                denoised = pipeline.denoise(generation, conditioning, on_step)
+            finally:
+                self._current = None
         self._make_room(runtime, *(part.name for part in pipeline.parts))
         # 3. Decode: latents become pixels.
         with timed(timings, "decode"):

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import anyio.to_thread
@@ -18,6 +18,9 @@ from lambdiff.errors import LambdiffError
 from lambdiff.gateway.errors import GatewayError
 from lambdiff.gateway.settings import Settings
 from lambdiff.protocol.contract import GenerateRequest, Health, OnStep
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _HOUR_S: Final = 3_600.0
 _POLL_S: Final = 0.25
@@ -44,6 +47,15 @@ class Generator:
         self._limiter = anyio.CapacityLimiter(settings.workers)
         self.budget = Budget(settings.max_images_per_hour, clock)
         self._health: Health | None = None
+
+    @property
+    def can_preview(self) -> bool:
+        """Whether `preview` shows images before they are finished: on this machine, with a fast decoder."""
+        return bool(getattr(self._client.transport, "can_preview", False))
+
+    def preview(self) -> Image | None:
+        """Return the image so far, if it is called from `on_step`."""
+        return previewed(self._client)
 
     async def health(self) -> Health:
         """Return the endpoint's health report, which is asked for once.
@@ -104,6 +116,14 @@ class Generator:
         finally:
             stopped.set()
         return [results[index] for index in range(len(requests))]
+
+
+def previewed(client: Client) -> Image | None:
+    """Return the image that a client on this machine is generating, as far as it is; to be called from `on_step`."""
+    from PIL import Image
+
+    pixels = client.transport.preview() if getattr(client.transport, "can_preview", False) else None  # type: ignore[attr-defined]
+    return None if pixels is None else Image.fromarray(pixels)
 
 
 class Budget:

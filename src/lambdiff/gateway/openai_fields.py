@@ -51,6 +51,7 @@ class ImagesCall:
         requests: one for each image.
         as_url: whether images are returned as links.
         stream: whether the reply is a stream of events.
+        partial_images: how many previews the stream has at most.
         warnings: what has no effect.
 
     Raises:
@@ -66,8 +67,9 @@ class ImagesCall:
             self.warnings.append(f"`model` is ignored: this endpoint has {printable(health.model.name, 100)} only.")
         self.as_url = _choice(given, "response_format", ("b64_json", "url")) == "url"
         self.stream = _boolean(given, "stream")
-        if _number(given, "partial_images", 0, 3):
-            raise _wrong("partial_images", "must be 0: the gateway has no previews")
+        self.partial_images = _number(given, "partial_images", 0, 3) or 0
+        if self.partial_images and not self.stream:
+            raise _wrong("partial_images", "needs `stream`")
         count = _number(given, "n", 1, MAX_IMAGES) or 1
         if self.stream and (count > 1 or self.as_url):
             raise _wrong("stream", "works for one image as b64_json")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import anyio
+import anyio.to_thread
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -25,6 +28,9 @@ from lambdiff.printable import printable
 from lambdiff.protocol.contract import Health
 from lambdiff.protocol.headers import MEDIA_TYPES, encode_warnings
 from lambdiff.protocol.validation import parse_object
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 MAX_PICTURE: Final = 16 * 1024 * 1024
 """Maximum bytes of a start image or a mask."""
@@ -69,6 +75,11 @@ class ImagesApi:
         return await self._answer(request, call)
 
     async def _answer(self, request: Request, call: ImagesCall) -> Response:
+        if call.partial_images and not await anyio.to_thread.run_sync(lambda: self._generator.can_preview):
+            raise GatewayError(
+                400, "`partial_images` must be 0: there are previews on this machine only, with a fast decoder.",
+                code="invalid_value", param="partial_images",
+            )  # fmt: skip
         if call.stream:
             return StreamingResponse(self._events(request, call), media_type="text/event-stream")
         results = await self._generator.generate(call.requests, request.is_disconnected)
@@ -83,23 +94,30 @@ class ImagesApi:
         return JSONResponse(document, headers={_WARNINGS_HEADER: encode_warnings(warnings)})
 
     async def _events(self, request: Request, call: ImagesCall) -> AsyncIterator[str]:
-        """Yield the events of a stream: here, the image, or an error."""
+        """Yield the events of a stream: previews, then the image, or an error."""
         kind = "image_edit" if call.requests[0].image else "image_generation"
+        loop = asyncio.get_running_loop()
+        previews: asyncio.Queue[Image | None] = asyncio.Queue()
+
+        def on_step(done: int, total: int) -> None:
+            if done in _preview_steps(total, call.partial_images):
+                loop.call_soon_threadsafe(previews.put_nowait, self._generator.preview())
+
+        generating = asyncio.ensure_future(self._generator.generate(call.requests, request.is_disconnected, on_step))
+        generating.add_done_callback(lambda _: previews.put_nowait(None))
+        number = 0
+        while (preview := await previews.get()) is not None:
+            yield _event(f"{kind}.partial_image", _partial(f"{kind}.partial_image", preview, number))
+            number += 1
         try:
-            results = await self._generator.generate(call.requests, request.is_disconnected)
+            results = await generating
             (image,), warnings = _split(results, call.warnings)
         except GatewayError as error:
             yield _event("error", {"type": "error", **as_document(error)})
             return
         name = f"{kind}.completed"
         document = {
-            "type": name,
-            "b64_json": _base64(image),
-            "created_at": int(time.time()),
-            "background": "opaque",
-            "quality": "auto",
-            "output_format": image.format,
-            "size": "{}x{}".format(*image.size),
+            **_image_event(name, _base64(image), image.size, image.format),
             "seed": image.seed,
             "warnings": warnings,
         }
@@ -198,16 +216,17 @@ def _pictures(files: Mapping[str, bytes]) -> dict[str, Any]:
 
 def _transparent_part(content: bytes) -> Any:
     """Return a picture that is white where another one is transparent; None if that has no transparency at all."""
-    from PIL import Image, ImageChops
+    import PIL.Image
+    from PIL import ImageChops
 
     from lambdiff.client.pictures import MAX_PIXELS
 
     try:
-        with Image.open(io.BytesIO(content), formats=["PNG", "WEBP"]) as image:
+        with PIL.Image.open(io.BytesIO(content), formats=["PNG", "WEBP"]) as image:
             if not image.has_transparency_data or image.width * image.height > MAX_PIXELS:
                 return None
             return ImageChops.invert(image.convert("RGBA").getchannel("A"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError):
         return None
 
 
@@ -229,6 +248,30 @@ def _split(
     notes = dict.fromkeys([*warnings, *(warning for image in images for warning in image.warnings)])
     notes.update(dict.fromkeys(f"An image failed: {translate(error).message}" for error in errors))
     return images, list(notes)
+
+
+def _preview_steps(total: int, count: int) -> set[int]:
+    """Return after which steps a stream has previews: evenly spaced, and none after the last."""
+    return {round(total * (index + 1) / (count + 1)) for index in range(count)} - {0, total}
+
+
+def _partial(name: str, preview: Image, number: int) -> dict[str, Any]:
+    stream = io.BytesIO()
+    preview.save(stream, "PNG")
+    text = base64.b64encode(stream.getvalue()).decode("ascii")
+    return {**_image_event(name, text, preview.size, "png"), "partial_image_index": number}
+
+
+def _image_event(name: str, text: str, size: tuple[int, int], image_format: str) -> dict[str, Any]:
+    return {
+        "type": name,
+        "b64_json": text,
+        "created_at": int(time.time()),
+        "background": "opaque",
+        "quality": "auto",
+        "output_format": image_format,
+        "size": "{}x{}".format(*size),
+    }
 
 
 def _model_document(health: Health) -> dict[str, Any]:

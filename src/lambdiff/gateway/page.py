@@ -24,7 +24,7 @@ from lambdiff.client.progress import expected_seconds, remember_image
 from lambdiff.engine.cancellation import cancelled_if
 from lambdiff.errors import InvalidRequest, LambdiffError, MetadataError
 from lambdiff.gateway.errors import GatewayError
-from lambdiff.gateway.generator import Budget
+from lambdiff.gateway.generator import Budget, previewed
 from lambdiff.gateway.page_texts import as_command, as_python, read_parameters
 from lambdiff.gateway.settings import MAX_IMAGES
 from lambdiff.printable import printable
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 HISTORY: Final = 60
 """How many images of the session, and of the folder, are shown."""
 _REFRESH_S: Final = 0.25
+_PREVIEW_S: Final = 1.0
+"""Seconds between two previews of an image, which take time to decode."""
 _SUFFIXES: Final = {".png", ".jpg", ".jpeg", ".webp"}
 _FIELDS: Final = (
     "prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "width", "height", "scheduler",
@@ -175,7 +177,8 @@ class Page:
             return
         texts = as_command(request, int(count)), as_python(request, int(count))
         for files, status in self._progress(requests):
-            yield files, status, *texts, [*files, *kept][:HISTORY], [*files, *kept][:HISTORY]
+            made = [*(file for file in files if isinstance(file, str)), *kept][:HISTORY]  # and not previews
+            yield files, status, *texts, made, made
 
     def read(self, path: str | None) -> list[Any]:
         """Return the controls' values that a dropped picture records, and what to say about it."""
@@ -196,13 +199,20 @@ class Page:
         ]
         return [*values, " ".join(["The parameters were read.", *map(_without_markup, notes)])]
 
-    def _progress(self, requests: list[GenerationParameters]) -> Iterator[tuple[list[str], str]]:
+    def _progress(self, requests: list[GenerationParameters]) -> Iterator[tuple[list[Any], str]]:
         """Generate on other threads, and yield (files, status) until all are there. Closing it stops them."""
         arrived: queue.SimpleQueue[GeneratedImage | Failure] = queue.SimpleQueue()
         waiting: queue.SimpleQueue[tuple[int, GenerationParameters]] = queue.SimpleQueue()
         stopped, began = threading.Event(), time.monotonic()
         for job in enumerate(requests):
             waiting.put(job)
+
+        shown: dict[str, Any] = {"at": began}
+
+        def on_step(done: int, total: int) -> bool:
+            if done < total and time.monotonic() - shown["at"] >= _PREVIEW_S:
+                shown.update(preview=previewed(self._client), at=time.monotonic())
+            return stopped.is_set()
 
         def run() -> None:
             while not stopped.is_set():
@@ -212,8 +222,7 @@ class Page:
                     return
                 try:
                     with cancelled_if(stopped.is_set):
-                        stop = lambda _done, _total: stopped.is_set()  # noqa: E731
-                        arrived.put(self._client.generate_request(build_request(**request), stop))
+                        arrived.put(self._client.generate_request(build_request(**request), on_step))
                 except LambdiffError as error:
                     arrived.put(Failure(index, request, error))
 
@@ -225,12 +234,17 @@ class Page:
         done, dollars = 0, 0.0
         try:
             while done < len(requests):
-                yield files, self._doing(done, len(requests), time.monotonic() - began)
+                preview = shown.get("preview")
+                yield (
+                    [*files, *([preview] if preview else [])],
+                    self._doing(done, len(requests), time.monotonic() - began),
+                )
                 try:
                     result = arrived.get(timeout=_REFRESH_S)
                 except queue.Empty:
                     continue
                 done += 1
+                shown.pop("preview", None)
                 if isinstance(result, Failure):
                     texts[f"**Error:** {_without_markup(result.error.message)} {_without_markup(result.error.fix)}"] = (
                         None

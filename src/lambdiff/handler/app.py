@@ -9,13 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from lambdiff import forks
 from lambdiff.engine import cancellation
-from lambdiff.engine.base import LOADING, Engine, EngineOutput
+from lambdiff.engine.base import LOADING, Engine, EngineOutput, SupportsPreviews
 from lambdiff.engine.manifest import Approximations
 from lambdiff.engine.timing import timed
 from lambdiff.errors import Cancelled, InvalidRequest, MalformedRequest
@@ -27,6 +27,10 @@ from lambdiff.protocol import pictures
 from lambdiff.protocol.contract import MAX_BODY, MAX_PAYLOAD, NO_PICTURES, GenerateRequest, Generation, OnStep
 from lambdiff.protocol.headers import JSON
 from lambdiff.protocol.http import HttpRequest, HttpResponse, media_type
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 METHODS: Final = "GET, POST"
 
@@ -88,6 +92,17 @@ class App:
     def activity(self) -> str:
         """What the engine does apart from generating; see `Engine.activity`."""
         return LOADING if self._engine is None else self._engine.activity
+
+    @property
+    def can_preview(self) -> bool:
+        """Whether `preview` returns something while steps are reported."""
+        engine = self.engine
+        return isinstance(engine, SupportsPreviews) and engine.can_preview
+
+    def preview(self) -> NDArray[np.uint8] | None:
+        """Return what the image looks like so far; see `SupportsPreviews`."""
+        engine = self._engine
+        return engine.preview() if isinstance(engine, SupportsPreviews) else None
 
     def invoke(self, lambda_event: object, context: event.LambdaContext | None = None) -> dict[str, Any]:
         """Answer an event from a Function URL.

@@ -10,6 +10,7 @@ import functools
 import threading
 import weakref
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lambdiff.engine import native_library
 from lambdiff.engine.factory import open_engine
@@ -22,6 +23,10 @@ from lambdiff.local.engine_process import EngineProcess
 from lambdiff.protocol.contract import OnStep
 from lambdiff.protocol.headers import JSON
 from lambdiff.protocol.http import HttpRequest, HttpResponse
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class InProcessTransport:
@@ -80,6 +85,15 @@ class InProcessTransport:
     def activity(self) -> str:
         """What the engine does apart from generating, such as `loading the model`; empty otherwise."""
         return (self._process if native_library.any_unusable() else self._app).activity
+
+    @property
+    def can_preview(self) -> bool:
+        """Whether `preview` shows images before they are finished."""
+        return not native_library.any_unusable() and self._app.can_preview
+
+    def preview(self) -> NDArray[np.uint8] | None:
+        """Return the pixels of the image so far, if it is called from `on_step`: (height, width, 3), otherwise None."""
+        return self._app.preview()
 
     def load_ahead(self) -> None:
         """Load the model in the background; the first request waits for it.

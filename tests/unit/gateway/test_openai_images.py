@@ -98,6 +98,8 @@ def test_what_has_no_effect_is_named():
         ({"background": "transparent"}, "background"),
         ({"stream": "yes"}, "stream"),
         ({"partial_images": 2}, "partial_images"),
+        ({"partial_images": 4, "stream": True}, "partial_images"),
+        ({"partial_images": 1, "stream": True}, "partial_images"),  # the stub has no previews
         ({"frame_count": 4}, "frame_count"),
         ({"seed": -1}, "seed"),
         ({"scheduler": "eular"}, "scheduler"),

@@ -68,6 +68,10 @@ class Pipeline(Protocol):
     def encode(self, generation: Generation) -> Conditioning:
         """Turn the prompts into inputs of the denoiser."""
 
+    @property
+    def estimate(self) -> Array | None:
+        """The clean latents that the last step of the denoiser implies, for previews; None before the first."""
+
     def denoise(self, generation: Generation, conditioning: Conditioning, on_step: OnStep | None) -> Array:
         """Turn seeded noise, on the start image if there is one, into clean latents.
 

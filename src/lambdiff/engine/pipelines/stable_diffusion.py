@@ -55,6 +55,11 @@ class StableDiffusionPipeline:
         warnings = self._text.tokenizer.warnings_for(generation, guided=guided) + self._denoiser.warnings(generation)
         return Conditioning(inputs, guided, warnings)
 
+    @property
+    def estimate(self) -> Array | None:
+        """See `Pipeline.estimate`."""
+        return self._denoiser.estimate() if self._denoiser.estimate else None
+
     def denoise(self, generation: Generation, conditioning: Conditioning, on_step: OnStep | None) -> Array:
         """See `Pipeline.denoise`."""
         return self._denoiser.denoise(generation, conditioning, on_step)

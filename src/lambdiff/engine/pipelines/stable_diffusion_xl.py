@@ -83,6 +83,11 @@ class StableDiffusionXLPipeline:
     def _embed(self, pieces: list[list[Piece]], count: int) -> Array:
         return np.concatenate([text.embed(own, count) for text, own in zip(self._texts, pieces, strict=True)], axis=2)
 
+    @property
+    def estimate(self) -> Array | None:
+        """See `Pipeline.estimate`."""
+        return self._denoiser.estimate() if self._denoiser.estimate else None
+
     def denoise(self, generation: Generation, conditioning: Conditioning, on_step: OnStep | None) -> Array:
         """See `Pipeline.denoise`."""
         return self._denoiser.denoise(generation, conditioning, on_step)

@@ -7,7 +7,8 @@ The samples of one call are the same latents, once for each prompt; `bake/graph_
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import functools
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class UNetDenoiser:
 
     Attributes:
         parts: the UNet and, with DeepCache, its outer layers.
+        estimate: returns the clean latents that the last call implies; None before the first.
     """
 
     parts: Sequence[Part]
@@ -39,6 +41,7 @@ class UNetDenoiser:
     def __init__(self, manifest: Manifest, runtime: Runtime) -> None:
         self._manifest = manifest
         self._runtime = runtime
+        self.estimate: Callable[[], Array] | None = None
         if manifest.approximations.deepcache_interval == 1:
             self.parts = (Part("unet"),)
         else:
@@ -86,6 +89,7 @@ class UNetDenoiser:
             if guided:
                 output = guidance.combine(output, generation.guidance_scale)
             # 4. The next, less noisy sample, and outside of a mask the start image.
+            self.estimate = functools.partial(scheduler.estimate, output, sample, scheduler.noise_level())
             sample = scheduler.step(output, sample)
             if start:
                 sample = start.keep_outside(scheduler, sample, noise)

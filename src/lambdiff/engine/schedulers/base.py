@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 import numpy as np
 
@@ -54,6 +54,12 @@ class Scheduler(Protocol):
     def add_noise(self, sample: Array, noise: Array) -> Array:
         """Return a clean sample with standard normal noise at the level of the next call; clean after the last."""
 
+    def noise_level(self) -> tuple[float, float]:
+        """Return the factors of the clean sample and of the noise at the next call."""
+
+    def estimate(self, output: Array, sample: Array, level: tuple[float, float]) -> Array:
+        """Return the clean sample that the output at a noise level implies, for previews."""
+
     def scale_model_input(self, sample: Array) -> Array:
         """Return the sample scaled as the model expects it at this step."""
 
@@ -64,6 +70,10 @@ class Scheduler(Protocol):
             output: the model's output at this step.
             sample: the unscaled sample that the output was computed from.
         """
+
+
+_LEAST_SIGNAL: Final = 1e-6
+"""Where there is no signal at all, noise alone implies no clean sample."""
 
 
 class SchedulerBase:
@@ -109,6 +119,18 @@ class SchedulerBase:
         """Return the factors of the clean sample and of the noise at the next call."""
         alpha = self.alpha(self.timesteps[self.done])
         return math.sqrt(alpha), math.sqrt(1 - alpha)
+
+    def estimate(self, output: Array, sample: Array, level: tuple[float, float]) -> Array:
+        """Return the clean sample that the output at a noise level implies, for previews.
+
+        Args:
+            output: the model's.
+            sample: what it was computed from, unscaled.
+            level: `noise_level` at that call.
+        """
+        signal, deviation = level
+        norm = math.hypot(signal, deviation)
+        return self.clean(output, sample / norm, max((signal / norm) ** 2, _LEAST_SIGNAL))
 
     def scale_model_input(self, sample: Array) -> Array:
         """Return the sample itself, whose variance is already one."""
