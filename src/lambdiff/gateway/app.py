@@ -21,6 +21,7 @@ from lambdiff.gateway.generator import Generator
 from lambdiff.gateway.links import Links
 from lambdiff.gateway.mcp_server import ImageTools
 from lambdiff.gateway.openai_images import ImagesApi
+from lambdiff.gateway.openapi import openapi
 from lambdiff.gateway.page import CSS, FONTS, Page
 from lambdiff.gateway.security import Guard
 from lambdiff.gateway.settings import PageFolders, Settings
@@ -58,6 +59,7 @@ def make_app(client: Client, settings: Settings, page: PageFolders | None = None
     app = Starlette(
         routes=[
             Route("/health", _health, methods=["GET"]),
+            Route("/openapi.json", _openapi, methods=["GET"]),
             Route("/mcp", StreamableHTTPASGIApp(sessions)),
             *ImagesApi(generator, Links()).routes,
         ],
@@ -87,6 +89,10 @@ def _mount(app: Starlette, page: Page, folders: PageFolders) -> None:
 async def _health(_request: Request) -> Response:
     """Say that the gateway runs, without asking its endpoint."""
     return JSONResponse({"status": "ok", "version": __version__})
+
+
+async def _openapi(_request: Request) -> Response:
+    return JSONResponse(openapi())
 
 
 async def _refuse(_request: Request, error: Exception) -> Response:

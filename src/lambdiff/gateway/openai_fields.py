@@ -63,6 +63,8 @@ class ImagesCall:
         self.warnings = [f"`{name}` is ignored." for name in IGNORED if name in given]
         self._refuse(given, edit=edit)
         model = given.get("model", health.model.name)
+        if not isinstance(model, str):
+            raise _wrong("model", "must be text")
         if model not in (health.model.name, f"{health.model.name}@{health.model.revision}"):
             self.warnings.append(f"`model` is ignored: this endpoint has {printable(health.model.name, 100)} only.")
         self.as_url = _choice(given, "response_format", ("b64_json", "url")) == "url"
