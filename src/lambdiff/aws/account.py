@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
     from types_boto3_secretsmanager import SecretsManagerClient
     from types_boto3_ssm import SSMClient
+    from types_boto3_stepfunctions import SFNClient
     from types_boto3_sts import STSClient
     from types_boto3_sts.type_defs import GetCallerIdentityResponseTypeDef
 
@@ -74,6 +75,8 @@ class Account:
     def client(self, service: Literal["secretsmanager"]) -> SecretsManagerClient: ...
     @overload
     def client(self, service: Literal["ssm"]) -> SSMClient: ...
+    @overload
+    def client(self, service: Literal["stepfunctions"]) -> SFNClient: ...
     @overload
     def client(self, service: Literal["sts"]) -> STSClient: ...
     def client(self, service: Any) -> Any:
@@ -138,6 +141,21 @@ class Account:
         if known is not None and known[1] + current - wanted < MIN_UNRESERVED:
             return None
         return wanted
+
+    def free_concurrency(self) -> int | None:
+        """Return how many calls of a function without a reservation may run at once, and leave room for others.
+
+        This is what the account has, less what is reserved, less `MIN_UNRESERVED` for everything else; half of it in
+        accounts that have no more than that.
+
+        Returns:
+            None if the identity may not read the limit.
+        """
+        known = self.concurrency()
+        if known is None:
+            return None
+        unreserved = known[1]
+        return unreserved - MIN_UNRESERVED if unreserved > 2 * MIN_UNRESERVED else max(1, unreserved // 2)
 
     def server_time(self) -> datetime.datetime:
         """Return the time of AWS's clock."""

@@ -7,9 +7,14 @@ import datetime
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from lambdiff.aws.account import Account
 from lambdiff.aws.error_mapping import NotFound, translated
+
+
+class _Condition(TypedDict, total=False):
+    IfNoneMatch: str
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,46 @@ def upload(account: Account, bucket: str, key: str, path: Path, progress: Callab
         except S3UploadFailedError as error:
             # boto3 hides what botocore said about a part of the file.
             raise (error.__context__ or error) from None
+
+
+def put(account: Account, bucket: str, key: str, content: bytes, *, replace: bool = True) -> None:
+    """Write an object.
+
+    Args:
+        account: the account.
+        bucket: the name of the bucket.
+        key: the name of the object.
+        content: what it holds.
+        replace: overwrite an object of this name.
+
+    Raises:
+        Conflict: there is one, and `replace` is false.
+        CredentialsError, DeployError: it cannot be written.
+    """
+    condition: _Condition = {} if replace else {"IfNoneMatch": "*"}
+    with translated(f"{key} in the bucket {bucket}", "written"):
+        account.client("s3").put_object(Bucket=bucket, Key=key, Body=content, **condition)
+
+
+def get(account: Account, bucket: str, key: str) -> bytes:
+    """Return what an object holds.
+
+    Raises:
+        NotFound: there is no such object.
+        CredentialsError, DeployError: it cannot be read.
+    """
+    with translated(f"{key} in the bucket {bucket}"):
+        return account.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+
+
+def presigned(account: Account, bucket: str, key: str, seconds: int) -> str:
+    """Return a link with which anybody can read an object, without calling AWS.
+
+    It expires after `seconds`, or before that with the credentials that signed it: those of a role are temporary.
+    """
+    with translated(f"A link to {key}", "signed"):
+        client = account.client("s3")
+        return client.generate_presigned_url("get_object", {"Bucket": bucket, "Key": key}, ExpiresIn=seconds)
 
 
 def delete(account: Account, bucket: str, key: str) -> None:

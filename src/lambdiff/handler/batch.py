@@ -25,6 +25,8 @@ from lambdiff.handler.batch_worker import BatchWorker  # noqa: E402
 from lambdiff.protocol.batch_layout import BUCKET_VARIABLE  # noqa: E402
 
 if TYPE_CHECKING:
+    from obstore.store import ClientConfig
+
     from lambdiff.handler import event
     from lambdiff.handler.claims import ObjectStore
 
@@ -35,7 +37,10 @@ def open_store() -> ObjectStore:
 
     # An endpoint of its own is another service than AWS's (China's, or an emulator), whose bucket is in the path.
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    return S3Store(os.environ[BUCKET_VARIABLE], virtual_hosted_style_request=not endpoint)
+    options: ClientConfig = {}
+    if bundle := os.environ.get("AWS_CA_BUNDLE"):
+        options["root_certificate"] = Path(bundle).read_bytes()
+    return S3Store(os.environ[BUCKET_VARIABLE], virtual_hosted_style_request=not endpoint, client_options=options)
 
 
 _worker: Final = BatchWorker(

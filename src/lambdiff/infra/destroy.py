@@ -210,8 +210,10 @@ class _Run:
             f"({content.bytes / 1e9:.2f} GB, {pricing.dollars(month)} a month)"
         )
         wanted = self._delete_images
-        if wanted is None:
-            wanted = not content.objects or self._confirm(f"Delete the {label} as well?")
+        if not content.objects:
+            wanted = True
+        elif wanted is None:
+            wanted = self._confirm(f"Delete the {label} as well?")
         if wanted:
             self._stages.stage("Deleting the bucket")
             buckets.remove(self._account, bucket)

@@ -17,6 +17,7 @@ from typing import Any
 from support.registry_server import MANIFEST, RegistryServer
 
 from . import settings
+from .forwarder import Forwarder
 from .resolver import ADDRESS, Resolver
 
 ROOT_KEY = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
@@ -33,6 +34,7 @@ class Cloud:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._network = Network()
         self._registry: RegistryServer | None = None
+        self._forwarder = Forwarder((settings.BRIDGE_ADDRESS, settings.PORT), ("127.0.0.1", settings.PORT))
         self._resolver = Resolver(
             {
                 f".lambda-url.{settings.REGION}.on.aws": "127.0.0.1",
@@ -105,6 +107,7 @@ class Cloud:
     def close(self) -> None:
         """Stop both servers; remove all containers, and the bridges and firewall chains that podman has added."""
         self._resolver.close()
+        self._forwarder.close()
         if self._registry is not None:
             self._registry.__exit__()
         for process in reversed(self._processes):
@@ -147,7 +150,7 @@ class Cloud:
         return next(f"{name}:{each['imageTags'][0]}" for each in images if each["imageDigest"] == digest)
 
     def _start_emulator(self) -> None:
-        for file in (settings.MEMORY_CAP, settings.STACK_DELAY, settings.BUILD_FAULTS):
+        for file in (settings.MEMORY_CAP, settings.STACK_DELAY, settings.BUILD_FAULTS, settings.CONCURRENCY):
             file.unlink(missing_ok=True)
         command = [str(settings.EMULATOR_PYTHON), str(settings.FILES / "emulator.py")]
         end_leftover(settings.RUN / "emulator.pid", command)
@@ -171,6 +174,10 @@ class Cloud:
             "LOCALCLOUD_MEMORY_CAP": str(settings.MEMORY_CAP),
             "LOCALCLOUD_STACK_DELAY": str(settings.STACK_DELAY),
             "LOCALCLOUD_BUILD_FAULTS": str(settings.BUILD_FAULTS),
+            "LOCALCLOUD_CONCURRENCY": str(settings.CONCURRENCY),
+            "LAMBDA_DOCKER_FLAGS": f"--add-host host.docker.internal:{settings.BRIDGE_ADDRESS} "
+            f"--env AWS_CA_BUNDLE={settings.CA_IN_IMAGE}",
+            "SFN_WAIT_SCALE": "0.1",
             "LOCALCLOUD_BUNDLE": str(settings.BUNDLE),
             "LOCALCLOUD_SHIM": str(settings.SHIM),
             "LOCALCLOUD_CERTIFICATES": self.environment["LOCALCLOUD_CERTIFICATES"],

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import codebuild_phases
+import map_runs
 from ministack.core import iam_actions
 from ministack.services import codebuild, ecr, iam, lambda_svc
 from ministack.services.cloudformation import provisioners, stacks
@@ -211,6 +212,8 @@ projects["create"] = with_log_group(projects["create"])
 # A build of ministack either does nothing, or needs AWS's agent, an image in a registry that tests do not reach.
 codebuild._start_build = codebuild_phases.start_build
 codebuild._stop_build = codebuild_phases.stop_build
+
+map_runs.install()
 
 if __name__ == "__main__":
     from ministack.app import main

@@ -165,6 +165,7 @@ def certificates() -> None:
     names = (
         "localhost",
         "*.localhost",
+        "host.docker.internal",
         "*.s3.localhost",
         f"*.lambda-url.{settings.REGION}.on.aws",
         f"{settings.ACCOUNT}.dkr.ecr.{settings.REGION}.amazonaws.com",
@@ -228,6 +229,8 @@ def base_image(prefix: Path) -> None:
     executable(root / "lambda-entrypoint.sh", (settings.FILES / "lambda-entrypoint.sh").read_text())
     # During a build, pip trusts what this machine trusts, such as a proxy's authority.
     shutil.copyfile(settings.BUNDLE, root / "etc" / "ssl" / "certs" / "ca-certificates.crt")
+    # The S3 client of the batch function knows only public authorities, and that of AWS_CA_BUNDLE.
+    shutil.copyfile(settings.TLS / "ca.pem", root / settings.CA_IN_IMAGE.lstrip("/"))
     (root / "etc" / "pip.conf").write_text(
         "[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n"
         "disable-pip-version-check = true\nroot-user-action = ignore\n"

@@ -12,6 +12,7 @@ FILES = Path(__file__).parent
 LOGS, RUN, STAMPS, TMP = (HOME / name for name in ("logs", "run", "stamps", "tmp"))
 CONTAINERS, TLS, ROOTFS = HOME / "containers", HOME / "tls", HOME / "rootfs"
 BUNDLE = TLS / "bundle.pem"
+CA_IN_IMAGE = "/etc/ssl/certs/localcloud.pem"
 EMULATOR_PYTHON = HOME / "emulator" / "bin" / "python"
 RIE = HOME / "aws-lambda-rie"
 SHIM = HOME / "container-engine"
@@ -20,10 +21,14 @@ MEMORY_CAP = RUN / "memory-cap"
 BUILD_FAULTS = RUN / "build-faults.json"
 """What goes wrong in CodeBuild's builds: the variables FAULT and HOLD of container-engine.sh."""
 STACK_DELAY = RUN / "stack-delay"
+CONCURRENCY = RUN / "concurrency"
+"""The account's limit of concurrent calls by state machines, while the file exists; see map_runs.py."""
 
 PORT = 4566
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
+BRIDGE_ADDRESS = "10.88.0.1"
+"""Of podman's default bridge: where containers reach this machine."""
 BASE_REGISTRY, BASE_REGISTRY_ADDRESS = "public.ecr.aws", "127.0.0.78"
 BASE_IMAGE = f"{BASE_REGISTRY}/lambda/python:3.12"
 
