@@ -23,6 +23,10 @@ MAX_CONCURRENCY: Final = 10_000
 """Child executions of a Map Run that may run at once."""
 MAX_ITEM_BYTES: Final = 250_000
 """Of an item with the name of its run: the input of a state may have 256 KiB."""
+RETRIES_AFTER_THROTTLING: Final = 60
+"""How often the state machine repeats a call that Lambda has not started; with the delays between, half an hour."""
+RETRIES_AFTER_ERRORS: Final = 1
+"""How often it repeats a call after an error of Lambda's own, which may have been billed."""
 STATES: Final = ("pending", "running", "succeeded", "failed", "timedOut", "aborted")
 
 
@@ -145,7 +149,7 @@ def count_items(account: Account, execution: Execution) -> ItemCounts:
                 map_runs += 1
                 counts = client.describe_map_run(mapRunArn=each["mapRunArn"])["itemCounts"]
                 for state in STATES:
-                    totals[state] += counts[state]  # type: ignore[literal-required]  # named like the fields
+                    totals[state] += counts[state]
     timed_out = totals.pop("timedOut")
     return ItemCounts(**totals, timed_out=timed_out, map_runs=map_runs)
 

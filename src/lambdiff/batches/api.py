@@ -108,7 +108,7 @@ def batch(
     workers = checked("max_workers", MAX_WORKERS if max_workers is None else max_workers, Workers)
     if parquet:
         table.check_library()
-    source = _source(prompts, file_format, frozenset(carry))
+    source = source_of(prompts, file_format, frozenset(carry))
     shared = encode_pictures(
         {
             "negative_prompt": negative_prompt,
@@ -143,7 +143,12 @@ def batch(
         raise
 
 
-def _source(prompts: Any, file_format: FileFormat | None, carry: frozenset[str]) -> Any:
+def source_of(prompts: Any, file_format: FileFormat | None, carry: frozenset[str]) -> Any:
+    """Return prompts as `ItemReader` takes them.
+
+    Raises:
+        InvalidRequest: they are of another type, or the options are for files only.
+    """
     if isinstance(prompts, str | os.PathLike):
         if isinstance(prompts, str) and "\n" in prompts:
             raise InvalidRequest(

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
+from lambdiff.batches.cloud_plan import MaxCost
 from lambdiff.cli import completion, echo_json
+from lambdiff.cli.batch_runs import WithRunCommands, download
 from lambdiff.cli.flags import with_flags
 from lambdiff.cli.inputs import in_unicode
 from lambdiff.cli.options import (
@@ -20,6 +22,7 @@ from lambdiff.cli.options import (
     guidance_option,
     json_option,
     local_option,
+    make_confirm,
     model_dir_option,
     negative_option,
     prompt_syntax_option,
@@ -28,6 +31,7 @@ from lambdiff.cli.options import (
     size_option,
     steps_option,
     strength_option,
+    yes_option,
 )
 from lambdiff.cli.progress import Progress, bar
 from lambdiff.cli.text import no_deployment
@@ -42,11 +46,21 @@ _MAX_SHOWN: Final = 10
 """How many failures and warnings are printed; all of them are in `results.jsonl`."""
 
 
-@click.command()
+@click.command(cls=WithRunCommands)
 @click.argument("prompts", shell_complete=completion.files)
 @click.option(
-    "-o", "--output", required=True, metavar="FOLDER", shell_complete=completion.files, help="Folder to fill."
-)
+    "-o", "--output", metavar="FOLDER", shell_complete=completion.files,
+    help="Folder to fill; in AWS, may be left out.",
+)  # fmt: skip
+@click.option(
+    "--where", type=Value(Literal["endpoint", "aws"]), default="endpoint", show_default=True,
+    help="What makes the images: this machine or the Function URL, or a run in AWS with a deployment's --batch.",
+)  # fmt: skip
+@click.option(
+    "--max-cost", type=Value(MaxCost), metavar="USD",
+    help="In AWS: the most that the run may cost whatever happens; rows that do not fit are left for another run.",
+)  # fmt: skip
+@click.option("--run", "run_id", metavar="NAME", help="In AWS: name of the run.  [default: begins with the time]")
 @click.option(
     "-n", "--n", "count", default=1, show_default=True, type=whole(1, 10_000), metavar="N",
     help="Images of each prompt, with the seeds SEED, SEED+1, ...",
@@ -77,8 +91,9 @@ _MAX_SHOWN: Final = 10
     "--format", "image_format", type=Value(contract.ImageFormat), default="png", show_default=True, help="File format."
 )
 @click.option(
-    "--workers", "max_workers", default=64, show_default=True, type=whole(1, 1_000), metavar="N",
-    help="The most requests at once; adapts to what the endpoint accepts.",
+    "--workers", "max_workers", type=whole(1, 10_000), metavar="N",
+    help="The most requests at once; adapts to what the endpoint accepts.  [default: 64; in AWS, what the account has "
+    "free]",
 )  # fmt: skip
 @click.option(
     "--retries", default=0, show_default=True, type=whole(0, 10), metavar="N",
@@ -88,10 +103,12 @@ _MAX_SHOWN: Final = 10
 @model_dir_option
 @click.option("--quiet", "-q", is_flag=True, help="Show neither progress nor notes.")
 @endpoint_options
+@yes_option
 @json_option
 def batch(
-    prompts: str, output: str, count: int, file_format: Any, carry: tuple[str, ...], size: tuple[int, int] | None,
-    max_workers: int, quiet: bool, as_json: bool, negative_prompt: str | None, **options: Any,
+    prompts: str, output: str | None, where: str, max_cost: float | None, run_id: str | None, yes: bool, count: int,
+    file_format: Any, carry: tuple[str, ...], size: tuple[int, int] | None, max_workers: int | None, quiet: bool,
+    as_json: bool, negative_prompt: str | None, **options: Any,
 ) -> int:  # fmt: skip
     """Generate the images of many prompts into a folder.
 
@@ -101,11 +118,16 @@ def batch(
 
     The same command again makes what is missing, and nothing else: after Ctrl-C, a crash, or failed rows.
 
+    With --where aws, the plan and its price are shown first. The run goes on without this machine; `lambdiff batch
+    status RUN`, `lambdiff batch results RUN` and `lambdiff batch cancel RUN` follow it from any machine.
+
     Examples:
 
     \b
         lambdiff batch prompts.csv -o images
         lambdiff batch prompts.txt -o images -n 4 --steps 8 --sheet
+        lambdiff batch prompts.csv -o images --where aws --max-cost 20
+        lambdiff batch status 20261201-093000-1a2b3c
         echo "a {red|green} {cat|dog}" | lambdiff batch - -o images --alternatives
     """
     from lambdiff.batches.api import batch as start
@@ -114,6 +136,17 @@ def batch(
         options["width"], options["height"] = size
     if negative_prompt is not None:
         negative_prompt = in_unicode(negative_prompt)
+    if where == "aws":
+        with _file(prompts) as path, _checking(quiet=quiet) as on_check:
+            return _in_aws(
+                path, output, n=count, file_format=file_format or ("text" if prompts == "-" else None), carry=carry,
+                max_cost=max_cost, concurrency=max_workers, negative_prompt=negative_prompt, on_check=on_check,
+                run_id=run_id, yes=yes, as_json=as_json, **options,
+            )  # fmt: skip
+    if output is None:
+        raise click.UsageError("Missing option '-o' / '--output'.")
+    if max_cost is not None or run_id is not None:
+        raise click.UsageError("--max-cost and --run require --where aws.")
     with _file(prompts) as path, _checking(quiet=quiet) as on_check:
         run = start(
             path, output, n=count, file_format=file_format or ("text" if prompts == "-" else None), carry=carry,
@@ -122,6 +155,44 @@ def batch(
         if run.client.endpoint.local and not (options["local"] or options["model_dir"] or quiet):
             click.echo(no_deployment(), err=True)
         return _follow(run, quiet=quiet, as_json=as_json)
+
+
+def _in_aws(
+    path: Path, output: str | None, *, run_id: str | None, yes: bool, as_json: bool, local: bool, model_dir: Any,
+    url: str | None, region: str | None, sheet: bool, parquet: bool, retries: int, **options: Any,
+) -> int:  # fmt: skip
+    """Plan a run in AWS, ask, start it, and download its images if there is a folder."""
+    from lambdiff.batches import cloud_api
+
+    given = {
+        "--local": local, "--model-dir": model_dir, "--url": url, "--region": region, "--sheet": sheet,
+        "--parquet": parquet, "--retries": retries,
+    }  # fmt: skip
+    if wrong := [flag for flag, value in given.items() if value]:
+        raise click.UsageError(f"{' and '.join(wrong)} cannot be combined with --where aws.")
+    batch = cloud_api.prepare(path, output, **options)
+    plan = batch.prepared.plan
+    if plan.images and not make_confirm(yes=yes, as_json=as_json)(f"{plan.summary} Start?"):
+        click.echo("Nothing was started.", err=True)
+        return 130
+    described = batch.start(run_id)
+    click.echo(f"Run {described.run}: {plan.images:,} images.", err=True)
+    if output is None:
+        if as_json:
+            echo_json(described)
+        else:
+            click.echo(described.run)
+        click.echo(f"Next: lambdiff batch status {described.run}", err=True)
+        return 0
+    try:
+        return download(batch.target, described.run, Path(output).expanduser(), wait=True, as_json=as_json)
+    except KeyboardInterrupt:
+        click.echo(
+            f"The run goes on in AWS. Stop it with `lambdiff batch cancel {described.run}`, or get its images with "
+            f"`lambdiff batch results {described.run} -o {output} --wait`.",
+            err=True,
+        )
+        raise
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_stepfunctions as stepfunctions
 
 from lambdiff.auth import partitions
-from lambdiff.aws import outputs
+from lambdiff.aws import map_runs, outputs
 from lambdiff.infra import network
 from lambdiff.infra.findings import acknowledge
 from lambdiff.infra.settings import StackSettings
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 HANDLER: Final = "lambdiff.handler.batch.handler"
 RUN_DAYS: Final = 30
 """Days after which a run's items and records are deleted; images are kept."""
-RETRIES_AFTER_SERVICE_ERRORS: Final = 1
-"""How often an item is tried again after an error of Lambda's, which may have been billed."""
 
 
 def definition() -> dict[str, Any]:
@@ -58,13 +56,13 @@ def definition() -> dict[str, Any]:
                 "BackoffRate": 2,
                 "MaxDelaySeconds": 60,
                 "JitterStrategy": "FULL",
-                "MaxAttempts": 60,
+                "MaxAttempts": map_runs.RETRIES_AFTER_THROTTLING,
             },
             {
                 "ErrorEquals": ["Lambda.ServiceException", "Lambda.AWSLambdaException"],
                 "IntervalSeconds": 5,
                 "BackoffRate": 2,
-                "MaxAttempts": RETRIES_AFTER_SERVICE_ERRORS,
+                "MaxAttempts": map_runs.RETRIES_AFTER_ERRORS,
             },
         ],
         "OutputPath": None,
@@ -85,7 +83,10 @@ def definition() -> dict[str, Any]:
                         "Key.$": f"States.Format('{RUNS}{{}}/items-{{}}.jsonl', $.run, $.file)",
                     },
                 },
-                "ItemSelector": {"run.$": "$.run", "item.$": "$$.Map.Item.Value"},
+                "ItemSelector": {
+                    "run.$": "$.run",
+                    "item": {"key.$": "$$.Map.Item.Value.key", "request.$": "$$.Map.Item.Value.request"},
+                },
                 "MaxConcurrencyPath": "$.concurrency",
                 "ToleratedFailurePercentagePath": "$.tolerated_percent",
                 "ItemProcessor": {

@@ -2,7 +2,8 @@
 
     images/KEY.png                      an image, named by its request; runs share them
     claims/KEY                          who is generating the image, and until when; see `handler/claims.py`
-    runs/RUN/items-0001.jsonl           the requests of one execution, one `BatchItem` a line
+    runs/RUN/items-1.jsonl              the requests of one Map Run, one `BatchItem` a line
+    runs/RUN/present.jsonl              those whose images were there
     runs/RUN/records/KEY.OUTCOME.MS     what the function did with an item, and the milliseconds that it was busy
     runs/RUN/run.json                   written by the client
 
@@ -21,6 +22,7 @@ from lambdiff.protocol.contract import ImageFormat
 IMAGES: Final = "images/"
 CLAIMS: Final = "claims/"
 RUNS: Final = "runs/"
+SUFFIXES: Final[dict[ImageFormat, str]] = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 BUCKET_VARIABLE: Final = "LAMBDIFF_BATCH_BUCKET"
 """Names the bucket in the environment of the batch function."""
 
@@ -41,10 +43,15 @@ class BatchItem(Struct, frozen=True, kw_only=True):
     Attributes:
         key: the key that the request must have at the model in the image; see `request_key`.
         request: the complete request, as `POST /` takes it.
+        number, line, extra: the image's position, its row's line in the file of prompts, and the row's other columns.
+            The state machine does not pass them on.
     """
 
     key: Key
     request: dict[str, Any]
+    number: int = 0
+    line: int = 0
+    extra: dict[str, Any] = {}
 
 
 class BatchEvent(Struct, frozen=True, kw_only=True):
@@ -80,9 +87,9 @@ def image_name(key: str, image_format: ImageFormat) -> str:
 
     Example:
         >>> image_name("ab" * 32, "jpeg")[-10:]
-        'babab.jpeg'
+        'ababab.jpg'
     """
-    return f"{IMAGES}{key}.{image_format}"
+    return f"{IMAGES}{key}.{SUFFIXES[image_format]}"
 
 
 def claim_name(key: str) -> str:
@@ -100,6 +107,26 @@ def run_prefix(run: str) -> str:
     return f"{RUNS}{run}/"
 
 
+def items_name(run: str, number: int) -> str:
+    """Return the name of an item file, numbered from 1, as the state machine's definition composes it."""
+    return f"{run_prefix(run)}items-{number}.jsonl"
+
+
+def present_name(run: str) -> str:
+    """Return the name of the file with the items of a run whose images were there when it began."""
+    return f"{run_prefix(run)}present.jsonl"
+
+
+def description_name(run: str) -> str:
+    """Return the name of a run's description, which its client writes."""
+    return f"{run_prefix(run)}run.json"
+
+
+def records_prefix(run: str) -> str:
+    """Return what the names of all records of a run begin with."""
+    return f"{run_prefix(run)}records/"
+
+
 def record_name(run: str, record: BatchRecord) -> str:
     """Return the name of a record in the bucket.
 
@@ -108,7 +135,7 @@ def record_name(run: str, record: BatchRecord) -> str:
         >>> parse_record_name(record_name("cats-1", record))[1:]
         ('generated', 9.87)
     """
-    return f"{run_prefix(run)}records/{record.key}.{record.outcome}.{round(record.seconds * 1000)}"
+    return f"{records_prefix(run)}{record.key}.{record.outcome}.{round(record.seconds * 1000)}"
 
 
 def parse_record_name(name: str) -> tuple[str, Outcome, float] | None:

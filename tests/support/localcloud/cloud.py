@@ -150,7 +150,13 @@ class Cloud:
         return next(f"{name}:{each['imageTags'][0]}" for each in images if each["imageDigest"] == digest)
 
     def _start_emulator(self) -> None:
-        for file in (settings.MEMORY_CAP, settings.STACK_DELAY, settings.BUILD_FAULTS, settings.CONCURRENCY):
+        for file in (
+            settings.MEMORY_CAP,
+            settings.STACK_DELAY,
+            settings.BUILD_FAULTS,
+            settings.CONCURRENCY,
+            settings.THROTTLED,
+        ):
             file.unlink(missing_ok=True)
         command = [str(settings.EMULATOR_PYTHON), str(settings.FILES / "emulator.py")]
         end_leftover(settings.RUN / "emulator.pid", command)
@@ -175,6 +181,7 @@ class Cloud:
             "LOCALCLOUD_STACK_DELAY": str(settings.STACK_DELAY),
             "LOCALCLOUD_BUILD_FAULTS": str(settings.BUILD_FAULTS),
             "LOCALCLOUD_CONCURRENCY": str(settings.CONCURRENCY),
+            "LOCALCLOUD_THROTTLED": str(settings.THROTTLED),
             "LAMBDA_DOCKER_FLAGS": f"--add-host host.docker.internal:{settings.BRIDGE_ADDRESS} "
             f"--env AWS_CA_BUNDLE={settings.CA_IN_IMAGE}",
             "SFN_WAIT_SCALE": "0.1",

@@ -21,16 +21,21 @@ LIMIT = Path(os.environ["LOCALCLOUD_CONCURRENCY"])
 STATES = ("pending", "running", "succeeded", "failed", "timedOut", "aborted", "total", "resultsWritten",
           "failuresNotRedrivable", "pendingRedrive")  # fmt: skip
 
-running = 0
+THROTTLED = Path(os.environ["LOCALCLOUD_THROTTLED"])
+"""Gets the number of throttled calls."""
+
+running = throttled = 0
 lock = threading.Lock()
 call_lambda = stepfunctions._call_lambda
 
 
 def call_or_throttle(function, event):
     """Call a function, or throttle the call as Lambda does, which has then not been started."""
-    global running  # noqa: PLW0603
+    global running, throttled  # noqa: PLW0603
     with lock:
         if LIMIT.exists() and running >= int(LIMIT.read_text()):
+            throttled += 1
+            THROTTLED.write_text(str(throttled))
             raise stepfunctions._ExecutionError("Lambda.TooManyRequestsException", "Rate Exceeded.")
         running += 1
     try:

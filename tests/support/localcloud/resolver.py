@@ -26,16 +26,22 @@ class Resolver:
         )
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((ADDRESS, 53))
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
-        """Stop answering."""
+        """Stop answering. The address is free only when the thread no longer waits for a query."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+        self._thread.join(5)
 
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 query, sender = self._socket.recvfrom(4096)
+                if not query:  # the socket was shut down
+                    return
                 threading.Thread(target=self._answer, args=(query, sender), daemon=True).start()
 
     def _answer(self, query: bytes, sender: tuple[str, int]) -> None:

@@ -27,6 +27,8 @@ CONCURRENCY = RUN / "concurrency"
 PORT = 4566
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
+THROTTLED = RUN / "throttled"
+"""How many calls have been refused because of that limit."""
 BRIDGE_ADDRESS = "10.88.0.1"
 """Of podman's default bridge: where containers reach this machine."""
 BASE_REGISTRY, BASE_REGISTRY_ADDRESS = "public.ecr.aws", "127.0.0.78"

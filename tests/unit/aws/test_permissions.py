@@ -23,9 +23,13 @@ CDK = {"sts:AssumeRole": "the CDK CLI publishes the image and updates the stack 
 """Actions that the deploying identity needs although no call in `aws/` uses them, with the reason."""
 S3_ACTIONS = {
     "s3:ListObjectsV2": {"s3:ListBucket"},
+    "s3:DeleteObjects": {"s3:DeleteObject"},
+    "s3:generate_presigned_url": {"s3:GetObject"},
     "s3:upload_file": {"s3:PutObject", "s3:AbortMultipartUpload"},
 }
 """Actions of the calls to S3 that are not named like an operation, or that make others."""
+PREFIXES = {"stepfunctions": "states"}
+"""Prefixes of actions that are not the name of the service."""
 ALWAYS_ALLOWED = {"sts:GetCallerIdentity"}
 """Actions that AWS allows to every identity."""
 
@@ -69,7 +73,7 @@ def actions_of(source: str) -> set[str]:
         service = clients.get(id(receiver)) or (names.get(receiver.id) if isinstance(receiver, ast.Name) else None)
         if service:
             understood.add(id(receiver))
-            action = f"{service}:{_operation(service, node.func.attr, node)}"
+            action = f"{PREFIXES.get(service, service)}:{_operation(service, node.func.attr, node)}"
             actions |= S3_ACTIONS.get(action, {action})
     assert set(clients) <= understood, "a client is neither assigned to a name nor called directly"
     return actions
