@@ -201,7 +201,7 @@ class Page:
 
     def _progress(self, requests: list[GenerationParameters]) -> Iterator[tuple[list[Any], str]]:
         """Generate on other threads, and yield (files, status) until all are there. Closing it stops them."""
-        arrived: queue.SimpleQueue[GeneratedImage | Failure] = queue.SimpleQueue()
+        arrived: queue.SimpleQueue[tuple[int, GeneratedImage | Failure]] = queue.SimpleQueue()
         waiting: queue.SimpleQueue[tuple[int, GenerationParameters]] = queue.SimpleQueue()
         stopped, began = threading.Event(), time.monotonic()
         for job in enumerate(requests):
@@ -222,14 +222,15 @@ class Page:
                     return
                 try:
                     with cancelled_if(stopped.is_set):
-                        arrived.put(self._client.generate_request(build_request(**request), on_step))
+                        arrived.put((index, self._client.generate_request(build_request(**request), on_step)))
                 except LambdiffError as error:
-                    arrived.put(Failure(index, request, error))
+                    arrived.put((index, Failure(index, request, error)))
 
         # This machine generates one image at a time.
         for _ in range(1 if self._client.endpoint.local else len(requests)):
             threading.Thread(target=run, name="lambdiff-page", daemon=True).start()
         files: list[str] = []
+        by_index: dict[int, str] = {}
         texts: dict[str, None] = {}
         done, dollars = 0, 0.0
         try:
@@ -240,7 +241,7 @@ class Page:
                     self._doing(done, len(requests), time.monotonic() - began),
                 )
                 try:
-                    result = arrived.get(timeout=_REFRESH_S)
+                    index, result = arrived.get(timeout=_REFRESH_S)
                 except queue.Empty:
                     continue
                 done += 1
@@ -251,7 +252,8 @@ class Page:
                     )
                     continue
                 remember_image(self._client.transport.url, result)
-                files = [*files, self._save(result)]
+                by_index[index] = self._save(result)
+                files = [by_index[each] for each in sorted(by_index)]  # by seed, whichever is finished first
                 dollars += result.cost or 0.0
                 texts.update(dict.fromkeys(f"Note: {_without_markup(warning)}" for warning in result.warnings))
             each = f"{(time.monotonic() - began) / len(requests):.1f} s per image"
